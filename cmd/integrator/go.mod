@@ -1,0 +1,3 @@
+module github.com/integrator-go/integrator/cmd/integrator
+
+go 1.26.0

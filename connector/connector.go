@@ -1,0 +1,191 @@
+// Package connector holds what reads from and writes to other systems: the contract of a connection, and below this folder its kinds
+// (file, sqldb …).
+//
+// A [Kind] makes a [Connection] from its definition. A connection that flows read from is also a [Source], one that they write to is
+// also a [Destination]. Both are asked twice: Prepare… when a flow is compiled (no input or output; everything that can be known to be
+// wrong is said here), then Open or Begin for each run.
+//
+// The promise that every destination keeps, as far as the system behind it allows: a run's writes take effect once, together, when
+// its work is committed, and a second attempt of a run that was committed finds out (Work.Start answers true) and writes nothing.
+package connector
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Kind makes connections of one type. Hosts add their own in integrator.Config.Connectors.
+type Kind struct {
+	// Name is the definition's `type`.
+	Name string
+
+	// New makes a connection. It opens nothing. decode fills a pointer to a struct from the definition's other keys by their json
+	// tags, and answers every unknown or ill-typed key as a fault at its place.
+	New func(env Env, decode func(options any) error) (Connection, error)
+}
+
+// Env is what the engine gives to every connection it makes.
+type Env struct {
+	Name    string           // the connection's name, for messages
+	BaseDir string           // what relative paths in the definition are relative to
+	Now     func() time.Time // the engine's clock
+}
+
+// Connection is a named, configured system. It is safe for concurrent use, opens what it needs when it is first used, and
+// survives its system's absence: a later use tries again.
+type Connection interface {
+	// Ping tries whether the system can be reached and used.
+	Ping(ctx context.Context) error
+
+	// Close releases what was opened. The engine calls it once, when no run uses the connection any more.
+	Close() error
+}
+
+// Source is a connection that flows read from.
+type Source interface {
+	Connection
+
+	// PrepareRead checks a flow's `from` without touching the system. Faults name the key at fault: see [Fault].
+	PrepareRead(spec ReadSpec) (Reader, error)
+}
+
+// ReadSpec is a flow's `from` on a connection: which part of the system the records are.
+type ReadSpec struct {
+	Table  string
+	Query  string
+	Path   string // may hold ${…}: filled in for each run by the flow, which hands the result to Open
+	Format transform.Format
+	Decode transform.DecodeOptions
+}
+
+// Reader opens the source that a flow reads, once for each attempt of a run. It is safe for concurrent use.
+type Reader interface {
+	// Binds returns the names that the query wants values for, in the order of their first use, with their byte offsets in
+	// ReadSpec.Query; none for sources without a query.
+	Binds() []Bind
+
+	// Open starts reading. Decode of what it returns ends early with ctx's error when ctx ends. The caller closes it.
+	Open(ctx context.Context, request ReadRequest) (Records, error)
+}
+
+// Bind is a name in a query that stands for a value.
+type Bind struct {
+	Name   string
+	Offset int
+}
+
+// ReadRequest is one run's use of a Reader.
+type ReadRequest struct {
+	Path  string                            // ReadSpec.Path with its ${…} filled in
+	Value func(name string) transform.Value // the value of a bind
+}
+
+// Records is an open source: a decoder that wants to be closed.
+type Records interface {
+	transform.Decoder
+	Close() error
+}
+
+// Destination is a connection that flows write to.
+type Destination interface {
+	Connection
+
+	// PrepareWrite checks all of a flow's destinations on this connection, in their order, without touching the system. They are
+	// written in one piece of work. Faults name the target and the key at fault: see [Fault].
+	PrepareWrite(targets []Target) (Writer, error)
+}
+
+// Target is one destination of a flow.
+type Target struct {
+	Table   string
+	Path    string   // may hold ${…}: filled in for each run by the flow
+	Action  string   // insert (the default), upsert, update, delete, replace
+	Key     []string // columns that tell rows apart
+	Create  bool     // make the table or the folder when it is missing
+	Exists  string   // files: replace (the default), append, fail, unique
+	Columns []string // names of the records' fields when the flow knows them, nil when it does not
+	Format  transform.Format
+	Encode  transform.EncodeOptions
+}
+
+// Writer writes a flow's destinations on one connection. It is safe for concurrent use.
+type Writer interface {
+	// MaxRuns is how many runs may share one Work; at least 1.
+	MaxRuns() int
+
+	// Begin starts a piece of work. ctx bounds it all.
+	Begin(ctx context.Context) (Work, error)
+}
+
+// Work is a set of writes that takes effect together. It is used by one goroutine, and ends with Commit or Rollback; Rollback after
+// Commit does nothing.
+//
+// For each run: Start, then Write any number of times. Commit makes the writes of all started runs permanent together with the runs'
+// ids. When any call but Commit fails, nothing of the work takes effect after Rollback; when Commit fails, it may or may not have
+// taken effect, and a new attempt's Start tells.
+type Work interface {
+	// Start begins a run's writes. Paths holds each target's path with its ${…} filled in ("" where it has none). It answers true
+	// when this run was committed before: the caller writes nothing for it.
+	Start(run Run, paths []string) (applied bool, err error)
+
+	// Write writes the batch's records to the target with that index in PrepareWrite. A record that does not fit (wrong type, a
+	// constraint of the destination) gets its Err set to a *transform.Fault and is left out; any other fault is returned: see [Permanent].
+	Write(target int, b *transform.Batch) error
+
+	// Commit makes the writes permanent.
+	Commit() error
+
+	// Rollback undoes them and releases what the work held. It is safe to call at any time.
+	Rollback() error
+}
+
+// Run tells a destination who writes.
+type Run struct {
+	ID      uuid.UUID // the same in every attempt: what destinations dedupe by
+	Number  int64
+	Flow    string
+	Attempt int
+	Time    time.Time // start of the run's first attempt, what ${now} is
+}
+
+// Fault is a definition that a connection cannot carry out: which target, which key, why, and what to write instead.
+type Fault struct {
+	Target int    // index in PrepareWrite; 0 for PrepareRead
+	Key    string // the key of the definition at fault, such as "table" or "query"
+	Offset int    // byte offset in the key's text, 0 when it is all of it
+	Reason string
+	Hint   string
+}
+
+// Error returns the key and the reason.
+func (f *Fault) Error() string {
+	s := f.Key + ": " + f.Reason
+	if f.Hint != "" {
+		s += " (" + f.Hint + ")"
+	}
+	return s
+}
+
+// permanent marks an error that no retry mends.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// Permanent marks err as the destination's final no (kind refused): the run is not retried. Errors that are not marked count as
+// connection faults and are retried by the flow's policy. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanent{err}
+}
+
+// IsPermanent reports whether err, or what it wraps, was marked by [Permanent].
+func IsPermanent(err error) bool {
+	var p permanent
+	return errors.As(err, &p)
+}

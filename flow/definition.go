@@ -1,0 +1,107 @@
+package flow
+
+import (
+	"time"
+
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Definition is a flow as a person writes it: FROM a source, through steps, TO destinations, a response, or both.
+//
+// The tags beside json steer the loader of definitions: `one` takes a single value for a list, `short` names the field that a bare
+// value sets, `template` marks text whose ${…} is filled in by a run, `expression` text that holds none, `rest` takes the keys that
+// belong to somebody else, and `later` lists keys of the language that are refused as not supported yet.
+type Definition struct {
+	Description string           `json:"description"`
+	Enabled     *bool            `json:"enabled"`  // nil is true
+	Listener    string           `json:"listener"` // a listener that only starts the flow
+	From        *From            `json:"from"`     // nil: one record that holds the parameters
+	Params      map[string]Param `json:"params"`
+	Steps       []Step           `json:"steps" define:"one"`
+	To          []Destination    `json:"to" define:"one"`
+	Respond     *Respond         `json:"respond"`
+	OnReject    OnReject         `json:"on_reject"`
+	Retry       Retry            `json:"retry"`
+	Timeout     time.Duration    `json:"timeout"`     // of one attempt; 0 is unlimited
+	MaxRunning  int              `json:"max_running"` // attempts at a time; 0: 1 for runs by name, unlimited by a listener
+	Group       int              `json:"group"`       // small runs executed together, at most; 0 is 100
+	Timezone    string           `json:"timezone"`    // of ${now} and of dates; "" is UTC
+	_           struct{}         `later:"on_error order_by"`
+}
+
+// From is where a flow's records come from: a listener, or a connection with one of table, query and path.
+type From struct {
+	Listener   string                    `json:"listener"`
+	Records    string                    `json:"records" define:"expression"` // path of the records in the document
+	Connection string                    `json:"connection"`
+	Table      string                    `json:"table"`
+	Query      string                    `json:"query" define:"sql"`
+	Bind       map[string]transform.Term `json:"bind"` // values of the query's binds; a bind that is not named here is a parameter
+	Path       string                    `json:"path" define:"template"`
+	Format     *transform.FormatRef      `json:"format"`
+	_          struct{}                  `later:"when watermark"`
+}
+
+// Param declares a parameter of a flow.
+type Param struct {
+	Type     string   `json:"type" define:"short"` // text (the default), int, decimal, bool, date
+	Required bool     `json:"required"`
+	Default  any      `json:"default"`
+	Enum     []string `json:"enum"`
+	Min      any      `json:"min"`
+	Max      any      `json:"max"`
+}
+
+// Step is one step of a flow: exactly one of its fields is set.
+type Step struct {
+	Filter string            `json:"filter" define:"expression"` // what is not true is left out
+	Map    transform.Map     `json:"map"`                        // the output's fields, in order
+	Set    transform.Map     `json:"set"`                        // fields added or replaced
+	Drop   []string          `json:"drop" define:"one"`
+	Rename map[string]string `json:"rename"` // new name: old name
+	Reject *Reject           `json:"reject"`
+	Go     string            `json:"go"` // a Go function of the host, by its name in integrator.Config.Steps
+	_      struct{}          `later:"validate split flatten nest lookup call dedupe sort aggregate join use flow when for_each"`
+}
+
+// Reject turns records away.
+type Reject struct {
+	When   string `json:"when" define:"short,expression"`
+	Reason string `json:"reason"`
+}
+
+// Destination is where a flow's records go: a connection with a table or a path.
+type Destination struct {
+	Connection string               `json:"connection"`
+	Table      string               `json:"table"`
+	Path       string               `json:"path" define:"template"`
+	Format     *transform.FormatRef `json:"format"`
+	Action     string               `json:"action"`           // insert (the default), upsert, update, delete, replace
+	Key        []string             `json:"key" define:"one"` // columns that tell rows apart
+	Map        transform.Map        `json:"map"`              // this destination's own fields; nil: the record as it is
+	Create     bool                 `json:"create"`           // make the table when it is missing
+	Exists     string               `json:"exists"`           // files: replace (the default), fail, unique
+	_          struct{}             `later:"each when commit to subject attach"`
+}
+
+// Respond is the answer to whoever waits for the run.
+type Respond struct {
+	Status  int                  `json:"status"` // 0 is 200
+	Format  *transform.FormatRef `json:"format"` // nil is json
+	Headers map[string]string    `json:"headers" define:"template"`
+	_       struct{}             `later:"body page stream"`
+}
+
+// OnReject says what a rejected record does to its run.
+type OnReject struct {
+	Action string   `json:"action" define:"short"` // stop (the default): the run fails and what can roll back does · keep: it goes on
+	Max    string   `json:"max"`                   // with keep: more than this many, or this share ("5%"), act as stop; "" is no bound
+	_      struct{} `later:"to"`
+}
+
+// Retry says how often and when a run that failed for a passing reason is tried again. Runs that somebody waits for have one attempt.
+type Retry struct {
+	Attempts   int           `json:"attempts"`    // the first one included; 0 is 5
+	Backoff    time.Duration `json:"backoff"`     // before the second attempt, doubling; 0 is 1s
+	MaxBackoff time.Duration `json:"max_backoff"` // 0 is 5m
+}

@@ -1,0 +1,21 @@
+package listener
+
+import (
+	"time"
+
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Definition is a listener as a person writes it. See flow.Definition for the tags.
+type Definition struct {
+	Type    string               `json:"type"` // http (the default), or a kind of the host
+	Path    string               `json:"path" define:"expression"`
+	Method  []string             `json:"method" define:"one"`    // empty is POST
+	Format  *transform.FormatRef `json:"format"`                 // nil: bodies are stored as they are, for a flow that reads none
+	Check   string               `json:"check"`                  // syntax (the default), none
+	Mode    string               `json:"mode"`                   // async (the default), sync
+	Timeout time.Duration        `json:"timeout"`                // how long a synchronous call waits; 0 is 30s
+	MaxBody int64                `json:"max_body" define:"size"` // bytes; 0 is 10 MiB
+	Enabled *bool                `json:"enabled"`                // nil is true
+	_       struct{}             `later:"answer auth auth_in params strict_type idempotency rate cors keep connection unique after"`
+}

@@ -1,0 +1,312 @@
+// Package store is the contract of the place where an engine keeps everything that must outlive a crash: definitions and users
+// (the [Catalog]), accepted payloads and the runs that handle them (the [Queue]), what became of them ([History]) and large bodies
+// ([Blobs]). boltstore keeps them in one file and a folder of blobs and is what an engine uses unless it is told otherwise; memstore keeps
+// them in memory, for tests.
+//
+// A [Store] is one transaction domain: its four views are never mixed between back ends. The package flow decides what is to be
+// written, a back end writes it atomically. Back ends pass storetest.Run.
+//
+// # What a back end promises
+//
+//   - A method that returns nil has made its writes durable: they survive a kill of the process and, as far as the medium keeps
+//     what it has synced, a loss of power. A method that returns an error other than [ErrUnavailable] has written nothing.
+//   - What is read was written so: every stored value carries a checksum that is verified on every read. A damaged value is
+//     [ErrCorrupt], never delivered, and does not keep other values from being read.
+//   - Every method is safe for concurrent use, returns early with the context's error when its context ends before the write began,
+//     and returns [ErrClosed] after Close. A write that began is never half done.
+//   - Returned values share no memory with the store; given values are not kept after the call.
+//   - No read holds anything that a writer waits for longer than one page of results takes to copy.
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Conditions that callers branch on. Back ends wrap them with what, where and why.
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrConflict    = errors.New("changed by somebody else in the meantime") // a version did not match
+	ErrOnce        = errors.New("the once-key was used for another body")   // Accept
+	ErrClaimLost   = errors.New("the claim on the run was lost")            // Settle
+	ErrErased      = errors.New("the payload was erased on request")        // OpenBody
+	ErrInUse       = errors.New("in use by another engine")                 // opening, Join
+	ErrClosed      = errors.New("closed")
+	ErrUnavailable = errors.New("the store cannot be reached at the moment") // whether a write took effect is unknown; a once-key tells
+	ErrFull        = errors.New("no room left; nothing was written")         // cleared when there is room again
+	ErrBroken      = errors.New("the store failed and takes no more writes") // until it is opened again and has verified itself
+	ErrCorrupt     = errors.New("a stored value is damaged")
+)
+
+// Store is one transaction domain.
+type Store interface {
+	// Join starts an engine's epoch and returns its queue. An exclusive store answers ErrInUse while another epoch is open; joining
+	// it frees the claims that a crashed epoch left: those runs are queued again, due at once, with Crashes one higher.
+	Join(ctx context.Context, engine string) (Queue, error)
+
+	History
+	Catalog
+	Blobs
+
+	// Health returns nil while the store can accept, else why it cannot: ErrFull, ErrBroken, ErrUnavailable, ErrClosed.
+	Health() error
+
+	// Close releases everything. The second call does nothing.
+	Close() error
+}
+
+// Message is one payload that a listener accepted. It never changes.
+type Message struct {
+	ID         uuid.UUID // UUIDv7
+	Listener   string
+	User       string
+	ReceivedAt time.Time
+	Method     string
+	Params     []Pair // path parameters and declared parameters
+	Query      []Pair
+	Header     []Pair // without credentials
+	Body       Body
+	Erased     bool // the body was erased on request; its size and checksum stay
+}
+
+// Pair is a name with its value.
+type Pair struct{ Name, Value string }
+
+// Body is a byte string: up to [InlineBytes] kept with what it belongs to, otherwise a blob.
+type Body struct {
+	Inline []byte
+	Blob   uuid.UUID // not zero: the bytes are in this blob, and Inline is nil
+	Size   int64
+	SHA256 [32]byte
+}
+
+// InlineBytes is the size up to which a body is kept inline.
+const InlineBytes = 64 << 10
+
+// Status says where a run stands: queued → running → success, warning, error or canceled; running → queued for a retry.
+type Status uint8
+
+const (
+	Queued   Status = iota + 1 // waits for a worker or for its due time
+	Running                    // claimed by an engine
+	Success                    // ended well
+	Warning                    // ended well, with rejected records
+	Error                      // ended in failure; with its message kept, it is the dead letter
+	Canceled                   // ended on request
+)
+
+var statusNames = [...]string{Queued: "queued", Running: "running", Success: "success", Warning: "warning", Error: "error", Canceled: "canceled"}
+
+// String returns the status in words as the HTTP contract has them.
+func (s Status) String() string {
+	if int(s) < len(statusNames) && statusNames[s] != "" {
+		return statusNames[s]
+	}
+	return "unknown"
+}
+
+// ParseStatus returns the status that String writes as s; false when there is none.
+func ParseStatus(s string) (Status, bool) {
+	for i, name := range statusNames {
+		if name == s && name != "" {
+			return Status(i), true
+		}
+	}
+	return 0, false
+}
+
+// Settled reports whether the run has ended for good.
+func (s Status) Settled() bool { return s >= Success }
+
+// Run is one execution of a flow. Its fields are what history shows; the first block never changes after Accept.
+type Run struct {
+	ID      uuid.UUID // UUIDv7; the key that destinations dedupe by, the same in every attempt
+	Number  int64     // handed out by Accept or by the first Settle, rising, with gaps: the contract's auditId
+	Parent  int64     // number of the run that this one replays or belongs to; 0 without
+	Flow    string
+	FlowID  int64
+	Trigger string    // listener, name, schedule, replay, flow, go
+	Message uuid.UUID // zero without a message
+	User    string
+	Params  []byte // JSON object of the parameters given by name; nil without
+	Order   string // runs of one flow with the same order key run one after the other; "" runs at any time
+	Queued  time.Time
+
+	Version   string // hash of the definitions pinned at the first attempt; "" before
+	Status    Status
+	Due       time.Time // not claimed before
+	Started   time.Time // start of the first attempt, kept for later ones: what ${now} is; zero before
+	Ended     time.Time
+	Attempts  int   // begun so far, this one included
+	Crashes   int   // attempts that ended with the engine
+	Epoch     int64 // of the engine that has claimed it; 0 when none has
+	Read      int64 // records
+	Written   int64
+	Rejected  int64
+	Kind      string // failure kind: input, connection, refused, timeout, canceled, internal; "" without failure
+	Exception string // chain of causes, one a line, secrets redacted
+	ErrorID   string // finds the failure in the logs
+}
+
+// Queue is an engine's part in the work: what it accepts, claims and settles during its epoch. Every method of an epoch that has ended
+// (Leave, or the store was taken over) returns ErrClaimLost.
+type Queue interface {
+	// Epoch is the number of this epoch, rising.
+	Epoch() int64
+
+	// Accept stores one message with its runs and claims, all or nothing. It sets the Number of each run. Runs of an Acceptance with
+	// Claim are born claimed: Running, Attempts 1, under this epoch. Calls that come together share a commit. When the once-key was
+	// used before, nothing is stored and the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce.
+	Accept(ctx context.Context, a *Acceptance) (*Receipt, error)
+
+	// Claim marks due runs as Running under this epoch with Attempts one higher and returns them: of each flow (by FlowID) at most
+	// want[flow], the longest due first, flows taking turns; limit bounds all together. A run with an order key is passed over while an
+	// earlier run of that flow and key is not settled, unless that one is among those returned before it. It returns when the next
+	// run of the wanted flows becomes due (zero: none is waiting). It never waits for runs.
+	Claim(ctx context.Context, want map[int64]int, limit int, now time.Time) (runs []Run, next time.Time, err error)
+
+	// Settle writes what became of runs, in one commit. A settlement with a settled status moves its run into the history; one with
+	// Queued gives up the claim and queues it again for Due. A run that this epoch does not hold a claim on is left out and makes the
+	// call return ErrClaimLost after all others are written. A settlement with Insert records a run that was never queued, with its
+	// message when it has one, and sets its number.
+	Settle(ctx context.Context, settlements []*Settlement) error
+
+	// Cancel settles a queued run as Canceled. It answers false when the run is claimed: its engine must stop it. ErrNotFound when
+	// the run is not active.
+	Cancel(ctx context.Context, number int64, now time.Time) (canceled bool, err error)
+
+	// Changed is signalled after something may have become claimable. It is a hint: signals merge, and may come for nothing.
+	Changed() <-chan struct{}
+
+	// Waiting returns how many runs are queued and claimed, all engines together.
+	Waiting(ctx context.Context) (queued, running int64, err error)
+
+	// Leave ends the epoch. Claims that are left stay for the next Join to free as crashed.
+	Leave() error
+}
+
+// Acceptance is what one accepted payload, or one call of a flow by name, stores.
+type Acceptance struct {
+	Message *Message // nil: runs without a message
+	Runs    []*Run   // Number, Status, Attempts, Epoch are set by Accept
+	Claim   bool
+	Once    *Once // nil: no once-key
+}
+
+// Once makes an acceptance happen once. Keys of different scopes do not meet.
+type Once struct {
+	Scope    string    // who may repeat: a user and listener, a schedule, a folder
+	Key      string    // 1 to 255 bytes
+	BodyHash [32]byte  // what the first use stored; zero hashes match each other only
+	Until    time.Time // the key is forgotten after
+}
+
+// Receipt is what was accepted.
+type Receipt struct {
+	Message  uuid.UUID
+	Runs     []ReceiptRun
+	Repeated bool // an earlier acceptance with the same once-key
+}
+
+// ReceiptRun is one run of a receipt.
+type ReceiptRun struct {
+	Flow   string
+	FlowID int64
+	Number int64
+}
+
+// Settlement is what became of one run.
+type Settlement struct {
+	Run     Run
+	Rejects Body     // rejected records; empty without
+	Log     Body     // the run's log; empty without
+	Insert  bool     // the run was never queued
+	Message *Message // with Insert: its message
+}
+
+// History answers what happened. Runs that are still active are read from the queue, so that a run is found in every state.
+type History interface {
+	Message(ctx context.Context, id uuid.UUID) (*Message, error)
+
+	// MessageRuns returns the runs of a message by number; none is no error.
+	MessageRuns(ctx context.Context, id uuid.UUID) ([]Run, error)
+
+	Run(ctx context.Context, number int64) (*Run, error)
+
+	// Runs returns a page of runs, newest first.
+	Runs(ctx context.Context, filter RunFilter) ([]Run, error)
+
+	// Attachments returns the rejects and the log that a run was settled with.
+	Attachments(ctx context.Context, number int64) (rejects, log Body, err error)
+
+	// Erase removes a message's body for good; the message and its history stay. Erasing again does nothing.
+	Erase(ctx context.Context, id uuid.UUID) error
+
+	// Prune removes settled runs that ended before a time, oldest first, at most limit of them, with their attachments, and each
+	// message that has no run left. It returns how many runs it removed. Active runs and their messages stay.
+	Prune(ctx context.Context, before time.Time, limit int) (removed int, err error)
+}
+
+// RunFilter chooses runs. Zero fields do not restrict.
+type RunFilter struct {
+	FlowID int64
+	Status Status
+	User   string
+	Since  time.Time // queued at or after
+	Before int64     // numbers below: the cursor
+	Limit  int       // at most; 0 is 100
+}
+
+// Catalog keeps small named values with versions: definitions, users, keys, settings.
+type Catalog interface {
+	// Get returns the entry or ErrNotFound.
+	Get(ctx context.Context, kind, name string) (Entry, error)
+
+	// List returns the entries of a kind by name.
+	List(ctx context.Context, kind string) ([]Entry, error)
+
+	// Put stores the value if the entry's version is still the given one (0: there is no such entry), else ErrConflict. It returns
+	// the new version, which is never one that the name had before, also across Delete.
+	Put(ctx context.Context, e Entry) (version int64, err error)
+
+	// Delete removes the entry if its version is still the given one, else ErrConflict; ErrNotFound when there is none.
+	Delete(ctx context.Context, kind, name string, version int64) error
+
+	// NumberOf returns the number that belongs to the name among its kind for ever, and hands out the next one, from 1, when the
+	// name is new.
+	NumberOf(ctx context.Context, kind, name string) (int64, error)
+}
+
+// Entry is one value of the catalog.
+type Entry struct {
+	Kind    string
+	Name    string
+	Value   []byte
+	Version int64
+}
+
+// Blobs keeps large bodies, one file or object each, each owned by the one message or run that refers to it.
+type Blobs interface {
+	// CreateBlob starts a body. Its bytes are durable when Commit returns; a body that nothing refers to when the store is next
+	// opened is swept away.
+	CreateBlob(ctx context.Context) (BlobWriter, error)
+
+	// OpenBody opens a body, inline or blob, for reading from its start. Damage is ErrCorrupt before a damaged byte is returned;
+	// ErrErased and ErrNotFound as they are.
+	OpenBody(ctx context.Context, b Body) (io.ReadSeekCloser, error)
+}
+
+// BlobWriter writes one body. It is used by one goroutine.
+type BlobWriter interface {
+	io.Writer
+
+	// Commit makes the bytes durable and returns the body that refers to them.
+	Commit() (Body, error)
+
+	// Abort throws the bytes away; after Commit it does nothing.
+	Abort() error
+}
