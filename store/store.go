@@ -148,7 +148,8 @@ type Run struct {
 	Written   int64
 	Rejected  int64
 	Kind      string // failure kind: input, connection, refused, timeout, canceled, internal; "" without failure
-	Exception string // chain of causes, one a line, secrets redacted
+	Exception string // chain of causes, one a line, secrets redacted: for those who operate the engine
+	Reason    string // the part of it that any caller may know
 	ErrorID   string // finds the failure in the logs
 }
 
@@ -164,10 +165,11 @@ type Queue interface {
 	Accept(ctx context.Context, a *Acceptance) (*Receipt, error)
 
 	// Claim marks due runs as Running under this epoch with Attempts one higher and returns them: of each flow (by FlowID) at most
-	// want[flow], the longest due first, flows taking turns; limit bounds all together. A run with an order key is passed over while an
-	// earlier run of that flow and key is not settled, unless that one is among those returned before it. It returns when the next
-	// run of the wanted flows becomes due (zero: none is waiting). It never waits for runs.
-	Claim(ctx context.Context, want map[int64]int, limit int, now time.Time) (runs []Run, next time.Time, err error)
+	// want[flow].Runs, the longest due first, flows taking turns; limit bounds all together. At a run's first attempt it sets Started to
+	// now and Version to want[flow].Version; later attempts keep both. A run with an order key is passed over while an earlier run of
+	// that flow and key is not settled. It returns when the next run of the wanted flows becomes due (zero: none is waiting). It never
+	// waits for runs.
+	Claim(ctx context.Context, want map[int64]Want, limit int, now time.Time) (runs []Run, next time.Time, err error)
 
 	// Settle writes what became of runs, in one commit. A settlement with a settled status moves its run into the history; one with
 	// Queued gives up the claim and queues it again for Due. A run that this epoch does not hold a claim on is left out and makes the
@@ -189,11 +191,17 @@ type Queue interface {
 	Leave() error
 }
 
+// Want is how many runs of a flow an engine has room for, and the definitions that a first attempt is pinned to.
+type Want struct {
+	Runs    int
+	Version string
+}
+
 // Acceptance is what one accepted payload, or one call of a flow by name, stores.
 type Acceptance struct {
 	Message *Message // nil: runs without a message
 	Runs    []*Run   // Number, Status, Attempts, Epoch are set by Accept
-	Claim   bool
+	Claim   bool     // the runs are born claimed; the caller has set their Started and Version
 	Once    *Once // nil: no once-key
 }
 
