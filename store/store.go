@@ -125,7 +125,7 @@ func (s Status) Settled() bool { return s >= Success }
 // Run is one execution of a flow. Its fields are what history shows; the first block never changes after Accept.
 type Run struct {
 	ID      uuid.UUID // UUIDv7; the key that destinations dedupe by, the same in every attempt
-	Number  int64     // handed out by Accept or by the first Settle, rising, with gaps: the contract's auditId
+	Number  int64     // handed out by Accept or NextNumber, rising, with gaps: the contract's auditId
 	Parent  int64     // number of the run that this one replays or belongs to; 0 without
 	Flow    string
 	FlowID  int64
@@ -173,9 +173,12 @@ type Queue interface {
 
 	// Settle writes what became of runs, in one commit. A settlement with a settled status moves its run into the history; one with
 	// Queued gives up the claim and queues it again for Due. A run that this epoch does not hold a claim on is left out and makes the
-	// call return ErrClaimLost after all others are written. A settlement with Insert records a run that was never queued, with its
-	// message when it has one, and sets its number.
+	// call return ErrClaimLost after all others are written. A settlement with Insert records a run that was never queued, under a
+	// number of NextNumber, with its message when it has one.
 	Settle(ctx context.Context, settlements []*Settlement) error
+
+	// NextNumber hands out the number of a run that will be settled with Insert. Unused numbers are gaps.
+	NextNumber(ctx context.Context) (int64, error)
 
 	// Cancel settles a queued run as Canceled. It answers false when the run is claimed: its engine must stop it. ErrNotFound when
 	// the run is not active.
