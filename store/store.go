@@ -205,7 +205,7 @@ type Acceptance struct {
 	Message *Message // nil: runs without a message
 	Runs    []*Run   // Number, Status, Attempts, Epoch are set by Accept
 	Claim   bool     // the runs are born claimed; the caller has set their Started and Version
-	Once    *Once // nil: no once-key
+	Once    *Once    // nil: no once-key
 }
 
 // Once makes an acceptance happen once. Keys of different scopes do not meet.

@@ -28,7 +28,19 @@ type Format interface {
 	MediaType() string
 }
 
-// Decoder reads the records of one document. It is used by one goroutine.
+// Describer is a format that tells facts about its documents before it reads one. A flow asks when it is defined.
+type Describer interface {
+	Describe(options DecodeOptions) Description
+}
+
+// Description is what a [Describer] knows. The zero value knows nothing: many records, with types.
+type Description struct {
+	Single  bool // the document is one record
+	Untyped bool // values are text without types
+}
+
+// Decoder reads the records of one document. It is used by one goroutine. One that is an io.Closer too is closed when its reader stops
+// before the end.
 type Decoder interface {
 	// Decode puts the next records into b, replacing what is there: at least one, at most the decoder's batch size. After the last
 	// record it returns io.EOF and no records. A *SyntaxError ends the document for good; faults of the reader are returned wrapped.

@@ -1,0 +1,175 @@
+// Package auth knows who may do what: users with a role and grants, passwords, the short-lived tokens that callers send, and the one table
+// that decides about every route.
+//
+// Three names matter: [Service] keeps users, issues and verifies tokens; [Principal] is who calls; [Authorize] decides.
+//
+// # Security considerations
+//
+// Passwords are kept as argon2id PHC strings (RFC 9106; 19 MiB, 2 passes). An unknown login, a wrong password and a disabled user cost the same
+// hash and get the same error. Hashes run two at a time, a bounded number waits, so a flood of logins costs neither memory nor the
+// processor. After five misses of one account from one network further attempts from there wait; the account's owner elsewhere does not.
+//
+// Tokens carry a version, the key's number, the login, the user's generation and the expiry, under HMAC-SHA-256. Nothing in them is
+// negotiable. The generation changes with password, role, grants and disabling, so that a change ends the tokens that are out. Time is never
+// taken to run backwards: a token that has expired once stays expired when the clock is set back.
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Conditions that callers branch on.
+var (
+	ErrNoCredentials = errors.New("no credentials")
+	ErrInvalid       = errors.New("the credentials are wrong or have expired")
+	ErrForbidden     = errors.New("not allowed")
+	ErrBusy          = errors.New("too many logins wait already")
+	ErrNotFound      = errors.New("no such user")
+	ErrExists        = errors.New("there is a user of this login already")
+	ErrDefined       = errors.New("the user is made by the definitions and is changed there")
+	ErrConflict      = errors.New("changed by somebody else in the meantime")
+)
+
+// ThrottledError says that an account gets no more attempts from a network for a while.
+type ThrottledError struct{ RetryAfter time.Duration }
+
+// Error says how long.
+func (e *ThrottledError) Error() string {
+	return "too many failed logins: wait " + e.RetryAfter.String()
+}
+
+// Role is what a user is.
+type Role string
+
+// The roles. See the table in [Authorize].
+const (
+	Viewer   Role = "viewer"
+	API      Role = "api"
+	Operator Role = "operator"
+	Editor   Role = "editor"
+	Admin    Role = "admin"
+)
+
+// Roles lists the roles.
+var Roles = []Role{Viewer, API, Operator, Editor, Admin}
+
+// Principal is who calls, authenticated.
+type Principal struct {
+	Login     string
+	Role      Role
+	Listeners []string // granted listeners, of role api: names, or beginnings followed by *
+	Flows     []string // granted flows, of role api
+}
+
+// Verifier finds out who calls. A host gives its own in integrator.Config.Verifier. It is called when a request's header has arrived and before
+// its body is read; it must not read the body. Errors: ErrNoCredentials, ErrInvalid, ErrForbidden, *ThrottledError, ErrBusy; anything else is
+// an internal error.
+type Verifier interface {
+	Verify(ctx context.Context, r *http.Request) (Principal, error)
+}
+
+// VerifierFunc makes a function a Verifier.
+type VerifierFunc func(ctx context.Context, r *http.Request) (Principal, error)
+
+// Verify calls f.
+func (f VerifierFunc) Verify(ctx context.Context, r *http.Request) (Principal, error) {
+	return f(ctx, r)
+}
+
+// Action is something that a caller wants to do.
+type Action string
+
+// The actions.
+const (
+	ListenerCall Action = "listener.call"
+	FlowRun      Action = "flow.run"
+	MessageRead  Action = "message.read"
+	MessageBody  Action = "message.body"
+	RunList      Action = "run.list"
+	RunRead      Action = "run.read"
+	RunException Action = "run.exception" // the whole chain of causes
+	RunRejects   Action = "run.rejects"
+	RunCancel    Action = "run.cancel"
+	UserRead     Action = "user.read"
+	UserWrite    Action = "user.write"
+)
+
+// Actions lists the actions.
+var Actions = []Action{ListenerCall, FlowRun, MessageRead, MessageBody, RunList, RunRead, RunException, RunRejects, RunCancel, UserRead, UserWrite}
+
+// Resource is what an action is about. Zero fields mean that nothing is known yet: Authorize then answers whether the role can ever do it.
+type Resource struct {
+	Listener string
+	Flow     string
+	Owner    string // login of the user whose message or run it is
+}
+
+// Decision is the answer to an action.
+type Decision int
+
+const (
+	Forbid Decision = iota // the caller may know that it is there, and may not do this
+	Allow
+	Hide // for this caller it is not there
+)
+
+// scope is whose resources a role may act on.
+type scope int
+
+const (
+	none    scope = iota
+	own           // the caller's own messages and runs
+	granted       // listeners and flows that were granted
+	all
+)
+
+// table is the one place that says which role may do what.
+var table = map[Action]map[Role]scope{
+	ListenerCall: {API: granted, Operator: all, Editor: all, Admin: all},
+	FlowRun:      {API: granted, Operator: all, Editor: all, Admin: all},
+	MessageRead:  {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	MessageBody:  {API: own, Operator: all, Editor: all, Admin: all},
+	RunList:      {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	RunRead:      {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	RunException: {Operator: all, Editor: all, Admin: all},
+	RunRejects:   {API: own, Operator: all, Editor: all, Admin: all},
+	RunCancel:    {Operator: all, Editor: all, Admin: all},
+	UserRead:     {Admin: all},
+	UserWrite:    {Admin: all},
+}
+
+// Authorize decides whether the caller may act on the resource. What an api user does not own is hidden from it; a listener or flow without
+// a grant is forbidden.
+func Authorize(p Principal, a Action, r Resource) Decision {
+	switch table[a][p.Role] {
+	case all:
+		return Allow
+	case own:
+		if r.Owner == "" || r.Owner == p.Login {
+			return Allow
+		}
+		return Hide
+	case granted:
+		names, name := p.Listeners, r.Listener
+		if a == FlowRun {
+			names, name = p.Flows, r.Flow
+		}
+		if name == "" || slices.ContainsFunc(names, func(grant string) bool { return covers(grant, name) }) {
+			return Allow
+		}
+	}
+	return Forbid
+}
+
+// covers reports whether a grant, a name or a beginning followed by *, is for the name.
+func covers(grant, name string) bool {
+	if prefix, ok := strings.CutSuffix(grant, "*"); ok {
+		return strings.HasPrefix(name, prefix)
+	}
+	return grant == name
+}

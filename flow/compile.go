@@ -1,0 +1,688 @@
+package flow
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/internal/define"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Environment is what a flow's definition may refer to.
+type Environment struct {
+	// Connection returns the connection of that name.
+	Connection func(name string) (connector.Connection, bool)
+
+	// Listener returns what a flow needs to know of a listener.
+	Listener func(name string) (ListenerFacts, bool)
+
+	// Format returns the format that ref names; path is the place of the definition, for faults.
+	Format func(ref *transform.FormatRef, path string) (transform.Format, error)
+
+	// Steps are the host's Go functions, by name.
+	Steps map[string]transform.Func
+
+	// Names returns the names of a kind ("connections", "listeners"), for hints.
+	Names func(kind string) []string
+
+	// Version is the hash of the set that the definition belongs to.
+	Version string
+}
+
+// ListenerFacts is what a flow needs to know of a listener that it reads or that starts it.
+type ListenerFacts struct {
+	Format transform.Format // nil: it takes no body that could be read
+	Sync   bool
+	Params []string // of its path
+}
+
+// Plan is a flow that is ready to run: compiled, checked, immutable, safe for concurrent use.
+type Plan struct {
+	Name     string
+	ID       int64  // the flow's number
+	Version  string // hash of the set of definitions that it was compiled from
+	Listener string // the listener it reads, or that starts it; "" for none
+
+	enabled    bool
+	reads      bool // the listener's payload is the source
+	zone       *time.Location
+	params     map[string]Param
+	source     source
+	steps      []step
+	outputs    []output
+	answer     *answer
+	rejects    rejectPolicy
+	retry      Retry
+	timeout    time.Duration
+	maxRunning int
+	group      int
+	mapped     []string // names of the records' fields after the steps, nil when unknown
+}
+
+// source is where the records come from.
+type source struct {
+	format  transform.Format // of a payload
+	options transform.DecodeOptions
+	reader  connector.Reader // of a connection
+	path    *template
+	binds   map[string]*transform.Mapping // by name, of one field "value"
+	single  bool                          // the source is one document, so that the answer is one object
+}
+
+// step is one compiled step with the name that faults carry.
+type step struct {
+	name string
+	run  transform.Step
+}
+
+// output is a flow's destinations on one connection: one piece of work.
+type output struct {
+	connection string
+	writer     connector.Writer
+	targets    []target
+}
+
+type target struct {
+	mapping *transform.Mapping // nil: the record as it is
+	path    *template          // nil: no path
+}
+
+// answer is a compiled [Respond].
+type answer struct {
+	status  int
+	format  transform.Format
+	as      string
+	headers []header
+}
+
+type header struct {
+	name  string
+	value *template
+}
+
+// rejectPolicy is a compiled [OnReject].
+type rejectPolicy struct {
+	keep  bool
+	max   int64   // -1: no bound
+	share float64 // of all records; -1: no bound
+}
+
+// pure reports whether executing the plan changes nothing outside the engine.
+func (p *Plan) pure() bool { return len(p.outputs) == 0 }
+
+// Enabled reports whether runs of the flow are started.
+func (p *Plan) Enabled() bool { return p.enabled }
+
+// Reads reports whether the flow's source is its listener's payload, so that it cannot be run without one.
+func (p *Plan) Reads() bool { return p.reads }
+
+// compiler collects the faults of one definition.
+type compiler struct {
+	env     Environment
+	base    string // path of the definition
+	faults  define.Faults
+	plan    *Plan
+	options transform.CompileOptions
+}
+
+// Compile checks a definition and makes its plan. It touches no system. The faults' paths begin with base, such as
+// `flows.load-orders`; the plan is nil when there are any.
+func Compile(name string, id int64, base string, d Definition, env Environment) (*Plan, define.Faults) {
+	c := &compiler{env: env, base: base}
+	c.plan = &Plan{Name: name, ID: id, Version: env.Version, enabled: d.Enabled == nil || *d.Enabled, zone: time.UTC, params: d.Params,
+		timeout: d.Timeout, maxRunning: d.MaxRunning, group: cmp.Or(d.Group, 100)}
+	c.name(name)
+	c.zone(d.Timezone)
+	c.declared(d.Params)
+	c.limits(d)
+	c.from(d)
+	c.steps(d.Steps)
+	c.to(d.To)
+	c.respond(d)
+	c.onReject(d.OnReject)
+	if len(d.To) == 0 && d.Respond == nil && !c.plan.reads && d.Listener == "" {
+		c.fault("", 0, "the flow leads nowhere", "give it `to`, `respond` or both")
+	}
+	if c.faults != nil {
+		return nil, c.faults
+	}
+	return c.plan, nil
+}
+
+func (c *compiler) fault(path string, offset int, reason, hint string) {
+	if path != "" {
+		path = c.base + "." + path
+	} else {
+		path = c.base
+	}
+	c.faults = append(c.faults, define.Fault{Path: path, Offset: offset, Reason: reason, Hint: hint})
+}
+
+// report adds the faults that err holds: definition errors at their places below path, anything else as one fault.
+func (c *compiler) report(path string, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			c.report(path, e)
+		}
+		return
+	}
+	var faults define.Faults
+	var definition *transform.DefinitionError
+	switch {
+	case errors.As(err, &faults):
+		c.faults = append(c.faults, faults...)
+	case errors.As(err, &definition):
+		if definition.Path != "" {
+			path = define.Join(path, definition.Path)
+		}
+		c.fault(path, definition.Offset, definition.Reason, definition.Hint)
+	default:
+		c.fault(path, 0, err.Error(), "")
+	}
+}
+
+func (c *compiler) unknown(path, what, name string) {
+	names := c.env.Names(what + "s")
+	hint := fmt.Sprintf("there are no %ss", what)
+	if len(names) > 0 {
+		hint = fmt.Sprintf("there are %s", strings.Join(names, ", "))
+		if near := define.Nearest(name, names); near != "" {
+			hint = fmt.Sprintf("did you mean %s?", near)
+		}
+	}
+	c.fault(path, 0, fmt.Sprintf("%s %q is not defined", what, name), hint)
+}
+
+func (c *compiler) name(name string) {
+	switch _, err := strconv.ParseUint(name, 10, 64); {
+	case name == "":
+		c.fault("", 0, "a flow needs a name", "")
+	case err == nil:
+		c.fault("", 0, "a flow's name cannot be all digits: numbers stand for flows in routes", "")
+	case strings.Contains(name, "/"):
+		c.fault("", 0, "a flow's name cannot hold '/'", "")
+	}
+}
+
+func (c *compiler) zone(name string) {
+	if name == "" {
+		return
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		c.fault("timezone", 0, fmt.Sprintf("time zone %q is not known", name), "write a name of the IANA database, such as Europe/Berlin")
+		return
+	}
+	c.plan.zone = zone
+}
+
+func (c *compiler) limits(d Definition) {
+	for path, n := range map[string]int{"max_running": d.MaxRunning, "group": d.Group, "retry.attempts": d.Retry.Attempts} {
+		if n < 0 {
+			c.fault(path, 0, "a negative number means nothing here", "")
+		}
+	}
+	for path, n := range map[string]time.Duration{"timeout": d.Timeout, "retry.backoff": d.Retry.Backoff, "retry.max_backoff": d.Retry.MaxBackoff} {
+		if n < 0 {
+			c.fault(path, 0, "a negative time means nothing here", "")
+		}
+	}
+	c.plan.retry = Retry{Attempts: cmp.Or(d.Retry.Attempts, 5), Backoff: cmp.Or(d.Retry.Backoff, time.Second), MaxBackoff: cmp.Or(d.Retry.MaxBackoff, 5*time.Minute)}
+}
+
+func (c *compiler) from(d Definition) {
+	if d.Listener != "" {
+		if facts, ok := c.env.Listener(d.Listener); !ok {
+			c.unknown("listener", "listener", d.Listener)
+		} else {
+			c.plan.Listener = d.Listener
+			c.params(facts)
+		}
+	}
+	from := d.From
+	if from == nil {
+		c.plan.source.single = true
+		if d.Listener == "" {
+			return
+		}
+		return
+	}
+	switch {
+	case from.Listener != "" && from.Connection != "":
+		c.fault("from", 0, "a flow reads a listener or a connection, not both", "")
+	case from.Listener != "":
+		c.fromListener(d)
+	case from.Connection != "":
+		c.fromConnection(from)
+	default:
+		c.fault("from", 0, "nothing is read", "give it `listener` or `connection`")
+	}
+}
+
+func (c *compiler) fromListener(d Definition) {
+	from := d.From
+	for key, value := range map[string]string{"table": from.Table, "query": from.Query, "path": from.Path} {
+		if value != "" {
+			c.fault("from."+key, 0, "a listener's payload has no "+key, "write `connection` instead of `listener` to read from a system")
+		}
+	}
+	if d.Listener != "" && d.Listener != from.Listener {
+		c.fault("listener", 0, "the flow reads another listener than the one that starts it", "leave one of the two out")
+	}
+	facts, ok := c.env.Listener(from.Listener)
+	if !ok {
+		c.unknown("from.listener", "listener", from.Listener)
+		return
+	}
+	c.plan.Listener, c.plan.reads = from.Listener, true
+	c.params(facts)
+	if c.plan.source.format = facts.Format; from.Format != nil {
+		c.plan.source.format = c.format("from.format", from.Format)
+	}
+	if c.plan.source.format == nil {
+		c.fault("from", 0, fmt.Sprintf("listener %q has no format: its payload cannot be read", from.Listener), "give the listener a `format`")
+		return
+	}
+	c.decode(from)
+}
+
+func (c *compiler) fromConnection(from *From) {
+	source, ok := c.connection("from.connection", from.Connection).(connector.Source)
+	if !ok {
+		if _, exists := c.env.Connection(from.Connection); exists {
+			c.fault("from.connection", 0, fmt.Sprintf("connection %q cannot be read from", from.Connection), "")
+		}
+		return
+	}
+	c.plan.source.path = c.template("from.path", from.Path)
+	spec := connector.ReadSpec{Table: from.Table, Query: from.Query, Path: from.Path}
+	if from.Format != nil {
+		c.plan.source.format = c.format("from.format", from.Format)
+		spec.Format = c.plan.source.format
+	}
+	c.decode(from)
+	spec.Decode = c.plan.source.options
+	reader, err := source.PrepareRead(spec)
+	if err != nil {
+		var fault *connector.Fault
+		if errors.As(err, &fault) {
+			c.fault("from."+fault.Key, fault.Offset, fault.Reason, fault.Hint)
+		} else {
+			c.report("from", err)
+		}
+		return
+	}
+	c.plan.source.reader = reader
+	c.plan.source.binds = map[string]*transform.Mapping{}
+	known := slices.Collect(maps.Keys(c.plan.params))
+	if c.plan.Listener != "" {
+		if facts, ok := c.env.Listener(c.plan.Listener); ok {
+			known = append(known, facts.Params...)
+		}
+	}
+	used := map[string]bool{}
+	for _, bind := range reader.Binds() {
+		used[bind.Name] = true
+		if term, ok := from.Bind[bind.Name]; ok {
+			mapping, err := transform.CompileMap(transform.Map{{Name: "value", Term: term}}, c.options)
+			if err != nil {
+				c.report("from.bind."+bind.Name, err)
+				continue
+			}
+			c.plan.source.binds[bind.Name] = mapping
+			continue
+		}
+		if !slices.Contains(known, bind.Name) {
+			hint := "declare it under `params`, or name its value under `bind`"
+			if near := define.Nearest(bind.Name, known); near != "" {
+				hint = fmt.Sprintf("did you mean :%s?", near)
+			}
+			c.fault("from.query", bind.Offset, fmt.Sprintf("no parameter %q", bind.Name), hint)
+		}
+	}
+	for name := range from.Bind {
+		if !used[name] {
+			c.fault("from.bind."+name, 0, fmt.Sprintf("the query has no :%s", name), "")
+		}
+	}
+}
+
+// params makes a listener's path parameters known; they are text unless the flow declares them otherwise.
+func (c *compiler) params(facts ListenerFacts) {
+	for name := range c.plan.params {
+		if slices.Contains(facts.Params, name) && c.plan.params[name].Default != nil {
+			c.fault("params."+name+".default", 0, "a parameter of the listener's path is always given", "leave the default out")
+		}
+	}
+}
+
+// decode settles how the source's format is used, and what its records are.
+func (c *compiler) decode(from *From) {
+	s := &c.plan.source
+	s.options.Records = from.Records
+	if s.format == nil {
+		if from.Records != "" {
+			c.fault("from.records", 0, "the source's records are rows: nothing is to be picked from them", "leave `records` out")
+		}
+		return
+	}
+	// A decoder over nothing tells whether the path fits the format.
+	decoder, err := s.format.NewDecoder(strings.NewReader(""), s.options)
+	if closer, ok := decoder.(io.Closer); ok && err == nil {
+		closer.Close()
+	}
+	if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
+		c.report("from.records", err)
+	}
+	if d, ok := s.format.(transform.Describer); ok {
+		description := d.Describe(s.options)
+		s.single, c.options.UntypedSource = description.Single, description.Untyped
+	}
+}
+
+func (c *compiler) connection(path, name string) connector.Connection {
+	connection, ok := c.env.Connection(name)
+	if !ok {
+		c.unknown(path, "connection", name)
+		return nil
+	}
+	return connection
+}
+
+func (c *compiler) format(path string, ref *transform.FormatRef) transform.Format {
+	format, err := c.env.Format(ref, c.base+"."+path)
+	if err != nil {
+		c.report(path, err)
+		return nil
+	}
+	return format
+}
+
+func (c *compiler) template(path, text string) *template {
+	if text == "" {
+		return nil
+	}
+	t, err := parseTemplate(text)
+	if err != nil {
+		c.report(path, err)
+		return nil
+	}
+	return t
+}
+
+func (c *compiler) expression(path, text string) *transform.Expression {
+	e, err := transform.CompileExpression(text, c.options)
+	if err != nil {
+		c.report(path, err)
+		return nil
+	}
+	c.needs(e.NeedsScope(), false)
+	return e
+}
+
+func (c *compiler) mapping(path string, m transform.Map) *transform.Mapping {
+	mapping, err := transform.CompileMap(m, c.options)
+	if err != nil {
+		c.report(path, err)
+		return nil
+	}
+	c.needs(mapping.NeedsScope(), mapping.NeedsRaw())
+	return mapping
+}
+
+func (c *compiler) needs(scope, raw bool) {
+	c.plan.source.options.Scope = c.plan.source.options.Scope || scope
+	c.plan.source.options.Raw = c.plan.source.options.Raw || raw
+}
+
+func (c *compiler) steps(steps []Step) {
+	for i, s := range steps {
+		path := fmt.Sprintf("steps[%d]", i)
+		var set []string
+		mark := func(is bool, name string) {
+			if is {
+				set = append(set, name)
+			}
+		}
+		mark(s.Filter != "", "filter")
+		mark(s.Map != nil, "map")
+		mark(s.Set != nil, "set")
+		mark(s.Drop != nil, "drop")
+		mark(s.Rename != nil, "rename")
+		mark(s.Reject != nil, "reject")
+		mark(s.Go != "", "go")
+		if len(set) != 1 {
+			reason := "a step needs one of filter, map, set, drop, rename, reject, go"
+			if len(set) > 1 {
+				reason = "this is more than one step: " + strings.Join(set, ", ")
+			}
+			c.fault(path, 0, reason, "write each step as a list item of its own")
+			continue
+		}
+		name := fmt.Sprintf("step %d (%s)", i+1, set[0])
+		path += "." + set[0]
+		var run transform.Step
+		switch set[0] {
+		case "filter":
+			if e := c.expression(path, s.Filter); e != nil {
+				run = transform.NewFilter(name, e)
+			}
+		case "map":
+			if m := c.mapping(path, s.Map); m != nil {
+				run, c.plan.mapped = transform.NewMap(name, m), m.Columns()
+				c.options.UntypedSource = false // fields are what the map made of them
+			}
+		case "set":
+			if m := c.mapping(path, s.Set); m != nil {
+				run, c.plan.mapped = transform.NewSet(name, m), nil
+				c.options.UntypedSource = false
+			}
+		case "drop":
+			run, c.plan.mapped = transform.NewDrop(s.Drop...), without(c.plan.mapped, s.Drop)
+		case "rename":
+			run, c.plan.mapped = transform.NewRename(s.Rename), nil
+			seen := map[string]string{}
+			for _, to := range slices.Sorted(maps.Keys(s.Rename)) {
+				if other, twice := seen[s.Rename[to]]; twice {
+					c.fault(path+"."+to, 0, fmt.Sprintf("field %q is renamed twice, to %s and to %s", s.Rename[to], other, to), "use `map` or `set` to copy a field")
+				}
+				seen[s.Rename[to]] = to
+			}
+		case "reject":
+			if s.Reject.When == "" {
+				c.fault(path, 0, "reject needs a condition", "write {when: …, reason: …}")
+			} else if e := c.expression(path+".when", s.Reject.When); e != nil {
+				run = transform.NewReject(name, e, cmp.Or(s.Reject.Reason, "rejected by the condition "+s.Reject.When))
+			}
+		case "go":
+			f, ok := c.env.Steps[s.Go]
+			if !ok {
+				names := slices.Sorted(maps.Keys(c.env.Steps))
+				hint := "the host gives Go functions by name in Config.Steps"
+				if near := define.Nearest(s.Go, names); near != "" {
+					hint = fmt.Sprintf("did you mean %s?", near)
+				}
+				c.fault(path, 0, fmt.Sprintf("no Go function %q", s.Go), hint)
+				continue
+			}
+			run, c.plan.mapped = transform.NewFunc(name, f), nil
+		}
+		if run != nil {
+			c.plan.steps = append(c.plan.steps, step{name, run})
+		}
+	}
+}
+
+func without(names, dropped []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(dropped, n) })
+}
+
+func (c *compiler) to(destinations []Destination) {
+	type group struct {
+		connection connector.Destination
+		targets    []connector.Target
+		indexes    []int
+	}
+	groups := map[string]*group{}
+	var order []string
+	outputs := map[string]*output{}
+	for i, d := range destinations {
+		path := fmt.Sprintf("to[%d]", i)
+		if d.Connection == "" {
+			c.fault(path, 0, "a destination needs a connection", "")
+			continue
+		}
+		connection := c.connection(path+".connection", d.Connection)
+		if connection == nil {
+			continue
+		}
+		destination, ok := connection.(connector.Destination)
+		if !ok {
+			c.fault(path+".connection", 0, fmt.Sprintf("connection %q cannot be written to", d.Connection), "")
+			continue
+		}
+		switch d.Action {
+		case "", "insert", "upsert", "update", "delete", "replace":
+		default:
+			c.fault(path+".action", 0, fmt.Sprintf("action %q is not known", d.Action), "there are insert, upsert, update, delete, replace")
+		}
+		spec := connector.Target{Table: d.Table, Path: d.Path, Action: cmp.Or(d.Action, "insert"), Key: d.Key, Create: d.Create, Exists: d.Exists, Columns: c.plan.mapped}
+		compiled := target{path: c.template(path+".path", d.Path)}
+		if d.Map != nil {
+			if compiled.mapping = c.mapping(path+".map", d.Map); compiled.mapping != nil {
+				spec.Columns = compiled.mapping.Columns()
+			}
+		}
+		if d.Format != nil {
+			spec.Format = c.format(path+".format", d.Format)
+		}
+		spec.Encode.Columns = spec.Columns
+		g := groups[d.Connection]
+		if g == nil {
+			g = &group{connection: destination}
+			groups[d.Connection], outputs[d.Connection] = g, &output{connection: d.Connection}
+			order = append(order, d.Connection)
+		}
+		g.targets, g.indexes = append(g.targets, spec), append(g.indexes, i)
+		outputs[d.Connection].targets = append(outputs[d.Connection].targets, compiled)
+	}
+	if c.faults != nil {
+		return // what follows would repeat what was said
+	}
+	for _, name := range order {
+		writer, err := groups[name].connection.PrepareWrite(groups[name].targets)
+		if err != nil {
+			c.reportTargets(groups[name].indexes, err)
+			continue
+		}
+		outputs[name].writer = writer
+		c.plan.outputs = append(c.plan.outputs, *outputs[name])
+		c.plan.group = min(c.plan.group, writer.MaxRuns())
+	}
+}
+
+func (c *compiler) reportTargets(indexes []int, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			c.reportTargets(indexes, e)
+		}
+		return
+	}
+	var fault *connector.Fault
+	if errors.As(err, &fault) {
+		c.fault(fmt.Sprintf("to[%d].%s", indexes[fault.Target], fault.Key), fault.Offset, fault.Reason, fault.Hint)
+		return
+	}
+	c.report(fmt.Sprintf("to[%d]", indexes[0]), err)
+}
+
+func (c *compiler) respond(d Definition) {
+	r := d.Respond
+	if r == nil {
+		return
+	}
+	a := &answer{status: cmp.Or(r.Status, 200)}
+	if a.status < 200 || a.status > 599 {
+		c.fault("respond.status", 0, fmt.Sprintf("%d is no status of an answer", a.status), "write one from 200 to 599")
+	}
+	ref := r.Format
+	if ref == nil {
+		ref = &transform.FormatRef{Type: "json"}
+	}
+	if a.as = "array"; c.plan.source.single {
+		a.as = "object"
+	}
+	if as, ok := ref.Options["as"].(string); ok {
+		switch as {
+		case "array", "object", "lines":
+			a.as = as
+		default:
+			c.fault("respond.format.as", 0, fmt.Sprintf("as %q is not known", as), "there are array, object, lines")
+		}
+		options := maps.Clone(ref.Options)
+		delete(options, "as")
+		ref = &transform.FormatRef{Type: ref.Type, Options: options}
+	}
+	a.format = c.format("respond.format", ref)
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		path := "respond.headers." + name
+		if !validHeaderName(name) {
+			c.fault(path, 0, "this is no name of a header", "")
+			continue
+		}
+		if t := c.template(path, r.Headers[name]); t != nil {
+			a.headers = append(a.headers, header{name, t})
+		}
+	}
+	if c.plan.Listener != "" {
+		if facts, ok := c.env.Listener(c.plan.Listener); ok && !facts.Sync {
+			c.fault("respond", 0, fmt.Sprintf("nobody waits for the answer: listener %q is asynchronous", c.plan.Listener), "write `mode: sync` on the listener")
+		}
+	}
+	c.plan.answer = a
+}
+
+func validHeaderName(name string) bool {
+	for _, r := range name {
+		if !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+func (c *compiler) onReject(d OnReject) {
+	p := rejectPolicy{max: -1, share: -1}
+	switch d.Action {
+	case "", "stop":
+		if d.Max != "" {
+			c.fault("on_reject.max", 0, "with stop the first rejected record ends the run", "write action: keep beside max")
+		}
+	case "keep":
+		p.keep = true
+	default:
+		c.fault("on_reject.action", 0, fmt.Sprintf("action %q is not known", d.Action), "there are stop, keep")
+	}
+	if share, ok := strings.CutSuffix(d.Max, "%"); ok {
+		f, err := strconv.ParseFloat(share, 64)
+		if err != nil || f < 0 || f > 100 {
+			c.fault("on_reject.max", 0, "a share goes from 0% to 100%", "")
+		}
+		p.share = f / 100
+	} else if d.Max != "" {
+		n, err := strconv.ParseInt(d.Max, 10, 64)
+		if err != nil || n < 0 {
+			c.fault("on_reject.max", 0, "this is no count of records", "write a number, or a share such as 5%")
+		}
+		p.max = n
+	}
+	c.plan.rejects = p
+}

@@ -1,0 +1,657 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// job is one attempt of one run: what it works on, and what came of it.
+type job struct {
+	plan    *Plan
+	run     store.Run
+	head    store.Run      // run as it was claimed, for who asks meanwhile
+	message *store.Message // nil: a run without one
+	waiter  *waiter        // nil: nobody waits
+	inPlace bool           // executed by the call that waits for it, and not in the queue
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	began   time.Time
+
+	env      *transform.Env
+	rejects  *rejects
+	log      *runLog
+	response *Response // filled when somebody waits and the flow answers
+	failure  *Failure
+}
+
+// small reports whether the run's payload is small enough to be held in memory with those of other runs.
+func (j *job) small() bool {
+	return j.plan.source.reader == nil && (j.message == nil || j.message.Body.Size <= store.InlineBytes)
+}
+
+// failed records why the attempt failed.
+func (j *job) failed(step string, err error) {
+	if err != nil {
+		j.failure = fail(j.ctx, j.plan.Name, step, err)
+	}
+}
+
+// begin prepares an attempt, also after an earlier one of the same job was rolled back.
+func (j *job) begin(blobs store.Blobs) {
+	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
+	j.failure = nil
+	j.discard()
+	j.rejects = newRejects(j.ctx, blobs)
+	if j.waiter != nil && j.plan.answer != nil {
+		j.response = newResponse(j.plan.answer)
+	}
+	j.env = environment(j)
+}
+
+// discard throws away what an attempt collected.
+func (j *job) discard() {
+	if j.rejects != nil {
+		j.rejects.spool.Abort()
+	}
+	if j.response != nil {
+		j.response.Close()
+		j.response = nil
+	}
+}
+
+// environment is what the run's expressions and ${…} see beside the record.
+func environment(j *job) *transform.Env {
+	env := &transform.Env{Now: j.run.Started, Zone: j.plan.zone, Param: transform.NewObject(transform.NewShape(), nil)}
+	if m := j.message; m != nil {
+		env.Header, env.Query = fromPairs(m.Header), fromPairs(m.Query)
+		for _, p := range m.Params {
+			env.Param = env.Param.With(p.Name, transform.Untyped(p.Value))
+		}
+		env.Message = fields(
+			"id", transform.Text(m.ID.String()), "listener", transform.Text(m.Listener), "user", transform.Text(m.User),
+			"method", transform.Text(m.Method), "received_at", transform.Text(m.ReceivedAt.UTC().Format(time.RFC3339Nano)),
+			"bytes", transform.Int(m.Body.Size), "sha256", transform.Text(fmt.Sprintf("%x", m.Body.SHA256)))
+	}
+	for name, value := range decodeParams(j.run.Params).Fields() {
+		if _, path := env.Param.Get(name); !path || j.message == nil {
+			env.Param = env.Param.With(name, value)
+		}
+	}
+	env.Run = fields(
+		"id", transform.Text(j.run.ID.String()), "number", transform.Int(j.run.Number), "flow", transform.Text(j.plan.Name),
+		"user", transform.Text(j.run.User), "started", transform.Text(j.run.Started.In(j.plan.zone).Format(time.RFC3339Nano)))
+	return env
+}
+
+func fields(namesAndValues ...any) transform.Value {
+	shape, values := transform.NewShape(), make([]transform.Value, 0, len(namesAndValues)/2)
+	for i := 0; i < len(namesAndValues); i += 2 {
+		shape = shape.With(namesAndValues[i].(string))
+		values = append(values, namesAndValues[i+1].(transform.Value))
+	}
+	return transform.NewObject(shape, values)
+}
+
+func fromPairs(pairs []store.Pair) transform.Value {
+	object := transform.NewObject(transform.NewShape(), nil)
+	for _, p := range pairs {
+		if _, twice := object.Get(p.Name); !twice { // the first of repeated ones
+			object = object.With(p.Name, transform.Untyped(p.Value))
+		}
+	}
+	return object
+}
+
+// execute carries out one attempt of each job: alone, or together in one piece of work for each connection. Afterwards each job has
+// its counters and, when it failed, its failure.
+func (r *Runner) execute(jobs []*job) {
+	plan := jobs[0].plan
+	for _, j := range jobs {
+		j.begin(r.store)
+	}
+	if len(jobs) == 1 {
+		r.executeAlone(jobs[0])
+		return
+	}
+	// What the payloads hold is found out before anything is written, so that one run's bad input is no matter for the others.
+	batches := make([][]*transform.Batch, len(jobs))
+	for i, j := range jobs {
+		j.failed("", guard(func() error {
+			return r.stream(j, func(b *transform.Batch) error {
+				if plan.pure() {
+					return j.answer(b)
+				}
+				batches[i] = append(batches[i], b)
+				return nil
+			})
+		}))
+	}
+	if plan.pure() {
+		for _, j := range jobs {
+			j.finish()
+		}
+		return
+	}
+	if err := r.writeTogether(plan, jobs, batches); err != nil {
+		for _, j := range jobs { // the group is split: each run answers for itself
+			if j.failure == nil {
+				j.begin(r.store)
+				r.executeAlone(j)
+			}
+		}
+	}
+}
+
+// writeTogether writes the batches of several runs in one piece of work for each connection. On an error nothing is settled: what
+// was committed is found again by the runs' ids.
+func (r *Runner) writeTogether(plan *Plan, jobs []*job, batches [][]*transform.Batch) error {
+	// The work is nobody's in particular: it ends when the engine's work ends, and a canceled run splits the group.
+	works, err := plan.beginWorks(r.working)
+	defer works.rollback()
+	if err != nil {
+		return err
+	}
+	for i, j := range jobs {
+		if j.failure != nil {
+			continue
+		}
+		if err := context.Cause(j.ctx); err != nil {
+			return err
+		}
+		if err := works.start(j); err != nil {
+			return err
+		}
+		for _, b := range batches[i] {
+			if err := works.write(j, b); err != nil {
+				return err
+			}
+		}
+		if err := j.finish(); err != nil {
+			return err
+		}
+	}
+	_, err = works.commit()
+	return err
+}
+
+// executeAlone carries out one attempt of one job, streaming.
+func (r *Runner) executeAlone(j *job) {
+	j.failed("", guard(func() error {
+		works, err := j.plan.beginWorks(j.ctx)
+		defer works.rollback()
+		if err != nil {
+			return err
+		}
+		if err := works.start(j); err != nil {
+			return err
+		}
+		err = r.stream(j, func(b *transform.Batch) error {
+			if err := works.write(j, b); err != nil {
+				return err
+			}
+			return j.answer(b)
+		})
+		if err != nil {
+			return err
+		}
+		if err := j.finish(); err != nil {
+			return err
+		}
+		if err := context.Cause(j.ctx); err != nil {
+			return err
+		}
+		connection, err := works.commit()
+		if err != nil {
+			return fail(j.ctx, j.plan.Name, connection, err)
+		}
+		return nil
+	}))
+}
+
+// guard makes a panic of a plug-in or of ours an error: one bad run must not end the others.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{value: p, stack: stack()}
+		}
+	}()
+	return f()
+}
+
+// finish ends the run's records: the policy's last word, and the end of the answer.
+func (j *job) finish() error {
+	if j.failure != nil {
+		return nil
+	}
+	err := j.plan.rejects.atEnd(j)
+	if err == nil && j.response != nil {
+		err = j.response.finish(j.env)
+	}
+	j.failed("", err)
+	if j.failure != nil {
+		return j.failure
+	}
+	return nil
+}
+
+// answer adds the batch to what the caller gets.
+func (j *job) answer(b *transform.Batch) error {
+	if j.plan.pure() {
+		j.run.Written += int64(len(b.Records))
+	}
+	if j.response == nil {
+		return nil
+	}
+	if err := j.response.encode(j.env, b); err != nil {
+		return fail(j.ctx, j.plan.Name, "respond", err)
+	}
+	return j.sift("respond", b)
+}
+
+// sift moves the records that were rejected out of the batch.
+func (j *job) sift(step string, b *transform.Batch) error {
+	kept := b.Records[:0]
+	for i := range b.Records {
+		record := &b.Records[i]
+		if record.Err == nil {
+			kept = append(kept, *record)
+			continue
+		}
+		if err := j.reject(step, record); err != nil {
+			return err
+		}
+	}
+	b.Records = kept
+	return nil
+}
+
+// reject notes a rejected record, and fails when the policy has had enough.
+func (j *job) reject(step string, record *transform.Record) error {
+	j.run.Rejected++
+	if err := j.rejects.add(step, record); err != nil {
+		return fail(j.ctx, j.plan.Name, step, err)
+	}
+	return j.plan.rejects.afterReject(j, step, record)
+}
+
+// afterReject fails the run when the policy says stop.
+func (p rejectPolicy) afterReject(j *job, step string, record *transform.Record) error {
+	var fault *transform.Fault
+	if errors.As(record.Err, &fault) && fault.Step != "" {
+		step = fault.Step
+	}
+	f := &Failure{Flow: j.plan.Name, Step: step, Record: record.Index + 1, Line: record.Line, Kind: classify(context.Background(), record.Err), Err: record.Err}
+	if f.Kind == KindConnection {
+		f.Kind = KindInput // a plain error of a step rejects the record for what it is
+	}
+	switch {
+	case !p.keep:
+		return f
+	case p.max >= 0 && j.run.Rejected > p.max:
+		f.Err = &transform.Fault{Kind: KindInput, Reason: fmt.Sprintf("more than %d records were rejected, the last because of: %v", p.max, record.Err), Err: record.Err}
+		return f
+	}
+	return nil
+}
+
+// atEnd fails the run when the share of rejected records is too large, or when not one record of several was fit.
+func (p rejectPolicy) atEnd(j *job) error {
+	if p.share >= 0 && float64(j.run.Rejected) > p.share*float64(j.run.Read) {
+		return &Failure{Flow: j.plan.Name, Kind: KindInput, Err: &transform.Fault{Kind: KindInput,
+			Reason: fmt.Sprintf("%d of %d records were rejected, more than %g%%", j.run.Rejected, j.run.Read, p.share*100)}}
+	}
+	return nil
+}
+
+// works is the open work of a run, or of a group, on each of its connections.
+type works struct {
+	plan    *Plan
+	work    []connector.Work
+	applied []bool // of the run that was started last
+	scratch []transform.Batch
+	done    bool
+}
+
+func (p *Plan) beginWorks(ctx context.Context) (*works, error) {
+	w := &works{plan: p, applied: make([]bool, len(p.outputs))}
+	for _, o := range p.outputs {
+		work, err := o.writer.Begin(ctx)
+		if err != nil {
+			return w, fail(ctx, p.Name, o.connection, err)
+		}
+		w.work = append(w.work, work)
+		w.scratch = append(w.scratch, make([]transform.Batch, len(o.targets))...)
+	}
+	return w, nil
+}
+
+// start begins the run's writes everywhere.
+func (w *works) start(j *job) error {
+	for i, o := range w.plan.outputs {
+		paths := make([]string, len(o.targets))
+		for t, target := range o.targets {
+			if target.path == nil {
+				continue
+			}
+			path, err := target.path.fill(j.env, fileName)
+			if err != nil {
+				return fail(j.ctx, w.plan.Name, o.connection, err)
+			}
+			paths[t] = path
+		}
+		run := connector.Run{ID: j.run.ID, Number: j.run.Number, Flow: w.plan.Name, Attempt: j.run.Attempts, Time: j.run.Started}
+		applied, err := w.work[i].Start(run, paths)
+		if err != nil {
+			return fail(j.ctx, w.plan.Name, o.connection, err)
+		}
+		w.applied[i] = applied
+	}
+	return nil
+}
+
+// write hands the batch to every destination. Records that one of them rejects are out of the batch afterwards.
+func (w *works) write(j *job, b *transform.Batch) error {
+	next := 0
+	for i, o := range w.plan.outputs {
+		for t, target := range o.targets {
+			out := &w.scratch[next]
+			next++
+			if w.applied[i] {
+				continue
+			}
+			out.Records = append(out.Records[:0], b.Records...)
+			if target.mapping != nil {
+				for k := range out.Records {
+					record := &out.Records[k]
+					record.Value, record.Err = apply(target.mapping, j.env, record)
+				}
+			}
+			if err := w.work[i].Write(t, out); err != nil {
+				return fail(j.ctx, w.plan.Name, o.connection, err)
+			}
+			for k := range out.Records {
+				if err := out.Records[k].Err; err != nil && b.Records[k].Err == nil {
+					b.Records[k].Err = err
+				}
+			}
+			if err := j.sift(o.connection, b); err != nil {
+				return err
+			}
+		}
+	}
+	if len(w.work) > 0 {
+		j.run.Written += int64(len(b.Records))
+	}
+	return nil
+}
+
+func apply(m *transform.Mapping, env *transform.Env, record *transform.Record) (transform.Value, error) {
+	value, err := m.Apply(env, record)
+	if err != nil {
+		return record.Value, err
+	}
+	return value, nil
+}
+
+// commit commits the work of every connection in order; it names the connection that failed.
+func (w *works) commit() (connection string, err error) {
+	for i, work := range w.work {
+		if err := work.Commit(); err != nil {
+			return w.plan.outputs[i].connection, err
+		}
+	}
+	w.done = true
+	return "", nil
+}
+
+// rollback undoes what was not committed. Work that was committed before another connection's commit failed stays; the next attempt
+// finds it applied.
+func (w *works) rollback() {
+	if w.done {
+		return
+	}
+	for _, work := range w.work {
+		work.Rollback() // the fault that led here is the one to tell
+	}
+}
+
+// stream reads the run's source, passes the records through the steps and gives those that are left to sink, batch after batch in
+// order. A small payload is read in place; for others decoding and steps run on goroutines of their own.
+func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
+	source, err := r.open(j)
+	if err != nil {
+		return fail(j.ctx, j.plan.Name, "from", err)
+	}
+	defer source.Close()
+	if j.small() {
+		for {
+			b := &transform.Batch{}
+			if err := r.read(j, source, b); err == io.EOF {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			if err := j.apply(b); err != nil {
+				return err
+			}
+			if err := j.drain(b, sink); err != nil {
+				return err
+			}
+		}
+	}
+	return r.pipeline(j, source, sink)
+}
+
+// read reads one batch, and stops when the run was stopped.
+func (r *Runner) read(j *job, source connector.Records, b *transform.Batch) error {
+	if err := context.Cause(j.ctx); err != nil {
+		return fail(j.ctx, j.plan.Name, "from", err)
+	}
+	err := source.Decode(b)
+	if err != nil && err != io.EOF {
+		return fail(j.ctx, j.plan.Name, "from", err)
+	}
+	return err
+}
+
+// apply passes a batch through the steps.
+func (j *job) apply(b *transform.Batch) error {
+	for _, s := range j.plan.steps {
+		if err := s.run.Apply(j.ctx, j.env, b); err != nil {
+			return fail(j.ctx, j.plan.Name, s.name, err)
+		}
+	}
+	return nil
+}
+
+// drain takes the rejected records out and passes the others on.
+func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error {
+	if err := j.sift("decode", b); err != nil {
+		return err
+	}
+	if len(b.Records) == 0 {
+		return nil
+	}
+	return sink(b)
+}
+
+// pipelineDepth is how many batches may wait between two parts of a pipeline.
+const pipelineDepth = 4
+
+func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform.Batch) error) error {
+	ctx, cancel := context.WithCancel(j.ctx)
+	decoded := make(chan *transform.Batch, pipelineDepth)
+	cooked := make(chan *transform.Batch, pipelineDepth)
+	var group sync.WaitGroup
+	var decodeErr, stepErr error
+	pass := func(to chan<- *transform.Batch, b *transform.Batch) bool {
+		select {
+		case to <- b:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	group.Go(func() {
+		defer close(decoded)
+		decodeErr = guard(func() error {
+			for {
+				b := &transform.Batch{}
+				if err := r.read(j, source, b); err != nil {
+					return err
+				}
+				if !pass(decoded, b) {
+					return io.EOF
+				}
+			}
+		})
+	})
+	group.Go(func() {
+		defer close(cooked)
+		stepErr = guard(func() error {
+			for b := range decoded {
+				if err := j.apply(b); err != nil {
+					return err
+				}
+				if !pass(cooked, b) {
+					break
+				}
+			}
+			return nil
+		})
+		cancel() // nobody takes what the decoder would still make
+	})
+	sinkErr := guard(func() error {
+		for b := range cooked {
+			if err := j.drain(b, sink); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	cancel()
+	group.Wait()
+	if errors.Is(decodeErr, io.EOF) {
+		decodeErr = nil
+	}
+	for _, err := range []error{sinkErr, stepErr, decodeErr} {
+		if err != nil {
+			return err
+		}
+	}
+	if err := context.Cause(j.ctx); err != nil {
+		return fail(j.ctx, j.plan.Name, "", err)
+	}
+	return nil
+}
+
+// open opens the run's source.
+func (r *Runner) open(j *job) (connector.Records, error) {
+	s := &j.plan.source
+	switch {
+	case s.reader != nil:
+		request := connector.ReadRequest{Value: func(name string) transform.Value { return j.bind(name) }}
+		if s.path != nil {
+			path, err := s.path.fill(j.env, fileName)
+			if err != nil {
+				return nil, err
+			}
+			request.Path = path
+		}
+		records, err := s.reader.Open(j.ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		return &counted{Records: records, job: j}, nil
+	case s.format != nil && j.message != nil:
+		body, err := r.store.OpenBody(j.ctx, j.message.Body)
+		if err != nil {
+			return nil, err
+		}
+		options := s.options
+		options.Reopen = func() (io.ReadCloser, error) { return r.store.OpenBody(j.ctx, j.message.Body) }
+		decoder, err := s.format.NewDecoder(body, options)
+		if err != nil {
+			body.Close()
+			return nil, err
+		}
+		return &counted{Records: &payload{decoder, body}, job: j}, nil
+	case s.format != nil:
+		return nil, Permanent(errors.New("the flow reads a listener's payload and was started without one"))
+	default:
+		return &counted{Records: &single{value: j.env.Param}, job: j}, nil
+	}
+}
+
+// bind returns the value of a query's bind: as the definition names it, or the parameter of that name.
+func (j *job) bind(name string) transform.Value {
+	if m, ok := j.plan.source.binds[name]; ok {
+		v, err := m.Apply(j.env, &transform.Record{Value: j.env.Param})
+		if err != nil {
+			return transform.Null
+		}
+		return v.Field("value")
+	}
+	return j.env.Param.Field(name)
+}
+
+// payload is a decoder with the body that it reads.
+type payload struct {
+	transform.Decoder
+	body io.Closer
+}
+
+func (p *payload) Close() error {
+	if c, ok := p.Decoder.(io.Closer); ok {
+		c.Close() // it only releases memory
+	}
+	return p.body.Close()
+}
+
+// single is the source of a flow without `from`: one record that holds the parameters.
+type single struct {
+	value transform.Value
+	done  bool
+}
+
+func (s *single) Decode(b *transform.Batch) error {
+	b.Records = b.Records[:0]
+	if s.done {
+		return io.EOF
+	}
+	s.done = true
+	b.Records = append(b.Records, transform.Record{Value: s.value, Source: s.value})
+	return nil
+}
+
+func (s *single) Close() error { return nil }
+
+// counted counts the records that a run reads. Only the goroutine that decodes writes the counter, and the run's end reads it.
+type counted struct {
+	connector.Records
+	job *job
+}
+
+func (c *counted) Decode(b *transform.Batch) error {
+	err := c.Records.Decode(b)
+	c.job.run.Read += int64(len(b.Records))
+	return err
+}
+
+// newRunID returns an id that orders by time (UUIDv7).
+func newRunID() (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return id, fmt.Errorf("make an id: %w", err)
+	}
+	return id, nil
+}

@@ -1,0 +1,231 @@
+package flow
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/integrator-go/integrator/internal/define"
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/jsonfmt"
+)
+
+// ParamError says which parameters of a call are missing or wrong.
+type ParamError struct{ Faults []string }
+
+// Error returns all faults.
+func (e *ParamError) Error() string { return "parameters: " + strings.Join(e.Faults, "; ") }
+
+// paramFormat is how parameters are kept with a run.
+var paramFormat = func() transform.Format {
+	f, err := jsonfmt.New(jsonfmt.Options{})
+	if err != nil {
+		panic(err) // impossible: these options are constant
+	}
+	return f
+}()
+
+// ParseParams reads a flat JSON object of parameters. Faults are *transform.SyntaxError or *ParamError.
+func ParseParams(text []byte) (transform.Value, error) {
+	empty := transform.NewObject(transform.NewShape(), nil)
+	if len(bytes.TrimSpace(text)) == 0 {
+		return empty, nil
+	}
+	decoder, err := paramFormat.NewDecoder(bytes.NewReader(text), transform.DecodeOptions{Limits: transform.Limits{Depth: 16}})
+	if err != nil {
+		return empty, err
+	}
+	var b transform.Batch
+	if err := decoder.Decode(&b); err != nil {
+		return empty, err
+	}
+	if err := b.Records[0].Err; err != nil {
+		return empty, err
+	}
+	object := b.Records[0].Value
+	if err := paramFormat.Check(bytes.NewReader(text), transform.DecodeOptions{}); err != nil {
+		return empty, err
+	}
+	if object.Kind() != transform.KindObject {
+		return empty, &ParamError{[]string{"a JSON object of parameters is expected"}}
+	}
+	var e ParamError
+	for name, value := range object.Fields() {
+		if k := value.Kind(); k == transform.KindObject || k == transform.KindList {
+			e.Faults = append(e.Faults, fmt.Sprintf("%q is a nested value: parameters are flat", name))
+		}
+	}
+	if e.Faults != nil {
+		return empty, &e
+	}
+	return object, nil
+}
+
+// decodeParams reads what [Plan.Parameters] made.
+func decodeParams(text []byte) transform.Value {
+	v, err := ParseParams(text)
+	if err != nil {
+		return transform.Null // impossible: it was written by encodeParams and the store has verified it
+	}
+	return v
+}
+
+func encodeParams(object transform.Value) ([]byte, error) {
+	if object.Len() == 0 {
+		return nil, nil
+	}
+	var out bytes.Buffer
+	encoder, err := paramFormat.NewEncoder(&out, transform.EncodeOptions{As: "object"})
+	if err != nil {
+		return nil, err
+	}
+	if err := encoder.Encode(&transform.Batch{Records: []transform.Record{{Value: object}}}); err != nil {
+		return nil, err
+	}
+	err = encoder.Close()
+	return out.Bytes(), err
+}
+
+// Parameters checks the parameters of a call by name against those that the flow declares, fills in defaults and returns them in the
+// form that a run keeps. A flow that declares none takes what it is given. The error is a *ParamError that names every fault.
+func (p *Plan) Parameters(given transform.Value) ([]byte, error) {
+	if len(p.params) == 0 {
+		return encodeParams(given)
+	}
+	var e ParamError
+	names := slices.Sorted(maps.Keys(p.params))
+	for name := range given.Fields() {
+		if _, ok := p.params[name]; !ok {
+			hint := "there are " + strings.Join(names, ", ")
+			if near := define.Nearest(name, names); near != "" {
+				hint = fmt.Sprintf("did you mean %q?", near)
+			}
+			e.Faults = append(e.Faults, fmt.Sprintf("%q is not declared (%s)", name, hint))
+		}
+	}
+	checked := transform.NewObject(transform.NewShape(), nil)
+	for _, name := range names {
+		param := p.params[name]
+		value, ok := given.Get(name)
+		switch {
+		case ok && !value.IsNull():
+			v, err := param.convert(value)
+			if err != nil {
+				e.Faults = append(e.Faults, fmt.Sprintf("%q %v", name, err))
+				continue
+			}
+			checked = checked.With(name, v)
+		case param.Required:
+			e.Faults = append(e.Faults, fmt.Sprintf("%q is required", name))
+		case param.Default != nil:
+			v, err := param.convert(constant(param.Default))
+			if err != nil {
+				e.Faults = append(e.Faults, fmt.Sprintf("the default of %q %v", name, err))
+				continue
+			}
+			checked = checked.With(name, v)
+		}
+	}
+	if e.Faults != nil {
+		return nil, &e
+	}
+	return encodeParams(checked)
+}
+
+// constant returns the value of a constant in a definition, which is text, a number or a bool.
+func constant(v any) transform.Value {
+	switch text := fmt.Sprint(v); v.(type) {
+	case bool:
+		return transform.Bool(v.(bool))
+	case string:
+		return transform.Untyped(text)
+	default:
+		if transform.IsNumber(text) {
+			return transform.Number(text)
+		}
+		return transform.Untyped(text)
+	}
+}
+
+// paramTypes are the types that a parameter can have, with what is expected of its value.
+var paramTypes = map[string]string{
+	"text":    "text",
+	"int":     "a whole number",
+	"decimal": "a number",
+	"bool":    "true or false",
+	"date":    "a date as 2026-01-31",
+}
+
+// convert returns the value in the parameter's type, or why it does not fit.
+func (p Param) convert(v transform.Value) (transform.Value, error) {
+	kind := p.Type
+	if kind == "" {
+		kind = "text"
+	}
+	text, fits := v.Text(), false
+	switch kind {
+	case "text":
+		fits, v = v.IsText(), transform.Text(text)
+	case "int":
+		fits, v = transform.IsNumber(text) && !strings.ContainsAny(text, ".eE"), transform.Number(text)
+	case "decimal":
+		fits, v = transform.IsNumber(text), transform.Number(text)
+	case "bool":
+		fits, v = text == "true" || text == "false", transform.Bool(text == "true")
+	case "date":
+		_, err := time.Parse(time.DateOnly, text)
+		fits, v = err == nil, transform.Text(text)
+	}
+	if !fits {
+		return v, fmt.Errorf("must be %s", paramTypes[kind])
+	}
+	if len(p.Enum) > 0 && !slices.Contains(p.Enum, text) {
+		return v, fmt.Errorf("must be one of %s", strings.Join(p.Enum, ", "))
+	}
+	for _, bound := range []struct {
+		limit any
+		wrong int
+		words string
+	}{{p.Min, -1, "at least"}, {p.Max, 1, "at most"}} {
+		if bound.limit == nil {
+			continue
+		}
+		order := strings.Compare(text, fmt.Sprint(bound.limit)) // dates as text
+		if kind == "int" || kind == "decimal" {
+			a, errA := transform.ParseDecimal(text)
+			b, errB := transform.ParseDecimal(fmt.Sprint(bound.limit))
+			if errA != nil || errB != nil {
+				return v, fmt.Errorf("cannot be compared with its bound %v", bound.limit)
+			}
+			order = a.Cmp(b)
+		}
+		if order == bound.wrong {
+			return v, fmt.Errorf("must be %s %v", bound.words, bound.limit)
+		}
+	}
+	return v, nil
+}
+
+// declared checks the declaration of parameters.
+func (c *compiler) declared(params map[string]Param) {
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		p, path := params[name], define.Join("params", name)
+		if _, ok := paramTypes[p.Type]; !ok && p.Type != "" {
+			c.fault(path+".type", 0, fmt.Sprintf("type %q is not known", p.Type), "there are text, int, decimal, bool, date")
+			continue
+		}
+		if p.Default != nil {
+			if p.Required {
+				c.fault(path+".default", 0, "a required parameter has no use for a default", "leave one of the two out")
+			} else if _, err := p.convert(constant(p.Default)); err != nil {
+				c.fault(path+".default", 0, "the default "+err.Error(), "")
+			}
+		}
+		if (p.Min != nil || p.Max != nil) && p.Type != "int" && p.Type != "decimal" && p.Type != "date" {
+			c.fault(path, 0, "min and max need the type int, decimal or date", "")
+		}
+	}
+}

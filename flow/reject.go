@@ -1,0 +1,105 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/jsonfmt"
+)
+
+// Rejected is one rejected record in short, as answers to callers show it.
+type Rejected struct {
+	Record int64  `json:"record"` // from 1
+	Line   int64  `json:"line,omitempty"`
+	Step   string `json:"step"`
+	Field  string `json:"field,omitempty"`
+	Reason string `json:"reason"`
+}
+
+// firstRejects is how many rejected records an answer shows.
+const firstRejects = 10
+
+// rejects collects the rejected records of one attempt: each as a line of JSON that holds the source's fields and _line, _step,
+// _field and _reason.
+type rejects struct {
+	spool   *store.Spool
+	encoder transform.Encoder
+	batch   transform.Batch
+	first   []Rejected
+}
+
+// rejectLines is the format that rejects are stored in.
+var rejectLines = func() transform.Format {
+	f, err := jsonfmt.NewLines(jsonfmt.Options{})
+	if err != nil {
+		panic(err) // impossible: these options are constant
+	}
+	return f
+}()
+
+func newRejects(ctx context.Context, blobs store.Blobs) *rejects {
+	return &rejects{spool: store.NewSpool(ctx, blobs)}
+}
+
+func (r *rejects) add(step string, record *transform.Record) error {
+	rejected := Rejected{Record: record.Index + 1, Line: record.Line, Step: step, Reason: record.Err.Error()}
+	var fault *transform.Fault
+	if errors.As(record.Err, &fault) {
+		rejected.Field, rejected.Reason = fault.Field, fault.Reason
+		if fault.Step != "" {
+			rejected.Step = fault.Step
+		}
+	}
+	if len(r.first) < firstRejects {
+		r.first = append(r.first, rejected)
+	}
+	line := record.Source
+	if line.Kind() != transform.KindObject {
+		line = transform.NewObject(transform.NewShape("_value"), []transform.Value{line})
+	}
+	line = line.With("_line", transform.Int(rejected.Line)).With("_step", transform.Text(rejected.Step)).
+		With("_field", transform.Text(rejected.Field)).With("_reason", transform.Text(rejected.Reason))
+	if r.encoder == nil {
+		encoder, err := rejectLines.NewEncoder(r.spool, transform.EncodeOptions{})
+		if err != nil {
+			return err
+		}
+		r.encoder = encoder
+	}
+	r.batch.Records = append(r.batch.Records[:0], transform.Record{Value: line})
+	return r.encoder.Encode(&r.batch)
+}
+
+// body ends the collection and returns what is to be stored.
+func (r *rejects) body() (store.Body, error) {
+	if r == nil || r.encoder == nil {
+		return store.Body{}, nil
+	}
+	if err := r.encoder.Close(); err != nil {
+		return store.Body{}, err
+	}
+	return r.spool.Body()
+}
+
+// maxRunLog bounds the log of one run in bytes.
+const maxRunLog = 48 << 10
+
+// runLog is the log of one run: what happened, a line each, over all attempts of this process.
+type runLog struct {
+	text []byte
+	now  func() time.Time
+}
+
+func (l *runLog) add(format string, args ...any) {
+	if len(l.text) > maxRunLog {
+		return
+	}
+	l.text = l.now().UTC().AppendFormat(l.text, time.RFC3339Nano)
+	l.text = append(l.text, ' ')
+	l.text = fmt.Appendf(l.text, format, args...)
+	l.text = append(l.text, '\n')
+}

@@ -1,0 +1,356 @@
+package flow
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"math"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/integrator-go/integrator/store"
+)
+
+// Submission is work for the runner: a message for the flows that read its listener, or a call of a flow.
+type Submission struct {
+	Message *store.Message // nil without a payload
+	Plans   []*Plan        // one run each
+	Trigger string         // listener, name, go, replay
+	User    string
+	Params  []byte // what Plan.Parameters made
+	Parent  int64  // the run that this one replays
+	Once    *store.Once
+
+	// Detach lets runs of [Runner.Call] go on when the caller goes away, whatever they do.
+	Detach bool
+}
+
+// runs returns the submission's runs, ready to be stored, and what names them.
+func (r *Runner) runs(s Submission) ([]*store.Run, error) {
+	now := r.Now()
+	runs := make([]*store.Run, len(s.Plans))
+	for i, p := range s.Plans {
+		id, err := newRunID()
+		if err != nil {
+			return nil, err
+		}
+		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: s.Params, Queued: now, Due: now,
+			Version: p.Version, Started: now}
+		if s.Message != nil {
+			runs[i].Message = s.Message.ID
+		}
+	}
+	return runs, nil
+}
+
+// enter counts a submission in, so that a stop waits until what it accepted is in a lane.
+func (r *Runner) enter() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.queue == nil || r.draining || r.broken != nil {
+		return ErrStopping
+	}
+	r.submitted.Add(1)
+	return nil
+}
+
+// reserve takes a place in every flow's lane, or in none.
+func (r *Runner) reserve(plans []*Plan) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range plans {
+		if l := r.lane(p); l.held >= l.limit() {
+			return false
+		}
+	}
+	for _, p := range plans {
+		r.lane(p).held++
+	}
+	return true
+}
+
+func (r *Runner) release(plans []*Plan) {
+	r.mu.Lock()
+	for _, p := range plans {
+		r.lane(p).held--
+	}
+	r.mu.Unlock()
+	r.Look()
+}
+
+// Submit stores the message and its runs durably and returns the receipt; the runs are executed afterwards. The errors are those of
+// store.Queue.Accept, and ErrStopping.
+func (r *Runner) Submit(ctx context.Context, s Submission) (*store.Receipt, error) {
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.submitted.Done()
+	runs, err := r.runs(s)
+	if err != nil {
+		return nil, err
+	}
+	return r.accept(ctx, s, runs)
+}
+
+// accept stores the runs: claimed for this engine when every flow has a free place, so that they start at once.
+func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*store.Receipt, error) {
+	began := r.Now()
+	claim := len(runs) > 0 && r.reserve(s.Plans)
+	if !claim {
+		for _, run := range runs {
+			run.Version, run.Started = "", time.Time{} // the first claim sets them
+		}
+	}
+	receipt, err := r.queue.Accept(ctx, &store.Acceptance{Message: s.Message, Runs: runs, Claim: claim, Once: s.Once})
+	if claim && (err != nil || receipt.Repeated) {
+		r.release(s.Plans)
+	}
+	if err != nil || receipt.Repeated {
+		return receipt, err
+	}
+	accepted := Accepted{Took: r.Now().Sub(began)}
+	if m := s.Message; m != nil {
+		accepted.Listener, accepted.Message, accepted.Bytes = m.Listener, m.ID, m.Body.Size
+	}
+	for _, p := range s.Plans {
+		accepted.Flows = append(accepted.Flows, p.Name)
+	}
+	r.Observer.Observe(accepted)
+	if claim {
+		r.mu.Lock()
+		for i, run := range runs {
+			r.enqueue(r.newJob(s.Plans[i], *run, s.Message))
+		}
+		r.mu.Unlock()
+	}
+	return receipt, nil
+}
+
+// Call starts a run and waits for its end, timeout at most. The submission has one plan. The outcome is complete unless err is
+// ErrStillRuns: then it holds the receipt's run, which goes on. Other errors are those of Submit, ErrBusy, and the context's error when
+// the caller went away.
+//
+// A run that changes nothing outside is executed at once and recorded when it ends; it is canceled when the time is up or the
+// caller goes away. Any other is stored first and goes on whatever the caller does.
+func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) (*Outcome, error) {
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.submitted.Done()
+	r.mu.Lock()
+	busy := r.waiting >= r.MaxWaiting
+	if !busy {
+		r.waiting++
+	}
+	r.mu.Unlock()
+	if busy {
+		return nil, ErrBusy
+	}
+	defer func() {
+		r.mu.Lock()
+		r.waiting--
+		r.mu.Unlock()
+	}()
+	runs, err := r.runs(s)
+	if err != nil {
+		return nil, err
+	}
+	plan := s.Plans[0]
+	if plan.pure() && s.Once == nil && plan.maxRunning == 0 {
+		return r.callPure(ctx, s, plan, runs[0], timeout)
+	}
+	return r.callStored(ctx, s, runs, timeout)
+}
+
+// callPure executes a run in place, and records it with its message when it has ended.
+func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *store.Run, timeout time.Duration) (*Outcome, error) {
+	number, err := r.queue.NextNumber(ctx)
+	if err != nil {
+		return nil, err
+	}
+	run.Number, run.Status, run.Attempts = number, store.Running, 1
+	j := r.newJob(plan, *run, s.Message)
+	defer j.cancel(nil)
+	if !s.Detach {
+		stop := context.AfterFunc(ctx, func() { j.cancel(errCallerGone) })
+		defer stop()
+	}
+	limit := timeout
+	if plan.timeout > 0 {
+		limit = min(limit, plan.timeout)
+	}
+	var stop context.CancelFunc
+	j.ctx, stop = context.WithTimeoutCause(j.ctx, limit, errTimeLimit)
+	defer stop()
+	j.waiter, j.inPlace = &waiter{}, true
+	r.mu.Lock()
+	r.active[number] = j
+	r.mu.Unlock()
+	j.began = run.Started
+	r.Observer.Observe(Started{Flow: run.Flow, Run: number, Attempt: 1})
+	j.log.add("begins")
+	r.execute([]*job{j})
+	settlement := r.settlement(j)
+	settlement.Insert, settlement.Message = true, s.Message
+	err = r.commit(func(ctx context.Context) error { return r.queue.Settle(ctx, []*store.Settlement{settlement}) })
+	outcome := &Outcome{Run: settlement.Run, Failure: j.failure, Rejects: j.rejects.shown()}
+	if j.failure == nil && err == nil {
+		outcome.Response, j.response = j.response, nil
+	}
+	r.mu.Lock()
+	delete(r.active, number)
+	r.mu.Unlock()
+	r.done(j, &settlement.Run, err)
+	if err != nil {
+		if errors.Is(err, store.ErrBroken) {
+			r.fail(err)
+		}
+		return nil, err
+	}
+	return outcome, nil
+}
+
+// callStored stores the run, and waits for it.
+func (r *Runner) callStored(ctx context.Context, s Submission, runs []*store.Run, timeout time.Duration) (*Outcome, error) {
+	w := &waiter{done: make(chan struct{})}
+	id := runs[0].ID
+	r.mu.Lock()
+	r.waiters[id] = w
+	r.mu.Unlock()
+	forget := func() {
+		r.mu.Lock()
+		delete(r.waiters, id)
+		r.mu.Unlock()
+	}
+	receipt, err := r.accept(ctx, s, runs)
+	if err != nil {
+		forget()
+		return nil, err
+	}
+	if receipt.Repeated {
+		forget()
+		return r.repeated(ctx, receipt)
+	}
+	alarm := time.NewTimer(timeout)
+	defer alarm.Stop()
+	gone := ctx.Done()
+	if s.Detach {
+		gone = nil
+	}
+	select {
+	case <-w.done:
+		return &w.outcome, nil
+	case <-alarm.C:
+		err = ErrStillRuns
+	case <-r.working.Done():
+		err = ErrStillRuns
+	case <-gone:
+		err = context.Cause(ctx)
+	}
+	r.mu.Lock()
+	w.gone = true
+	delete(r.waiters, id)
+	ended := false
+	select {
+	case <-w.done:
+		ended = true // in the same moment
+	default:
+	}
+	r.mu.Unlock()
+	if ended {
+		return &w.outcome, nil
+	}
+	return &Outcome{Run: *runs[0]}, err
+}
+
+// repeated answers a call whose once-key was used before: with the first run, as far as it has come.
+func (r *Runner) repeated(ctx context.Context, receipt *store.Receipt) (*Outcome, error) {
+	if len(receipt.Runs) == 0 {
+		return &Outcome{}, nil
+	}
+	run, err := r.store.Run(ctx, receipt.Runs[0].Number)
+	if err != nil {
+		return nil, err
+	}
+	outcome := &Outcome{Run: *run}
+	if !run.Status.Settled() {
+		return outcome, ErrStillRuns
+	}
+	if run.Status == store.Error || run.Status == store.Canceled {
+		outcome.Failure = &Failure{Flow: run.Flow, Kind: run.Kind, Err: errors.New(run.Reason)}
+	}
+	return outcome, nil
+}
+
+// Cancel stops a run: a queued one is settled as canceled at once, one that is being executed as soon as it notices. The error wraps
+// store.ErrNotFound when the run is not active.
+func (r *Runner) Cancel(ctx context.Context, number int64) error {
+	if err := r.enter(); err != nil {
+		return err
+	}
+	defer r.submitted.Done()
+	r.mu.Lock()
+	j := r.active[number]
+	r.mu.Unlock()
+	if j != nil {
+		j.cancel(errCanceled)
+		return nil
+	}
+	canceled, err := r.queue.Cancel(ctx, number, r.Now())
+	if err != nil || canceled {
+		return err
+	}
+	r.mu.Lock()
+	j = r.active[number] // claimed in the meantime
+	r.mu.Unlock()
+	if j != nil {
+		j.cancel(errCanceled)
+	}
+	return nil
+}
+
+// Active returns the runs that are executed in place and not in the store yet, by number.
+func (r *Runner) Active(number int64) (store.Run, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if j := r.active[number]; j != nil {
+		return j.head, true
+	}
+	return store.Run{}, false
+}
+
+// nextAttempt returns how long the run waits for its next attempt; false when it has none.
+func (j *job) nextAttempt() (time.Duration, bool) {
+	after, ok := j.failure.retryable()
+	if !ok || j.waiter != nil || j.run.Attempts >= j.plan.retry.Attempts {
+		return 0, false
+	}
+	if after > 0 {
+		return after, true
+	}
+	return backoff(j.plan.retry, j.run.Attempts), true
+}
+
+// backoff doubles with each attempt up to its cap, and is spread by a fifth, so that runs which failed together do not come back
+// together.
+func backoff(r Retry, attempts int) time.Duration {
+	wait := float64(r.Backoff) * math.Pow(2, float64(attempts-1))
+	wait = min(wait, float64(r.MaxBackoff))
+	return time.Duration(wait * (0.8 + 0.4*mathrand.Float64()))
+}
+
+// shown returns the rejected records that an answer shows.
+func (r *rejects) shown() []Rejected {
+	if r == nil {
+		return nil
+	}
+	return r.first
+}
+
+// errorID names one failure in the run, its log and the engine's log.
+func errorID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

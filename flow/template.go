@@ -1,0 +1,133 @@
+package flow
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// template is text with ${…} that each run fills in: ${param.x}, ${header.x}, ${run.id}, ${message.id}, ${now:yyyy-MM-dd}.
+type template struct {
+	parts []part
+}
+
+// part is literal text, or a value of the run.
+type part struct {
+	text   string
+	path   *transform.Path
+	layout *transform.Layout // of now
+}
+
+// parseTemplate parses text; faults are *transform.DefinitionError with offsets in it.
+func parseTemplate(text string) (*template, error) {
+	t := &template{}
+	literal := func(s string) {
+		if s != "" {
+			t.parts = append(t.parts, part{text: s})
+		}
+	}
+	for rest := text; ; {
+		open := strings.Index(rest, "${")
+		if open < 0 {
+			literal(rest)
+			return t, nil
+		}
+		if open > 0 && rest[open-1] == '$' { // $${ is a literal ${
+			literal(rest[:open-1] + "${")
+			rest = rest[open+2:]
+			continue
+		}
+		literal(rest[:open])
+		offset := len(text) - len(rest) + open
+		inner, after, closed := strings.Cut(rest[open+2:], "}")
+		if !closed {
+			return nil, &transform.DefinitionError{Offset: offset, Reason: "${ is not closed", Hint: "write $${ for the characters themselves"}
+		}
+		p, err := parsePart(strings.TrimSpace(inner))
+		if err != nil {
+			err.Offset += offset + 2
+			return nil, err
+		}
+		t.parts = append(t.parts, p)
+		rest = after
+	}
+}
+
+func parsePart(inner string) (part, *transform.DefinitionError) {
+	name, layout, isTime := strings.Cut(inner, ":")
+	if name == "now" {
+		if !isTime {
+			return part{}, &transform.DefinitionError{Reason: "now needs a layout", Hint: "write ${now:yyyy-MM-dd}"}
+		}
+		l, err := transform.ParseLayout(layout)
+		if err != nil {
+			return part{}, &transform.DefinitionError{Offset: len("now:"), Reason: err.Error()}
+		}
+		return part{layout: &l}, nil
+	}
+	root, _, _ := strings.Cut(inner, ".")
+	root, _, _ = strings.Cut(root, "[")
+	switch root {
+	case "param", "header", "query", "run", "message":
+	default:
+		return part{}, &transform.DefinitionError{Reason: fmt.Sprintf("${%s} is not known when a run starts", inner),
+			Hint: "there are param, header, query, run, message and now"}
+	}
+	p, err := transform.ParsePath(inner)
+	if err != nil {
+		return part{}, &transform.DefinitionError{Reason: err.Error()}
+	}
+	return part{path: &p}, nil
+}
+
+// constant reports whether the text is the same for every run.
+func (t *template) constant() bool {
+	for _, p := range t.parts {
+		if p.path != nil || p.layout != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// fill returns the text with each value passed through encode, which refuses what the place cannot hold.
+func (t *template) fill(env *transform.Env, encode func(string) (string, error)) (string, error) {
+	var b strings.Builder
+	for _, p := range t.parts {
+		value := p.text
+		if p.path != nil || p.layout != nil {
+			if p.layout != nil {
+				value = p.layout.Format(env.Now.In(env.Zone))
+			} else {
+				value = p.path.Eval(env, nil).Text()
+			}
+			var err error
+			if value, err = encode(value); err != nil {
+				return "", err
+			}
+		}
+		b.WriteString(value)
+	}
+	return b.String(), nil
+}
+
+// fileName is the encoding of a value inside a file's path: names are never changed silently, so what cannot be part of a name
+// refuses the run.
+func fileName(value string) (string, error) {
+	if value == "" || value == "." || strings.Contains(value, "..") || strings.ContainsAny(value, "/\\\x00") {
+		return "", connector.Permanent(fmt.Errorf("a value that fills in the path is empty or holds '/', '\\' or '..': it can be no part of a file name"))
+	}
+	return value, nil
+}
+
+// headerValue is the encoding of a value inside a response header (RFC 9110 section 5.5).
+func headerValue(value string) (string, error) {
+	for _, r := range value {
+		if r < ' ' && r != '\t' || r == 0x7f {
+			return "", fmt.Errorf("a value that fills in the header holds control characters")
+		}
+	}
+	return value, nil
+}

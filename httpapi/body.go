@@ -1,0 +1,68 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// Faults of a request's body.
+var (
+	errTooLarge = errors.New("the body is larger than is allowed here")
+	errTooSlow  = errors.New("the body came too slowly")
+	errCut      = errors.New("the body ended early")
+)
+
+// Limits of how slowly a body may come.
+const (
+	bodyGrace   = 20 * time.Second
+	bodyMinRate = 4 << 10 // bytes a second, on average, after the grace
+)
+
+// bodyReader reads a request's body within its limits: no more bytes than max, no slower than the minimum rate.
+type bodyReader struct {
+	r        io.Reader
+	max      int64
+	read     int64
+	control  *http.ResponseController
+	began    time.Time
+	deadline bool // the connection can be given deadlines
+	next     int64
+}
+
+func newBodyReader(w http.ResponseWriter, r *http.Request, max int64) *bodyReader {
+	return &bodyReader{r: r.Body, max: max, control: http.NewResponseController(w), began: time.Now(), deadline: true}
+}
+
+// Read returns errTooLarge, errTooSlow and errCut for what they say.
+func (b *bodyReader) Read(p []byte) (int, error) {
+	if b.deadline && b.read >= b.next {
+		allowed := bodyGrace + time.Duration(b.read/bodyMinRate)*time.Second
+		b.deadline = b.control.SetReadDeadline(b.began.Add(allowed)) == nil
+		b.next = b.read + bodyMinRate*4
+	}
+	if room := b.max - b.read; int64(len(p)) > room+1 {
+		p = p[:room+1] // one byte more tells too large from just right
+	}
+	n, err := b.r.Read(p)
+	if b.read += int64(n); b.read > b.max {
+		return 0, errTooLarge
+	}
+	switch {
+	case err == nil, err == io.EOF:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = errTooSlow
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = errCut
+	}
+	return n, err
+}
+
+// done lifts the deadline, so that the connection can be used again.
+func (b *bodyReader) done() {
+	if b.deadline {
+		b.control.SetReadDeadline(time.Time{})
+	}
+}

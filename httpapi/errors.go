@@ -1,0 +1,206 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/listener"
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Problem is an answer of RFC 9457.
+type Problem struct {
+	Type    string `json:"type"` // urn:integrator:problem:<name>
+	Title   string `json:"title"`
+	Status  int    `json:"status"`
+	Detail  string `json:"detail,omitempty"`
+	ErrorID string `json:"errorId"` // finds the call in the engine's log
+
+	Line    int64           `json:"line,omitempty"` // of the fault in the payload, from 1
+	Column  int64           `json:"column,omitempty"`
+	Offset  *int64          `json:"offset,omitempty"` // in bytes, from 0
+	Run     int64           `json:"auditId,omitempty"`
+	Flow    string          `json:"flowName,omitempty"`
+	Kind    string          `json:"kind,omitempty"` // failure kind of the run
+	Rejects []flow.Rejected `json:"rejects,omitempty"`
+
+	retryAfter time.Duration
+	allow      []string
+	unexpected error // what the log gets and the caller does not
+}
+
+func problem(status int, name, title, detail string) *Problem {
+	return &Problem{Type: "urn:integrator:problem:" + name, Title: title, Status: status, Detail: detail}
+}
+
+// name is the last part of the problem's type.
+func (p *Problem) name() string { return p.Type[len("urn:integrator:problem:"):] }
+
+// Error returns the title and the detail.
+func (p *Problem) Error() string { return p.Title + ": " + p.Detail }
+
+// conditions is the one table from errors to answers. What is not in it is an internal error of which the caller learns the id only.
+var conditions = []struct {
+	err    error
+	status int
+	name   string
+	title  string
+	detail string
+	retry  time.Duration
+}{
+	{auth.ErrNoCredentials, 401, "unauthorized", "No valid credentials", "send Authorization: Bearer with a token of POST /rest/v1/token-auth/issue", 0},
+	{auth.ErrInvalid, 401, "unauthorized", "No valid credentials", "the credentials are wrong or have expired: fetch a new token", 0},
+	{auth.ErrForbidden, 403, "forbidden", "Not allowed", "this user may not do this", 0},
+	{auth.ErrBusy, 503, "busy", "Too busy", "too many logins at this moment: try again", time.Second},
+	{errTooLarge, 413, "payload-too-large", "Too large", "the body is larger than is allowed here", 0},
+	{errTooSlow, 408, "timeout", "Too slow", "the body came too slowly", 0},
+	{errCut, 400, "payload-cut", "Cut off", "the body ended before its Content-Length", 0},
+	{flow.ErrStopping, 503, "not-ready", "Not ready", "the engine is starting or stopping: try again", time.Second},
+	{flow.ErrBusy, 503, "busy", "Too busy", "too many calls wait for their runs: try again", time.Second},
+	{store.ErrOnce, 422, "idempotency-key-reused", "Key used for another payload", "this Idempotency-Key was used before with another body", 0},
+	{store.ErrErased, 410, "erased", "Erased", "the payload was erased on request", 0},
+	{store.ErrNotFound, 404, "not-found", "Not found", "there is nothing here", 0},
+	{store.ErrConflict, 409, "conflict", "Changed in the meantime", "read it again and repeat the change", 0},
+	{store.ErrFull, 503, "store-full", "No room left", "the engine's disk is full: nothing was stored; try again later", 30 * time.Second},
+	{store.ErrUnavailable, 503, "store-unavailable", "Not ready", "the engine's store cannot be reached: try again", 5 * time.Second},
+	{store.ErrBroken, 503, "store-broken", "Not ready", "the engine's store failed: nothing was stored", 30 * time.Second},
+	{store.ErrClosed, 503, "not-ready", "Not ready", "the engine is stopping: try again", time.Second},
+}
+
+// problemOf returns the answer to an error.
+func problemOf(err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	var payload *listener.PayloadError
+	var syntax *transform.SyntaxError
+	if errors.As(err, &payload) {
+		p := problem(http.StatusBadRequest, "payload-malformed", "Malformed payload", payload.Error())
+		if errors.As(err, &syntax) {
+			p.Detail = syntax.Error()
+			p.Line, p.Column, p.Offset = syntax.Line, syntax.Column, &syntax.Offset
+		}
+		return p
+	}
+	var params *flow.ParamError
+	if errors.As(err, &params) {
+		return problem(http.StatusBadRequest, "parameters", "Wrong parameters", params.Error())
+	}
+	if errors.As(err, &syntax) {
+		return problem(http.StatusBadRequest, "malformed", "Malformed body", syntax.Error())
+	}
+	var throttled *auth.ThrottledError
+	if errors.As(err, &throttled) {
+		p := problem(http.StatusTooManyRequests, "throttled", "Too many failed logins", "wait before the next attempt")
+		p.retryAfter = throttled.RetryAfter
+		return p
+	}
+	for _, c := range conditions {
+		if errors.Is(err, c.err) {
+			p := problem(c.status, c.name, c.title, c.detail)
+			if p.retryAfter = c.retry; c.status >= 500 {
+				p.unexpected = err
+			}
+			return p
+		}
+	}
+	p = problem(http.StatusInternalServerError, "internal", "Internal error", "the engine's log has more under this error id")
+	p.unexpected = err
+	return p
+}
+
+// problemOfRun returns the answer to a synchronous call whose run failed. The caller sees the public words only.
+func problemOfRun(run *store.Run, failure *flow.Failure, rejects []flow.Rejected) *Problem {
+	var p *Problem
+	var syntax *transform.SyntaxError
+	switch {
+	case errors.As(failure, &syntax):
+		p = problem(http.StatusBadRequest, "payload-malformed", "Malformed payload", run.Reason)
+		p.Line, p.Column, p.Offset = syntax.Line, syntax.Column, &syntax.Offset
+	case run.Kind == flow.KindInput:
+		p = problem(http.StatusUnprocessableEntity, "rejected", "Records were rejected", run.Reason)
+		p.Rejects = rejects
+	case run.Kind == flow.KindTimeout:
+		p = problem(http.StatusGatewayTimeout, "timeout", "The run took too long", run.Reason)
+	case run.Kind == flow.KindCanceled:
+		p = problem(http.StatusConflict, "canceled", "The run was canceled", run.Reason)
+	default:
+		p = problem(http.StatusInternalServerError, "run-failed", "The run failed", run.Reason)
+	}
+	p.Run, p.Flow, p.Kind, p.ErrorID = run.Number, run.Flow, run.Kind, run.ErrorID
+	return p
+}
+
+// answerError writes the problem, in the shape of the route's generation, and logs what the caller does not learn.
+func (h *handler) answerError(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		panic(http.ErrAbortHandler) // nobody is there to read an answer
+	}
+	p := problemOf(err)
+	if p.ErrorID == "" {
+		p.ErrorID = newErrorID()
+	}
+	level := slog.LevelDebug
+	if p.Status >= 500 && p.unexpected != nil {
+		level = slog.LevelError
+	}
+	h.engine.Logger().Log(r.Context(), level, "refused", "method", r.Method, "status", p.Status, "problem", p.name(), "errorID", p.ErrorID, "error", p.unexpected)
+	h.engine.Observe(flow.Refused{Listener: listenerOf(r), Status: p.Status, Reason: p.name()})
+	header := w.Header()
+	if p.Status == http.StatusUnauthorized {
+		header.Set("WWW-Authenticate", `Bearer realm="integrator"`)
+	}
+	if p.allow != nil {
+		for _, m := range p.allow {
+			header.Add("Allow", m)
+		}
+	}
+	if p.retryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retryAfter.Seconds()))))
+	}
+	if p.Status == http.StatusRequestEntityTooLarge || p.Status == http.StatusRequestTimeout {
+		header.Set("Connection", "close") // the rest of the body is not read
+	}
+	if firstGeneration(r) {
+		writeJSON(w, p.Status, runAnswer{Status: 1, Exception: fmt.Sprintf("%s (error id %s)", p.Detail, p.ErrorID)})
+		return
+	}
+	header.Set("Content-Type", "application/problem+json")
+	writeJSON(w, p.Status, p)
+}
+
+func newErrorID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// writeJSON writes v as the whole answer. A fault of the connection is the client's to notice.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // impossible: only our own structs are written
+	}
+	header := w.Header()
+	if header.Get("Content-Type") == "" {
+		header.Set("Content-Type", "application/json")
+	}
+	header.Set("Content-Length", strconv.Itoa(len(body)+1))
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}

@@ -1,0 +1,89 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+)
+
+// maxTokenBody bounds a request for a token in bytes.
+const maxTokenBody = 8 << 10
+
+// issueToken is POST /rest/v1/token-auth/issue.
+func (h *handler) issueToken(w http.ResponseWriter, r *http.Request, _ *call) error {
+	if err := h.engine.Accepting(); err != nil {
+		return err
+	}
+	body, err := h.readAll(w, r, maxTokenBody)
+	if err != nil {
+		return err
+	}
+	var credentials struct {
+		Login    *string `json:"login"`
+		Password *string `json:"password"`
+	}
+	if err := decodeJSON(body, &credentials); err != nil {
+		return err
+	}
+	if credentials.Login == nil || credentials.Password == nil {
+		return problem(http.StatusBadRequest, "malformed", "Malformed body", `the body is a JSON object with "login" and "password", both text`)
+	}
+	token, life, err := h.engine.Auth().Issue(r.Context(), *credentials.Login, *credentials.Password, r.RemoteAddr)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Token     string `json:"token"`
+		ExpiresIn int    `json:"expires_in"`
+	}{token, int(life.Seconds())})
+	return nil
+}
+
+// readAll reads a small body.
+func (h *handler) readAll(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
+	if r.ContentLength > max {
+		return nil, errTooLarge
+	}
+	if err := identity(r); err != nil {
+		return nil, err
+	}
+	body := newBodyReader(w, r, max)
+	defer body.done()
+	return io.ReadAll(body)
+}
+
+// identity refuses a body that is compressed.
+func identity(r *http.Request) error {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		w := problem(http.StatusUnsupportedMediaType, "encoding", "Content encoding not supported", "send the body without Content-Encoding")
+		return w
+	}
+	return nil
+}
+
+// decodeJSON reads one JSON object into v, strictly. Its errors never repeat the body.
+func decodeJSON(body []byte, v any) error {
+	malformed := problem(http.StatusBadRequest, "malformed", "Malformed body", "the body is not the JSON object that is expected here")
+	if trimmed := bytes.TrimSpace(body); len(trimmed) == 0 || trimmed[0] != '{' {
+		return malformed
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		var syntax *json.SyntaxError
+		var kind *json.UnmarshalTypeError
+		switch {
+		case errors.As(err, &kind):
+			malformed.Detail = "field " + kind.Field + " has another type than is expected"
+		case errors.As(err, &syntax):
+			malformed.Offset = &syntax.Offset
+		}
+		return malformed
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return malformed
+	}
+	return nil
+}

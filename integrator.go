@@ -1,0 +1,332 @@
+// Package integrator is an integration engine that is imported.
+//
+// Business systems push payloads (JSON, CSV, XML …) to HTTP paths that a person defined without code; each payload is on disk before
+// it is acknowledged; a flow turns it into rows, files or answers. Flows also run by name, over HTTP and from Go. Definitions are YAML
+// or JSON files, or the same structs in Go.
+//
+//	engine, err := integrator.New(integrator.Config{
+//		Dir:         "data",
+//		Definitions: os.DirFS("flows"),
+//		Drivers:     []sqldb.Driver{sqlite.Driver()},
+//	})
+//	if err != nil {
+//		return err // every fault of the definitions, each with file, line and column
+//	}
+//	go func() { done <- engine.Run(ctx) }()
+//	mux.Handle("/", engine.Handler())
+//
+// # Words
+//
+// Each has one meaning, in code, files, routes and documents.
+//
+//   - A connection is a named, configured system to read from or write to: a folder, a database.
+//   - A format says how bytes become records and back: csv, json, xml … with options.
+//   - A listener is a named entry point that waits for payloads: an HTTP path.
+//   - A flow goes FROM a source, through steps, TO destinations, a response, or both. It has a name, a number that belongs to the name
+//     for ever (flowId), and versions.
+//   - A message is one payload that a listener accepted. It never changes.
+//   - A run is one execution of one flow version; its number is the auditId. A run that ended in error with its message kept is the
+//     dead letter.
+//   - A record is one row or document inside a run.
+//   - Users have a role and grants; a token is their short-lived proof.
+//   - The store is where all of this lives.
+//
+// # Promises
+//
+// A payload that was acknowledged is never lost; it is applied once where the destination dedupes (SQL, files), at least once elsewhere.
+// The package flow states what this means exactly.
+package integrator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/connector/sqldb"
+	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/httpapi"
+	"github.com/integrator-go/integrator/internal/define"
+	"github.com/integrator-go/integrator/listener"
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/store/boltstore"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Config is what an engine is made of. Dir or Store is required; the zero value of everything else is safe.
+type Config struct {
+	// Dir is the folder of the engine's own store, made when it is missing, for this engine alone.
+	Dir string
+
+	// Store is used instead of a store in Dir. Who opened it closes it: the engine does not.
+	Store store.Store
+
+	// Definitions holds definition files: *.yaml, *.yml and *.json at its top and below flows/. Nil: no files.
+	Definitions fs.FS
+
+	// BaseDir is what relative paths in definitions are relative to; "" is the working directory.
+	BaseDir string
+
+	// Drivers are the databases that connections of type sql can use.
+	Drivers []sqldb.Driver
+
+	// Connectors are kinds of connections beside the built-in file and sql.
+	Connectors []connector.Kind
+
+	// Formats are kinds of formats beside the built-in json, ndjson, csv and xml.
+	Formats []transform.FormatKind
+
+	// Steps are Go functions that flows use by name: `- go: name`.
+	Steps map[string]transform.Func
+
+	// Verifier finds out who calls, instead of the engine's own tokens; nil: the engine's own.
+	Verifier auth.Verifier
+
+	// Secrets returns the value of ${secret.NAME}; nil: no secrets are known.
+	Secrets func(name string) (string, bool)
+
+	// Env returns the value of ${env.NAME}; nil: none is known. The library reads no environment of its own.
+	Env func(name string) (string, bool)
+
+	// Logger gets what operators should know; nil is slog.Default().
+	Logger *slog.Logger
+
+	// Clock returns the time of day; nil is time.Now. Durations do not depend on it.
+	Clock func() time.Time
+
+	// Observer is told what happens; nil: nobody is.
+	Observer flow.Observer
+
+	Auth      auth.Options
+	Limits    Limits
+	Retention Retention
+}
+
+// Limits bounds what an engine takes on. Zero fields take the defaults given here.
+type Limits struct {
+	Workers      int           // attempts of runs, or groups of small ones, at a time (16)
+	MaxWaiting   int           // calls that wait for their runs at a time (1024)
+	DrainTimeout time.Duration // what a stopping engine gives to runs before it interrupts them (20s)
+}
+
+// Retention says how long what has ended is kept. Zero fields take the defaults given here.
+type Retention struct {
+	Runs time.Duration // ended runs, with their messages (30 days); negative: for ever
+}
+
+// Engine is an integration engine. It is safe for concurrent use.
+type Engine struct {
+	config  Config
+	logger  *slog.Logger
+	handler http.Handler
+
+	mu      sync.Mutex // one change of definitions at a time
+	files   *define.Tree
+	inGo    *define.Tree
+	set     atomic.Pointer[set]
+	secrets secrets
+
+	state   atomic.Pointer[state]
+	ready   chan struct{}
+	started atomic.Bool
+	stop    context.CancelFunc
+	stopped chan struct{}
+	begin   sync.Mutex // guards stop and started against Close
+}
+
+// state is what exists while an engine runs.
+type state struct {
+	store    store.Store
+	queue    store.Queue
+	auth     *auth.Service
+	runner   *flow.Runner
+	receiver *listener.Receiver
+	open     atomic.Bool // calls are taken
+}
+
+// New checks the configuration and the definitions, and reports all faults together: those of definitions as [Faults]. It opens
+// nothing, starts nothing and listens to nothing; an engine that is built and dropped leaves nothing behind.
+func New(config Config) (*Engine, error) {
+	if config.Dir == "" && config.Store == nil {
+		return nil, errors.New("integrator: Config needs Dir, the folder of the engine's store, or Store")
+	}
+	if config.Dir != "" && config.Store != nil {
+		return nil, errors.New("integrator: Config has both Dir and Store: leave one out")
+	}
+	config.Logger = cmp.Or(config.Logger, slog.Default())
+	if config.Clock == nil {
+		config.Clock = time.Now
+	}
+	if config.Observer == nil {
+		config.Observer = flow.ObserverFunc(func(flow.Event) {})
+	}
+	config.Retention.Runs = cmp.Or(config.Retention.Runs, 30*24*time.Hour)
+	e := &Engine{config: config, logger: config.Logger, ready: make(chan struct{}), stopped: make(chan struct{})}
+	var err error
+	if config.Definitions != nil {
+		e.files, err = define.Load(config.Definitions, define.LoadOptions{Skip: skipped(config)})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := e.apply(e.files, nil); err != nil {
+		return nil, err
+	}
+	e.handler = httpapi.New(surface{e})
+	return e, nil
+}
+
+// skipped returns the folders below the definitions that hold no definitions.
+func skipped(config Config) []string {
+	if config.Dir == "" {
+		return nil
+	}
+	base, err1 := filepath.Abs(config.BaseDir)
+	dir, err2 := filepath.Abs(config.Dir)
+	if rel, err := filepath.Rel(base, dir); err1 == nil && err2 == nil && err == nil && filepath.IsLocal(rel) {
+		return []string{filepath.ToSlash(rel)}
+	}
+	return nil
+}
+
+// Run opens the store, takes up the runs that an earlier engine left, and works until ctx ends or Close is called; then it stops in
+// order and returns nil. It returns the cause when the engine cannot start or its store fails. It runs once.
+func (e *Engine) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	e.begin.Lock()
+	again := e.started.Swap(true)
+	e.stop = cancel
+	e.begin.Unlock()
+	if again {
+		return errors.New("integrator: an engine runs once, and this one has")
+	}
+	defer close(e.stopped)
+	err := e.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (e *Engine) run(ctx context.Context) (err error) {
+	st := e.config.Store
+	if st == nil {
+		opened, err := boltstore.Open(e.config.Dir, nil)
+		if err != nil {
+			return fmt.Errorf("integrator: %w", err)
+		}
+		defer func() { err = errors.Join(err, opened.Close()) }()
+		st = opened
+	}
+	queue, err := st.Join(ctx, "engine")
+	if err != nil {
+		return fmt.Errorf("integrator: join the store: %w", err)
+	}
+	defer queue.Leave()
+	s := &state{store: st, queue: queue}
+	options := e.config.Auth
+	options.Now = e.config.Clock
+	if s.auth, err = auth.New(ctx, catalog{st}, &options); err != nil {
+		return fmt.Errorf("integrator: read the users: %w", err)
+	}
+	s.runner = flow.NewRunner(flow.Options{Store: st, Plan: e.plan, Plans: e.plans, Logger: e.logger, Observer: e.config.Observer, Now: e.config.Clock,
+		Redact: e.secrets.redact, Workers: e.config.Limits.Workers, MaxWaiting: e.config.Limits.MaxWaiting, DrainTimeout: e.config.Limits.DrainTimeout})
+	s.receiver = listener.NewReceiver(s.runner, st, e.config.Clock)
+	e.mu.Lock()
+	e.state.Store(s)
+	err = e.activate(ctx, e.set.Load())
+	e.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("integrator: %w", err)
+	}
+	defer func() { e.set.Load().close(e.logger) }()
+	var group sync.WaitGroup
+	group.Go(func() { e.prune(ctx, st) })
+	defer group.Wait()
+	return s.runner.Run(ctx, queue, func() {
+		s.open.Store(true)
+		context.AfterFunc(ctx, func() { s.open.Store(false) })
+		close(e.ready)
+	})
+}
+
+// Ready is closed once calls are taken.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Close stops a running engine and waits until it has stopped. Calling it again, or without Run, does nothing.
+func (e *Engine) Close() error {
+	e.begin.Lock()
+	running, stop := e.started.Swap(true), e.stop
+	e.begin.Unlock()
+	if running && stop != nil {
+		stop()
+		<-e.stopped
+	}
+	return nil
+}
+
+// Handler returns the handler of all routes. It works before, during and after Run: while the engine does not run, calls are answered
+// with 503.
+func (e *Engine) Handler() http.Handler { return e.handler }
+
+// Define brings definitions made in Go into force, beside those in files, replacing what earlier calls defined under the same
+// names. All or nothing: the error holds every fault, as [Faults], and what was in force stays.
+func (e *Engine) Define(d Definitions) error {
+	tree, err := define.FromGo(d)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	merged, err := e.inGo.Override(tree)
+	if err != nil {
+		return err
+	}
+	return e.apply(e.files, merged)
+}
+
+// RunFlow runs a flow and waits for its end. Params are its parameters: text, numbers, bools. Result.Err is nil when the run succeeded; the
+// error of RunFlow itself says that it could not be started, or that ctx ended first: a run with destinations goes on then.
+func (e *Engine) RunFlow(ctx context.Context, name string, params map[string]any) (*Result, error) {
+	s := e.state.Load()
+	if s == nil {
+		return nil, fmt.Errorf("integrator: run flow %q: %w", name, flow.ErrStopping)
+	}
+	return e.runFlow(ctx, s, name, params)
+}
+
+// prune removes what has been kept long enough, in small paced steps.
+func (e *Engine) prune(ctx context.Context, st store.Store) {
+	if e.config.Retention.Runs < 0 {
+		return
+	}
+	const page, pause, look = 200, 50 * time.Millisecond, 10 * time.Minute
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		removed, err := st.Prune(ctx, e.config.Clock().Add(-e.config.Retention.Runs), page)
+		if err != nil && ctx.Err() == nil {
+			e.logger.Warn("old runs could not be removed", "error", err)
+		}
+		next := look
+		if removed == page {
+			next = pause
+		}
+		timer.Reset(next)
+	}
+}

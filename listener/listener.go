@@ -1,0 +1,138 @@
+package listener
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/internal/define"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Defaults of a definition.
+const (
+	DefaultMaxBody = 10 << 20         // bytes
+	DefaultTimeout = 30 * time.Second // of a synchronous call
+)
+
+// Listener is a definition that is ready to take calls: compiled, checked, immutable.
+type Listener struct {
+	Name   string
+	Sync   bool             // the answer is that of the run
+	Format transform.Format // nil: payloads are stored as they are
+	Check  bool             // the payload's syntax is checked before it is accepted
+
+	MaxBody int64
+	Timeout time.Duration
+
+	definition Definition
+	segments   []segment
+	methods    []string
+	plans      []*flow.Plan // by name; set by Attach
+}
+
+// Compile checks a definition. Paths of faults begin with base; format returns the format that a reference names.
+func Compile(name, base string, d Definition, format func(ref *transform.FormatRef, path string) (transform.Format, error)) (*Listener, define.Faults) {
+	l := &Listener{Name: name, definition: d, Sync: d.Mode == "sync", Check: d.Check != "none",
+		MaxBody: cmp.Or(d.MaxBody, DefaultMaxBody), Timeout: cmp.Or(d.Timeout, DefaultTimeout)}
+	var faults define.Faults
+	fault := func(key string, offset int, reason, hint string) {
+		faults = append(faults, define.Fault{Path: base + "." + key, Offset: offset, Reason: reason, Hint: hint})
+	}
+	oneOf := func(key, value string, names ...string) {
+		if value != "" && !slices.Contains(names, value) {
+			fault(key, 0, fmt.Sprintf("%s %q is not known", key, value), "there are "+strings.Join(names, ", "))
+		}
+	}
+	oneOf("type", d.Type, "http")
+	oneOf("mode", d.Mode, "async", "sync")
+	oneOf("check", d.Check, "syntax", "none")
+	if d.Path == "" {
+		faults = append(faults, define.Fault{Path: base, Reason: "a listener needs a path", Hint: "write path: /…"})
+	} else if segments, err := parsePattern(d.Path); err != nil {
+		fault("path", err.Offset, err.Reason, err.Hint)
+	} else {
+		l.segments = segments
+	}
+	methods := d.Method
+	if len(methods) == 0 {
+		methods = []string{"POST"}
+	}
+	for i, m := range methods {
+		switch upper := strings.ToUpper(m); upper {
+		case "GET", "POST", "PUT", "PATCH", "DELETE":
+			if slices.Contains(l.methods, upper) {
+				fault(fmt.Sprintf("method[%d]", i), 0, upper+" is there twice", "")
+			}
+			l.methods = append(l.methods, upper)
+		default:
+			fault(fmt.Sprintf("method[%d]", i), 0, fmt.Sprintf("method %q is not known", m), "there are GET, POST, PUT, PATCH, DELETE")
+		}
+	}
+	if d.Format != nil {
+		f, err := format(d.Format, base+".format")
+		if err != nil {
+			faults = append(faults, define.FaultsOf(base+".format", err)...)
+		}
+		l.Format = f
+	}
+	if d.MaxBody < 0 {
+		fault("max_body", 0, "a negative size means nothing here", "")
+	}
+	if d.Timeout < 0 {
+		fault("timeout", 0, "a negative time means nothing here", "")
+	}
+	if faults != nil {
+		return nil, faults
+	}
+	return l, nil
+}
+
+// Enabled reports whether the listener takes calls.
+func (l *Listener) Enabled() bool { return l.definition.Enabled == nil || *l.definition.Enabled }
+
+// Facts returns what flows need to know of the listener.
+func (l *Listener) Facts() flow.ListenerFacts {
+	facts := flow.ListenerFacts{Format: l.Format, Sync: l.Sync}
+	for _, s := range l.segments {
+		if s.param {
+			facts.Params = append(facts.Params, s.text)
+		}
+	}
+	return facts
+}
+
+// Path returns the pattern as it was defined, and Methods what it waits for.
+func (l *Listener) Path() string { return l.definition.Path }
+
+// Methods returns the methods that the listener waits for.
+func (l *Listener) Methods() []string { return slices.Clone(l.methods) }
+
+// Plans returns the flows that each payload is for, by name.
+func (l *Listener) Plans() []*flow.Plan { return l.plans }
+
+// Attach gives the listener the enabled flows that read it or that it starts. It belongs to compiling a set: nobody calls it later. A
+// synchronous listener has exactly one.
+func (l *Listener) Attach(plans []*flow.Plan) define.Faults {
+	slices.SortFunc(plans, func(a, b *flow.Plan) int { return strings.Compare(a.Name, b.Name) })
+	l.plans = plans
+	if l.Sync && len(plans) > 1 {
+		return define.Faults{{Path: define.Join("listeners", l.Name),
+			Reason: fmt.Sprintf("a synchronous listener has one flow that answers, this one has %d: %s and %s", len(plans), plans[0].Name, plans[1].Name),
+			Hint:   "write mode: async, or give the flows listeners of their own"}}
+	}
+	return nil
+}
+
+// reads reports whether a flow makes records of the payload.
+func (l *Listener) reads() bool {
+	for _, p := range l.plans {
+		if p.Reads() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,562 @@
+// Package memstore keeps a store in memory, for tests and for engines whose runs may be forgotten. It keeps the whole contract of package
+// store but one promise: nothing survives the process.
+//
+//	st := memstore.New()
+package memstore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/store/internal/queue"
+)
+
+// Store is a store in memory.
+type Store struct {
+	mu       sync.Mutex
+	closed   bool
+	index    *queue.Index
+	engine   *epoch
+	epochs   int64
+	next     int64
+	versions int64
+	messages map[uuid.UUID]*store.Message
+	active   map[int64]store.Run
+	settled  map[int64]store.Run
+	attached map[int64][2]store.Body
+	once     map[[2]string]usedOnce
+	catalog  map[[2]string]store.Entry
+	numbers  map[[2]string]int64
+	lasts    map[string]int64
+	blobs    map[uuid.UUID][]byte
+}
+
+type usedOnce struct {
+	once    store.Once
+	receipt store.Receipt
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{index: queue.New(), next: 1, messages: map[uuid.UUID]*store.Message{}, active: map[int64]store.Run{}, settled: map[int64]store.Run{},
+		attached: map[int64][2]store.Body{}, once: map[[2]string]usedOnce{}, catalog: map[[2]string]store.Entry{}, numbers: map[[2]string]int64{},
+		lasts: map[string]int64{}, blobs: map[uuid.UUID][]byte{}}
+}
+
+// enter begins a method: it locks, and refuses when the context or the store has ended. The caller unlocks when there is no error.
+func (s *Store) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return store.ErrClosed
+	}
+	return nil
+}
+
+func cloneBody(b store.Body) store.Body {
+	b.Inline = bytes.Clone(b.Inline)
+	return b
+}
+
+func cloneMessage(m *store.Message) *store.Message {
+	c := *m
+	c.Params, c.Query, c.Header = slices.Clone(m.Params), slices.Clone(m.Query), slices.Clone(m.Header)
+	c.Body = cloneBody(m.Body)
+	return &c
+}
+
+func cloneRun(r store.Run) store.Run {
+	r.Params = bytes.Clone(r.Params)
+	return r
+}
+
+func entryOf(r store.Run) queue.Entry {
+	return queue.Entry{Number: r.Number, Flow: r.FlowID, Due: r.Due, Order: r.Order}
+}
+
+// Health returns nil until the store is closed.
+func (s *Store) Health() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	return nil
+}
+
+// Close ends the store; what it held is forgotten with it.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+// epoch is one engine's queue.
+type epoch struct {
+	*Store
+	number int64
+	left   bool
+}
+
+// Join begins an epoch.
+func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	if s.engine != nil {
+		return nil, fmt.Errorf("join as %q: %w", engine, store.ErrInUse)
+	}
+	s.epochs++
+	s.engine = &epoch{Store: s, number: s.epochs}
+	now := time.Now()
+	for n, run := range s.active {
+		if run.Status != store.Running {
+			continue
+		}
+		run.Status, run.Epoch, run.Due = store.Queued, 0, now
+		run.Crashes++
+		s.active[n] = run
+		s.index.Requeue(entryOf(run))
+	}
+	return s.engine, nil
+}
+
+func (q *epoch) Epoch() int64 { return q.number }
+
+func (q *epoch) enter(ctx context.Context) error {
+	if err := q.Store.enter(ctx); err != nil {
+		return err
+	}
+	if q.left {
+		q.mu.Unlock()
+		return fmt.Errorf("epoch %d has ended: %w", q.number, store.ErrClaimLost)
+	}
+	return nil
+}
+
+func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt, error) {
+	if err := q.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer q.mu.Unlock()
+	if o := a.Once; o != nil {
+		if used, ok := q.once[[2]string{o.Scope, o.Key}]; ok && time.Now().Before(used.once.Until) {
+			if used.once.BodyHash != o.BodyHash {
+				return nil, store.ErrOnce
+			}
+			receipt := used.receipt
+			receipt.Runs = slices.Clone(receipt.Runs)
+			receipt.Repeated = true
+			return &receipt, nil
+		}
+	}
+	receipt := &store.Receipt{}
+	if a.Message != nil {
+		receipt.Message = a.Message.ID
+		q.messages[a.Message.ID] = cloneMessage(a.Message)
+	}
+	claim := a.Claim
+	for _, run := range a.Runs {
+		claim = claim && q.index.Free(run.FlowID, run.Order)
+	}
+	for _, run := range a.Runs {
+		run.Number = q.next
+		q.next++
+		run.Status, run.Epoch, run.Attempts = store.Queued, 0, 0
+		if claim {
+			run.Status, run.Epoch, run.Attempts = store.Running, q.number, 1
+		} else {
+			run.Started, run.Version = time.Time{}, ""
+		}
+		q.active[run.Number] = cloneRun(*run)
+		q.index.Add(entryOf(*run), claim)
+		receipt.Runs = append(receipt.Runs, store.ReceiptRun{Flow: run.Flow, FlowID: run.FlowID, Number: run.Number})
+	}
+	if o := a.Once; o != nil {
+		kept := *receipt
+		kept.Runs = slices.Clone(receipt.Runs)
+		q.once[[2]string{o.Scope, o.Key}] = usedOnce{*o, kept}
+		maps.DeleteFunc(q.once, func(_ [2]string, u usedOnce) bool { return !time.Now().Before(u.once.Until) })
+	}
+	return receipt, nil
+}
+
+func (q *epoch) Claim(ctx context.Context, want map[int64]store.Want, limit int, now time.Time) ([]store.Run, time.Time, error) {
+	if err := q.enter(ctx); err != nil {
+		return nil, time.Time{}, err
+	}
+	defer q.mu.Unlock()
+	taken, next := q.index.Take(func(flow int64) int { return want[flow].Runs }, limit, now)
+	var runs []store.Run
+	for _, e := range taken {
+		run := q.active[e.Number]
+		run.Status, run.Epoch = store.Running, q.number
+		run.Attempts++
+		if run.Started.IsZero() {
+			run.Started, run.Version = now, want[run.FlowID].Version
+		}
+		q.active[e.Number] = run
+		runs = append(runs, cloneRun(run))
+	}
+	return runs, next, nil
+}
+
+func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) error {
+	if err := q.enter(ctx); err != nil {
+		return err
+	}
+	defer q.mu.Unlock()
+	var lost []int64
+	for _, t := range settlements {
+		run := cloneRun(t.Run)
+		held, ok := q.active[run.Number]
+		switch {
+		case t.Insert:
+			if t.Message != nil {
+				q.messages[t.Message.ID] = cloneMessage(t.Message)
+			}
+		case !ok || held.Status != store.Running || held.Epoch != q.number:
+			lost = append(lost, run.Number)
+			continue
+		}
+		run.Epoch = 0
+		if run.Status == store.Queued {
+			q.active[run.Number] = run
+			q.index.Requeue(entryOf(run))
+			continue
+		}
+		delete(q.active, run.Number)
+		q.settled[run.Number] = run
+		if t.Rejects.Size > 0 || t.Log.Size > 0 {
+			q.attached[run.Number] = [2]store.Body{cloneBody(t.Rejects), cloneBody(t.Log)}
+		}
+		if !t.Insert {
+			q.index.Done(entryOf(run), true)
+		}
+	}
+	if lost != nil {
+		return fmt.Errorf("runs %v: %w", lost, store.ErrClaimLost)
+	}
+	return nil
+}
+
+func (q *epoch) NextNumber(ctx context.Context) (int64, error) {
+	if err := q.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer q.mu.Unlock()
+	q.next++
+	return q.next - 1, nil
+}
+
+func (q *epoch) Cancel(ctx context.Context, n int64, now time.Time) (bool, error) {
+	if err := q.enter(ctx); err != nil {
+		return false, err
+	}
+	defer q.mu.Unlock()
+	run, ok := q.active[n]
+	if !ok {
+		return false, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
+	}
+	if run.Status == store.Running {
+		return false, nil
+	}
+	run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
+	delete(q.active, n)
+	q.settled[n] = run
+	q.index.Done(entryOf(run), false)
+	return true, nil
+}
+
+func (q *epoch) Changed() <-chan struct{} { return q.index.Changed() }
+
+func (q *epoch) Waiting(ctx context.Context) (queued, running int64, err error) {
+	queued, running = q.index.Waiting()
+	return queued, running, ctx.Err()
+}
+
+func (q *epoch) Leave() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.left {
+		q.left = true
+		q.engine = nil
+	}
+	return nil
+}
+
+// Message returns a message.
+func (s *Store) Message(ctx context.Context, id uuid.UUID) (*store.Message, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	m, ok := s.messages[id]
+	if !ok {
+		return nil, fmt.Errorf("message %s: %w", id, store.ErrNotFound)
+	}
+	return cloneMessage(m), nil
+}
+
+// all returns every run that keep says yes to, by number. The caller holds the lock.
+func (s *Store) all(keep func(*store.Run) bool) []store.Run {
+	var runs []store.Run
+	for _, from := range []map[int64]store.Run{s.active, s.settled} {
+		for _, run := range from {
+			if keep(&run) {
+				runs = append(runs, cloneRun(run))
+			}
+		}
+	}
+	slices.SortFunc(runs, func(a, b store.Run) int { return cmp.Compare(a.Number, b.Number) })
+	return runs
+}
+
+// MessageRuns returns the runs of a message by number.
+func (s *Store) MessageRuns(ctx context.Context, id uuid.UUID) ([]store.Run, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	return s.all(func(r *store.Run) bool { return id != uuid.Nil && r.Message == id }), nil
+}
+
+// Run returns a run.
+func (s *Store) Run(ctx context.Context, n int64) (*store.Run, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	runs := s.all(func(r *store.Run) bool { return r.Number == n })
+	if len(runs) == 0 {
+		return nil, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
+	}
+	return &runs[0], nil
+}
+
+// Runs returns a page of runs, newest first.
+func (s *Store) Runs(ctx context.Context, f store.RunFilter) ([]store.Run, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	runs := s.all(func(r *store.Run) bool {
+		return (f.FlowID == 0 || r.FlowID == f.FlowID) && (f.Status == 0 || r.Status == f.Status) && (f.User == "" || r.User == f.User) &&
+			!r.Queued.Before(f.Since) && (f.Before == 0 || r.Number < f.Before)
+	})
+	slices.Reverse(runs)
+	return runs[:min(len(runs), cmp.Or(max(f.Limit, 0), 100))], nil
+}
+
+// Attachments returns what a run was settled with.
+func (s *Store) Attachments(ctx context.Context, n int64) (rejects, log store.Body, err error) {
+	if err := s.enter(ctx); err != nil {
+		return rejects, log, err
+	}
+	defer s.mu.Unlock()
+	if len(s.all(func(r *store.Run) bool { return r.Number == n })) == 0 {
+		return rejects, log, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
+	}
+	a := s.attached[n]
+	return cloneBody(a[0]), cloneBody(a[1]), nil
+}
+
+// Erase removes a message's body.
+func (s *Store) Erase(ctx context.Context, id uuid.UUID) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	m, ok := s.messages[id]
+	if !ok {
+		return fmt.Errorf("message %s: %w", id, store.ErrNotFound)
+	}
+	delete(s.blobs, m.Body.Blob)
+	m.Body.Inline, m.Body.Blob, m.Erased = nil, uuid.Nil, true
+	return nil
+}
+
+// Prune removes what ended before a time.
+func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int, error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	old := s.all(func(r *store.Run) bool {
+		return r.Status.Settled() && r.Queued.Before(before) && r.Ended.Before(before)
+	})
+	old = old[:min(len(old), limit)]
+	for _, run := range old {
+		for _, b := range s.attached[run.Number] {
+			delete(s.blobs, b.Blob)
+		}
+		delete(s.attached, run.Number)
+		delete(s.settled, run.Number)
+		if m := s.messages[run.Message]; m != nil && len(s.all(func(r *store.Run) bool { return r.Message == run.Message })) == 0 {
+			delete(s.blobs, m.Body.Blob)
+			delete(s.messages, run.Message)
+		}
+	}
+	return len(old), nil
+}
+
+// Get returns an entry of the catalog.
+func (s *Store) Get(ctx context.Context, kind, name string) (store.Entry, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Entry{}, err
+	}
+	defer s.mu.Unlock()
+	e, ok := s.catalog[[2]string{kind, name}]
+	if !ok {
+		return e, fmt.Errorf("%s %q: %w", kind, name, store.ErrNotFound)
+	}
+	e.Value = bytes.Clone(e.Value)
+	return e, nil
+}
+
+// List returns the entries of a kind by name.
+func (s *Store) List(ctx context.Context, kind string) ([]store.Entry, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	var entries []store.Entry
+	for key, e := range s.catalog {
+		if key[0] == kind {
+			e.Value = bytes.Clone(e.Value)
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Name, b.Name) })
+	return entries, nil
+}
+
+// Put stores an entry.
+func (s *Store) Put(ctx context.Context, e store.Entry) (int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	key := [2]string{e.Kind, e.Name}
+	if s.catalog[key].Version != e.Version {
+		return 0, fmt.Errorf("%s %q: %w", e.Kind, e.Name, store.ErrConflict)
+	}
+	s.versions++
+	e.Version = s.versions
+	e.Value = bytes.Clone(e.Value)
+	s.catalog[key] = e
+	return e.Version, nil
+}
+
+// Delete removes an entry.
+func (s *Store) Delete(ctx context.Context, kind, name string, version int64) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	e, ok := s.catalog[[2]string{kind, name}]
+	switch {
+	case !ok:
+		return fmt.Errorf("%s %q: %w", kind, name, store.ErrNotFound)
+	case e.Version != version:
+		return fmt.Errorf("%s %q: %w", kind, name, store.ErrConflict)
+	}
+	delete(s.catalog, [2]string{kind, name})
+	return nil
+}
+
+// NumberOf returns the number that belongs to a name.
+func (s *Store) NumberOf(ctx context.Context, kind, name string) (int64, error) {
+	if err := s.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	key := [2]string{kind, name}
+	if s.numbers[key] == 0 {
+		s.lasts[kind]++
+		s.numbers[key] = s.lasts[kind]
+	}
+	return s.numbers[key], nil
+}
+
+// blobWriter collects one body.
+type blobWriter struct {
+	s     *Store
+	bytes bytes.Buffer
+	ended bool
+}
+
+// CreateBlob starts a body.
+func (s *Store) CreateBlob(ctx context.Context) (store.BlobWriter, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	return &blobWriter{s: s}, nil
+}
+
+func (w *blobWriter) Write(p []byte) (int, error) { return w.bytes.Write(p) }
+
+func (w *blobWriter) Commit() (store.Body, error) {
+	if w.ended {
+		return store.Body{}, errors.New("store: the body has ended already")
+	}
+	if err := w.s.enter(context.Background()); err != nil {
+		return store.Body{}, err
+	}
+	defer w.s.mu.Unlock()
+	w.ended = true
+	id, err := uuid.NewV7()
+	if err != nil {
+		return store.Body{}, fmt.Errorf("make an id: %w", err)
+	}
+	w.s.blobs[id] = w.bytes.Bytes()
+	return store.Body{Blob: id, Size: int64(w.bytes.Len()), SHA256: sha256.Sum256(w.bytes.Bytes())}, nil
+}
+
+func (w *blobWriter) Abort() error {
+	w.ended = true
+	return nil
+}
+
+type reader struct{ *bytes.Reader }
+
+func (reader) Close() error { return nil }
+
+// OpenBody opens a body.
+func (s *Store) OpenBody(ctx context.Context, b store.Body) (io.ReadSeekCloser, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	data := b.Inline
+	if b.Blob != uuid.Nil {
+		var ok bool
+		if data, ok = s.blobs[b.Blob]; !ok {
+			return nil, fmt.Errorf("large body %s: %w", b.Blob, store.ErrNotFound)
+		}
+	}
+	if int64(len(data)) != b.Size {
+		return nil, store.ErrErased
+	}
+	return reader{bytes.NewReader(data)}, nil
+}

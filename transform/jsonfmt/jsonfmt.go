@@ -1,0 +1,284 @@
+// Package jsonfmt reads and writes JSON (RFC 8259) and newline-delimited JSON, strictly.
+//
+// Refused with line, column and offset: duplicate names (unless Options say otherwise), invalid UTF-8, lone surrogates, anything behind the
+// document, nesting beyond the limit. Numbers keep their digits, objects the order of their fields. Records are picked out while the
+// document streams by, so its size is no matter; one record, and with Scope what encloses it, is held in memory.
+//
+// [New] makes the format of whole documents, [NewLines] that of a record a line, where a bad line rejects that record alone.
+package jsonfmt
+
+import (
+	"bufio"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Options are the choices of both formats. The zero value is strict and compact.
+type Options struct {
+	DuplicateKeys string `json:"duplicate_keys"` // refuse (the default), or last: the last of several fields of one name wins
+}
+
+// format is JSON, of documents or of lines.
+type format struct {
+	options Options
+	lines   bool
+}
+
+var _ transform.Describer = (*format)(nil)
+
+// Kind makes JSON formats from definitions.
+func Kind() transform.FormatKind {
+	return transform.FormatKind{Name: "json", New: func(decode func(any) error) (transform.Format, error) {
+		var o Options
+		if err := decode(&o); err != nil {
+			return nil, err
+		}
+		return New(o)
+	}}
+}
+
+// LinesKind makes formats of newline-delimited JSON from definitions.
+func LinesKind() transform.FormatKind {
+	return transform.FormatKind{Name: "ndjson", New: func(decode func(any) error) (transform.Format, error) {
+		var o Options
+		if err := decode(&o); err != nil {
+			return nil, err
+		}
+		return NewLines(o)
+	}}
+}
+
+// New returns the format of JSON documents.
+func New(o Options) (transform.Format, error) { return newFormat(o, false) }
+
+// NewLines returns the format of newline-delimited JSON.
+func NewLines(o Options) (transform.Format, error) { return newFormat(o, true) }
+
+func newFormat(o Options, lines bool) (transform.Format, error) {
+	switch o.DuplicateKeys {
+	case "", "refuse", "last":
+		return &format{o, lines}, nil
+	}
+	return nil, &transform.DefinitionError{Path: "duplicate_keys", Reason: fmt.Sprintf("%q is not known", o.DuplicateKeys), Hint: "there are refuse and last"}
+}
+
+// Describe says that a document without a path of records is one record.
+func (f *format) Describe(o transform.DecodeOptions) transform.Description {
+	return transform.Description{Single: !f.lines && o.Records == ""}
+}
+
+func (f *format) MediaType() string {
+	if f.lines {
+		return "application/x-ndjson"
+	}
+	return "application/json"
+}
+
+func (f *format) Check(r io.Reader, o transform.DecodeOptions) error {
+	if !f.lines {
+		return f.source(r, o.Limits).check()
+	}
+	d, err := f.newLines(r, o)
+	if err != nil {
+		return err
+	}
+	for {
+		if _, err := d.readLine(); err == io.EOF { // what a line holds concerns its record alone
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func (f *format) NewDecoder(r io.Reader, o transform.DecodeOptions) (transform.Decoder, error) {
+	if f.lines {
+		return f.newLines(r, o)
+	}
+	selector, err := transform.ParseSelector(o.Records)
+	if err != nil {
+		return nil, err
+	}
+	d := f.decoder(r, o, selector)
+	if o.Scope && len(selector) > 0 {
+		if d.scopes, err = f.scopes(o, selector); err != nil {
+			d.stop()
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func (f *format) newLines(r io.Reader, o transform.DecodeOptions) (*lineDecoder, error) {
+	d := &lineDecoder{format: f, r: bufio.NewReaderSize(r, 64<<10), root: transform.NewShape(), options: o, limits: o.Limits.WithDefaults()}
+	if o.Records != "" {
+		p, err := transform.ParsePath(o.Records)
+		if err != nil {
+			return nil, err
+		}
+		d.path = &p
+	}
+	return d, nil
+}
+
+func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.Encoder, error) {
+	e := &encoder{w: w, as: o.As}
+	if f.lines || e.as == "" {
+		e.as = "array"
+	}
+	if f.lines {
+		e.as = "lines"
+	}
+	switch e.as {
+	case "array", "object", "lines":
+		return e, nil
+	}
+	return nil, fmt.Errorf("jsonfmt: records cannot be written as %q: there are array, object, lines", e.as)
+}
+
+// encoder writes records.
+type encoder struct {
+	w     io.Writer
+	as    string
+	buf   []byte
+	count int
+}
+
+// flushSize is when the buffer is written out.
+const flushSize = 32 << 10
+
+func (e *encoder) Encode(b *transform.Batch) error {
+	for i := range b.Records {
+		r := &b.Records[i]
+		if r.Err != nil {
+			continue
+		}
+		if e.as == "object" && e.count > 0 {
+			return errors.New("write json: there is more than one record and the document is one object: write as array or lines")
+		}
+		before := len(e.buf)
+		if e.as == "array" {
+			e.buf = append(e.buf, "[,"[min(e.count, 1)])
+			e.buf = append(e.buf, '\n')
+		}
+		var err error
+		if e.buf, err = Append(e.buf, r.Value); err != nil {
+			e.buf = e.buf[:before]
+			r.Err = &transform.Fault{Kind: "input", Step: "encode", Reason: err.Error()}
+			continue
+		}
+		if e.as != "array" {
+			e.buf = append(e.buf, '\n')
+		}
+		e.count++
+		if len(e.buf) >= flushSize {
+			if err := e.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *encoder) flush() error {
+	_, err := e.w.Write(e.buf)
+	e.buf = e.buf[:0]
+	if err != nil {
+		return fmt.Errorf("write json: %w", err)
+	}
+	return nil
+}
+
+func (e *encoder) Close() error {
+	switch {
+	case e.as == "array" && e.count == 0:
+		e.buf = append(e.buf, "[]\n"...)
+	case e.as == "array":
+		e.buf = append(e.buf, "\n]\n"...)
+	case e.as == "object" && e.count == 0:
+		e.buf = append(e.buf, "null\n"...)
+	}
+	return e.flush()
+}
+
+// Append appends the JSON text of a value to b. Bytes are written in base64 (RFC 4648 section 4). The error is about invalid UTF-8.
+func Append(b []byte, v transform.Value) ([]byte, error) {
+	switch v.Kind() {
+	case transform.KindNull:
+		return append(b, "null"...), nil
+	case transform.KindBool, transform.KindNumber:
+		return append(b, v.Text()...), nil
+	case transform.KindText, transform.KindUntyped:
+		return appendText(b, v.Text())
+	case transform.KindBytes:
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, []byte(v.Text()))
+		return append(b, '"'), nil
+	case transform.KindList:
+		b = append(b, '[')
+		for i, e := range v.Values() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			var err error
+			if b, err = Append(b, e); err != nil {
+				return b, err
+			}
+		}
+		return append(b, ']'), nil
+	}
+	b = append(b, '{')
+	first := true
+	for name, field := range v.Fields() {
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		var err error
+		if b, err = appendText(b, name); err != nil {
+			return b, err
+		}
+		b = append(b, ':')
+		if b, err = Append(b, field); err != nil {
+			return b, err
+		}
+	}
+	return append(b, '}'), nil
+}
+
+const hexDigits = "0123456789abcdef"
+
+func appendText(b []byte, s string) ([]byte, error) {
+	if !utf8.ValidString(s) {
+		return b, errors.New("a text is not valid UTF-8")
+	}
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[start:i]...)
+		start = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\r':
+			b = append(b, '\\', 'r')
+		case '\t':
+			b = append(b, '\\', 't')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	b = append(b, s[start:]...)
+	return append(b, '"'), nil
+}

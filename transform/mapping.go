@@ -1,0 +1,550 @@
+package transform
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/antchfx/xmlquery"
+	"github.com/antchfx/xpath"
+	"github.com/tidwall/gjson"
+)
+
+// Map is what a person writes for the fields of an output: names with terms, in the order of the output.
+type Map []MapField
+
+// MapField is one field of a Map.
+type MapField struct {
+	Name string
+	Term Term
+}
+
+// Term is what a person writes for one value. One of its fields is set; the zero Term is the constant null.
+type Term struct {
+	Text     string // a path, or after = an expression
+	Constant Value  // a number, a bool or null as such
+	Object   Map
+	List     []Term
+	Each     string // path of a list: Object is made for each of its elements
+	GJSON    string // a GJSON path on the record's own text
+	XPath    string // an XPath on the record's own element
+}
+
+// UnmarshalJSON reads a map, keeping the order of its fields.
+func (m *Map) UnmarshalJSON(data []byte) error {
+	t, err := parseTerm(data)
+	if err != nil {
+		return err
+	}
+	if t.Object == nil || t.Each != "" {
+		return &DefinitionError{Reason: "fields with their paths are expected here", Hint: "write {name: path, other: = expression}"}
+	}
+	*m = t.Object
+	return nil
+}
+
+// MarshalJSON writes the map as UnmarshalJSON reads it.
+func (m Map) MarshalJSON() ([]byte, error) { return Term{Object: m}.MarshalJSON() }
+
+// UnmarshalJSON reads a term.
+func (t *Term) UnmarshalJSON(data []byte) error {
+	parsed, err := parseTerm(data)
+	*t = parsed
+	return err
+}
+
+// MarshalJSON writes the term as UnmarshalJSON reads it.
+func (t Term) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	err := t.write(&b)
+	return b.Bytes(), err
+}
+
+func (t Term) write(b *bytes.Buffer) error {
+	text := func(s string) {
+		quoted, _ := json.Marshal(s) // cannot fail
+		b.Write(quoted)
+	}
+	switch {
+	case t.Text != "":
+		text(t.Text)
+	case t.GJSON != "":
+		b.WriteString(`{"gjson":`)
+		text(t.GJSON)
+		b.WriteByte('}')
+	case t.XPath != "":
+		b.WriteString(`{"xpath":`)
+		text(t.XPath)
+		b.WriteByte('}')
+	case t.Each != "":
+		b.WriteString(`{"each":`)
+		text(t.Each)
+		b.WriteString(`,"map":`)
+		if err := (Term{Object: t.Object}).write(b); err != nil {
+			return err
+		}
+		b.WriteByte('}')
+	case t.Object != nil:
+		b.WriteByte('{')
+		for i, f := range t.Object {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			text(f.Name)
+			b.WriteByte(':')
+			if err := f.Term.write(b); err != nil {
+				return err
+			}
+		}
+		b.WriteByte('}')
+	case t.List != nil:
+		b.WriteByte('[')
+		for i, e := range t.List {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			if err := e.write(b); err != nil {
+				return err
+			}
+		}
+		b.WriteByte(']')
+	case t.Constant.kind == KindNull:
+		b.WriteString("null")
+	case t.Constant.kind == KindNumber || t.Constant.kind == KindBool:
+		b.WriteString(t.Constant.text)
+	default:
+		return fmt.Errorf("transform: a constant can be a number, a bool or null, not %s", t.Constant.kind)
+	}
+	return nil
+}
+
+func parseTerm(data []byte) (Term, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	t, err := readTerm(d, "")
+	if err != nil {
+		return t, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return t, &DefinitionError{Reason: "something follows the value"}
+	}
+	return t, nil
+}
+
+func readTerm(d *json.Decoder, path string) (Term, error) {
+	token, err := d.Token()
+	if err != nil {
+		return Term{}, &DefinitionError{Path: path, Reason: err.Error()}
+	}
+	switch token := token.(type) {
+	case string:
+		if token == "" {
+			return Term{}, &DefinitionError{Path: path, Reason: "the path is empty", Hint: "write = '' for an empty text"}
+		}
+		return Term{Text: token}, nil
+	case json.Number:
+		return Term{Constant: Number(token.String())}, nil
+	case bool:
+		return Term{Constant: Bool(token)}, nil
+	case json.Delim:
+		if token == '[' {
+			list := []Term{}
+			for d.More() {
+				e, err := readTerm(d, path+"["+strconv.Itoa(len(list))+"]")
+				if err != nil {
+					return Term{}, err
+				}
+				list = append(list, e)
+			}
+			d.Token()
+			return Term{List: list}, nil
+		}
+		return readObject(d, path)
+	}
+	return Term{}, nil
+}
+
+func readObject(d *json.Decoder, path string) (Term, error) {
+	object := Map{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return Term{}, &DefinitionError{Path: path, Reason: err.Error()}
+		}
+		name := token.(string)
+		term, err := readTerm(d, below(path, name))
+		if err != nil {
+			return Term{}, err
+		}
+		if slices.ContainsFunc(object, func(f MapField) bool { return f.Name == name }) {
+			return Term{}, &DefinitionError{Path: below(path, name), Reason: fmt.Sprintf("field %q is there twice", name)}
+		}
+		object = append(object, MapField{name, term})
+	}
+	d.Token()
+	if len(object) == 1 && object[0].Term.Text != "" {
+		switch object[0].Name {
+		case "gjson":
+			return Term{GJSON: object[0].Term.Text}, nil
+		case "xpath":
+			return Term{XPath: object[0].Term.Text}, nil
+		}
+	}
+	if len(object) == 2 {
+		each := slices.IndexFunc(object, func(f MapField) bool { return f.Name == "each" })
+		inner := slices.IndexFunc(object, func(f MapField) bool { return f.Name == "map" })
+		if each >= 0 && inner >= 0 && object[each].Term.Text != "" && object[inner].Term.Object != nil {
+			return Term{Each: object[each].Term.Text, Object: object[inner].Term.Object}, nil
+		}
+	}
+	return Term{Object: object}, nil
+}
+
+// below joins a path and a name as definitions' faults have them.
+func below(path, name string) string {
+	if nameLen(name) != len(name) || name == "" {
+		return path + "[" + strconv.Quote(name) + "]"
+	}
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// Mapping is a compiled [Map]. It never changes and is safe for concurrent use.
+type Mapping struct {
+	names  []string
+	fields []eval
+	shape  *Shape
+	rest   bool     // "*": "*"
+	read   []string // top-level fields that a rest leaves out
+	scope  bool
+	raw    bool
+}
+
+// CompileMap compiles a map. The error joins a *DefinitionError for every fault, with paths below the map.
+func CompileMap(m Map, options CompileOptions) (*Mapping, error) {
+	c := &mapCompiler{options: options}
+	compiled := &Mapping{}
+	seen := map[string]bool{}
+	for _, f := range m {
+		if f.Name == "*" {
+			if f.Term.Text != "*" {
+				c.fault("*", 0, `the field "*" can only be "*": all fields that nothing has read`, "")
+			}
+			compiled.rest = true
+			continue
+		}
+		if f.Name == "" {
+			c.fault(`[""]`, 0, "a field needs a name", "")
+		}
+		if seen[f.Name] {
+			c.fault(below("", f.Name), 0, fmt.Sprintf("field %q is there twice", f.Name), "")
+		}
+		seen[f.Name] = true
+		compiled.names = append(compiled.names, f.Name)
+		compiled.fields = append(compiled.fields, c.term(below("", f.Name), f.Term))
+	}
+	if c.faults != nil {
+		return nil, errors.Join(c.faults...)
+	}
+	compiled.shape = NewShape(compiled.names...)
+	compiled.read, compiled.scope, compiled.raw = c.read, c.scope, c.raw
+	return compiled, nil
+}
+
+// Columns returns the names of the output's fields in order; nil when they depend on the records.
+func (m *Mapping) Columns() []string {
+	if m.rest {
+		return nil
+	}
+	return slices.Clone(m.names)
+}
+
+// NeedsScope reports whether the map reads parent or doc.
+func (m *Mapping) NeedsScope() bool { return m.scope }
+
+// NeedsRaw reports whether the map reads the record's own text.
+func (m *Mapping) NeedsRaw() bool { return m.raw }
+
+// Apply returns the output's fields for a record. The error is a *Fault that names the field.
+func (m *Mapping) Apply(env *Env, rec *Record) (Value, error) {
+	values, err := m.values(env, rec)
+	if err != nil {
+		return Null, err
+	}
+	if !m.rest {
+		return NewObject(m.shape, values), nil
+	}
+	shape := m.shape
+	for name, v := range rec.Value.Fields() {
+		if m.shape.Index(name) < 0 && !slices.Contains(m.read, name) {
+			shape, values = shape.With(name), append(values, v)
+		}
+	}
+	return NewObject(shape, values), nil
+}
+
+func (m *Mapping) values(env *Env, rec *Record) ([]Value, error) {
+	state := machine{env: env, rec: rec}
+	values := make([]Value, len(m.fields))
+	for i, f := range m.fields {
+		v, err := f(&state)
+		if err != nil {
+			return nil, &Fault{Kind: "input", Field: m.names[i], Reason: err.Error(), Err: err}
+		}
+		values[i] = v
+		state.steps = 0 // each field has a budget of its own; memory is the record's
+	}
+	return values, nil
+}
+
+// mapCompiler compiles terms and collects their faults.
+type mapCompiler struct {
+	options CompileOptions
+	faults  []error
+	read    []string
+	scope   bool
+	raw     bool
+}
+
+func (c *mapCompiler) fault(path string, offset int, reason, hint string) {
+	c.faults = append(c.faults, &DefinitionError{Path: path, Offset: offset, Reason: reason, Hint: hint})
+}
+
+// report adds a fault of a text that stands at path; shift is where the text begins in what was written.
+func (c *mapCompiler) report(path string, shift int, err error) {
+	var d *DefinitionError
+	if errors.As(err, &d) {
+		c.fault(path, d.Offset+shift, d.Reason, d.Hint)
+		return
+	}
+	c.fault(path, shift, err.Error(), "")
+}
+
+func (c *mapCompiler) note(p Path) {
+	c.scope = c.scope || p.needsScope()
+	if top, ok := p.Top(); ok && !slices.Contains(c.read, top) {
+		c.read = append(c.read, top)
+	}
+}
+
+func (c *mapCompiler) term(path string, t Term) eval {
+	nothing := constantOf(Null)
+	switch {
+	case t.GJSON != "":
+		return c.gjson(path, t.GJSON)
+	case t.XPath != "":
+		return c.xpath(path, t.XPath)
+	case t.Each != "":
+		return c.each(path, t)
+	case t.Object != nil:
+		inner := &Mapping{}
+		for _, f := range t.Object {
+			inner.names = append(inner.names, f.Name)
+			inner.fields = append(inner.fields, c.term(below(path, f.Name), f.Term))
+		}
+		shape := NewShape(inner.names...)
+		return func(m *machine) (Value, error) {
+			values := make([]Value, len(inner.fields))
+			for i, f := range inner.fields {
+				var err error
+				if values[i], err = f(m); err != nil {
+					return Null, err
+				}
+			}
+			return NewObject(shape, values), nil
+		}
+	case t.List != nil:
+		elements := make([]eval, len(t.List))
+		for i, e := range t.List {
+			elements[i] = c.term(path+"["+strconv.Itoa(i)+"]", e)
+		}
+		return func(m *machine) (Value, error) {
+			values := make([]Value, len(elements))
+			for i, e := range elements {
+				var err error
+				if values[i], err = e(m); err != nil {
+					return Null, err
+				}
+			}
+			return List(values), nil
+		}
+	case t.Text == "":
+		return constantOf(t.Constant)
+	}
+	if source, ok := strings.CutPrefix(t.Text, "="); ok {
+		e, err := CompileExpression(source, c.options)
+		if err != nil {
+			c.report(path, 1, err)
+			return nothing
+		}
+		c.scope = c.scope || e.scope
+		for _, p := range e.reads {
+			c.note(p)
+		}
+		return e.eval
+	}
+	p, err := ParsePath(t.Text)
+	if err != nil {
+		c.report(path, 0, err)
+		return nothing
+	}
+	c.note(p)
+	if len(p.steps) == 1 && p.root == rootThis && p.steps[0].kind == stepField { // a plain copy
+		step := &p.steps[0]
+		return func(m *machine) (Value, error) {
+			if m.rec == nil {
+				return Null, nil
+			}
+			return step.field(m.rec.Value), nil
+		}
+	}
+	return func(m *machine) (Value, error) { return p.Eval(m.env, m.rec), nil }
+}
+
+// each makes an object for each element of a list: there `this` is the element, and `parent` the record.
+func (c *mapCompiler) each(path string, t Term) eval {
+	p, err := ParsePath(t.Each)
+	if err != nil {
+		c.report(below(path, "each"), 0, err)
+		return constantOf(Null)
+	}
+	c.note(p)
+	inner, err := CompileMap(t.Object, CompileOptions{UntypedSource: c.options.UntypedSource})
+	if err != nil {
+		for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+			var d *DefinitionError
+			if errors.As(e, &d) {
+				c.fault(below(path, "map")+"."+d.Path, d.Offset, d.Reason, d.Hint)
+			}
+		}
+		return constantOf(Null)
+	}
+	return func(m *machine) (Value, error) {
+		list := p.Eval(m.env, m.rec)
+		var out []Value
+		for i, element := range list.Values() {
+			if err := m.step(); err != nil {
+				return Null, err
+			}
+			rec := Record{Value: element, Source: element, Index: int64(i), Scope: &Scope{Parent: m.rec.Value}}
+			if m.rec.Scope != nil {
+				rec.Scope.Doc = m.rec.Scope.Doc
+			}
+			v, err := inner.Apply(m.env, &rec)
+			if err != nil {
+				return Null, err
+			}
+			out = append(out, v)
+		}
+		return List(out), nil
+	}
+}
+
+// gjson compiles a GJSON path. It sees the record's own text, which the decoder has validated.
+func (c *mapCompiler) gjson(path, text string) eval {
+	if strings.ContainsAny(text, "|!") || strings.Contains(text, "@") {
+		c.fault(below(path, "gjson"), 0, "modifiers (@ | !) of GJSON are not supported", "write an expression for what the modifier would do")
+		return constantOf(Null)
+	}
+	c.raw = true
+	return func(m *machine) (Value, error) {
+		if m.rec.Raw == "" {
+			return Null, errors.New("gjson needs a record of a JSON payload")
+		}
+		return fromGJSON(gjson.Get(m.rec.Raw, text), 0), nil
+	}
+}
+
+func fromGJSON(r gjson.Result, depth int) Value {
+	switch r.Type {
+	case gjson.True, gjson.False:
+		return Bool(r.Type == gjson.True)
+	case gjson.Number:
+		return Number(r.Raw)
+	case gjson.String:
+		return Text(r.Str)
+	case gjson.JSON:
+		if depth > 256 { // the decoder's own limit comes first
+			return Null
+		}
+		if r.IsArray() {
+			var values []Value
+			r.ForEach(func(_, v gjson.Result) bool {
+				values = append(values, fromGJSON(v, depth+1))
+				return true
+			})
+			return List(values)
+		}
+		var names []string
+		var values []Value
+		r.ForEach(func(k, v gjson.Result) bool {
+			names, values = append(names, k.Str), append(values, fromGJSON(v, depth+1))
+			return true
+		})
+		return NewObject(NewShape(names...), values)
+	}
+	return Null
+}
+
+// xpath compiles an XPath. It sees the record's own element and nothing above it.
+func (c *mapCompiler) xpath(path, text string) eval {
+	at := below(path, "xpath")
+	compiled, err := xpath.Compile(text)
+	switch {
+	case err != nil:
+		c.fault(at, 0, "the XPath does not compile: "+err.Error(), "")
+	case strings.HasPrefix(text, "/"):
+		c.fault(at, 0, "an absolute XPath would leave the record", "begin with . or a name")
+	case strings.Contains(text, "..") || strings.Contains(text, "parent::") || strings.Contains(text, "ancestor"):
+		c.fault(at, 0, "the record's element has no parent here", "use parent in an expression")
+	}
+	if c.faults != nil {
+		return constantOf(Null)
+	}
+	c.raw = true
+	return func(m *machine) (Value, error) {
+		if m.rec.Raw == "" {
+			return Null, errors.New("xpath needs a record of an XML payload")
+		}
+		doc, err := xmlquery.Parse(strings.NewReader(m.rec.Raw))
+		if err != nil {
+			return Null, errors.New("xpath cannot read the record's element")
+		}
+		element := doc.SelectElement("*")
+		if element == nil {
+			return Null, nil
+		}
+		switch result := compiled.Evaluate(xmlquery.CreateXPathNavigator(element)).(type) {
+		case *xpath.NodeIterator:
+			var values []Value
+			for result.MoveNext() {
+				values = append(values, Untyped(result.Current().Value()))
+			}
+			switch len(values) {
+			case 0:
+				return Null, nil
+			case 1:
+				return values[0], nil
+			}
+			return List(values), nil
+		case string:
+			return Untyped(result), nil
+		case bool:
+			return Bool(result), nil
+		case float64:
+			text := strconv.FormatFloat(result, 'f', -1, 64)
+			if !IsNumber(text) {
+				return Null, nil
+			}
+			return Number(text), nil
+		}
+		return Null, nil
+	}
+}

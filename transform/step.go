@@ -1,0 +1,204 @@
+package transform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Step changes the records of a batch in place, leaves some out, or rejects some by setting their Err. Records that carry an Err already
+// pass untouched. A Step is safe for concurrent use by several runs. An error ends the run.
+type Step interface {
+	Apply(ctx context.Context, env *Env, b *Batch) error
+}
+
+// Func is a Go function as a step: it may change the record's Value. ErrDrop leaves the record out; any other error rejects it with the
+// error's text as the reason. It is called from one goroutine for each run, and from several for several runs.
+type Func func(ctx context.Context, r *Record) error
+
+// ErrDrop is what a [Func] returns to leave a record out.
+var ErrDrop = errors.New("leave the record out")
+
+// each applies f to every record that is not rejected yet; false leaves the record out, an error rejects it.
+func each(step string, b *Batch, f func(r *Record) (keep bool, err error)) {
+	kept := b.Records[:0]
+	for i := range b.Records {
+		r := &b.Records[i]
+		if r.Err == nil {
+			keep, err := f(r)
+			if err != nil {
+				r.Err = faultOf(step, err)
+			} else if !keep {
+				continue
+			}
+		}
+		kept = append(kept, *r)
+	}
+	clear(b.Records[len(kept):])
+	b.Records = kept
+}
+
+// faultOf makes err a Fault of the step.
+func faultOf(step string, err error) error {
+	var f *Fault
+	if errors.As(err, &f) {
+		named := *f
+		if named.Step == "" {
+			named.Step = step
+		}
+		if named.Kind == "" {
+			named.Kind = "input"
+		}
+		return &named
+	}
+	return &Fault{Kind: "input", Step: step, Reason: err.Error(), Err: err}
+}
+
+type filterStep struct {
+	name string
+	when *Expression
+}
+
+// NewFilter returns a step that keeps the records for which the expression is true. name is what faults call the step.
+func NewFilter(name string, when *Expression) Step { return &filterStep{name, when} }
+
+func (s *filterStep) Apply(_ context.Context, env *Env, b *Batch) error {
+	each(s.name, b, func(r *Record) (bool, error) { return s.when.EvalBool(env, r) })
+	return nil
+}
+
+type mapStep struct {
+	name    string
+	mapping *Mapping
+}
+
+// NewMap returns a step that makes each record what the mapping says.
+func NewMap(name string, m *Mapping) Step { return &mapStep{name, m} }
+
+func (s *mapStep) Apply(_ context.Context, env *Env, b *Batch) error {
+	each(s.name, b, func(r *Record) (bool, error) {
+		v, err := s.mapping.Apply(env, r)
+		if err == nil {
+			r.Value = v
+		}
+		return true, err
+	})
+	return nil
+}
+
+type setStep struct {
+	name    string
+	mapping *Mapping
+}
+
+// NewSet returns a step that adds or replaces the mapping's fields. All of them see the record as it was before the step.
+func NewSet(name string, m *Mapping) Step { return &setStep{name, m} }
+
+func (s *setStep) Apply(_ context.Context, env *Env, b *Batch) error {
+	each(s.name, b, func(r *Record) (bool, error) {
+		values, err := s.mapping.values(env, r)
+		if err != nil {
+			return true, err
+		}
+		v := r.Value
+		for i, name := range s.mapping.names {
+			v = v.With(name, values[i])
+		}
+		r.Value = v
+		return true, nil
+	})
+	return nil
+}
+
+type dropStep struct{ names []string }
+
+// NewDrop returns a step that takes fields out of each record.
+func NewDrop(names ...string) Step { return &dropStep{slices.Clone(names)} }
+
+func (s *dropStep) Apply(_ context.Context, _ *Env, b *Batch) error {
+	each("drop", b, func(r *Record) (bool, error) {
+		r.Value = r.Value.Without(s.names...)
+		return true, nil
+	})
+	return nil
+}
+
+type renameStep struct{ names map[string]string } // old name → new name
+
+// NewRename returns a step that gives fields other names, in their places. names holds the old name of each new one.
+func NewRename(names map[string]string) Step {
+	s := &renameStep{map[string]string{}}
+	for to, from := range names {
+		s.names[from] = to
+	}
+	return s
+}
+
+func (s *renameStep) Apply(_ context.Context, _ *Env, b *Batch) error {
+	each("rename", b, func(r *Record) (bool, error) {
+		if r.Value.Kind() != KindObject {
+			return true, nil
+		}
+		shape := NewShape()
+		var values []Value
+		for name, v := range r.Value.Fields() {
+			if to, ok := s.names[name]; ok {
+				name = to
+			}
+			if shape.Index(name) >= 0 {
+				return true, &Fault{Field: name, Reason: "the record has a field of this name already"}
+			}
+			shape, values = shape.With(name), append(values, v)
+		}
+		r.Value = NewObject(shape, values)
+		return true, nil
+	})
+	return nil
+}
+
+type rejectStep struct {
+	name   string
+	when   *Expression
+	reason string
+}
+
+// NewReject returns a step that rejects the records for which the expression is true.
+func NewReject(name string, when *Expression, reason string) Step {
+	return &rejectStep{name, when, reason}
+}
+
+func (s *rejectStep) Apply(_ context.Context, env *Env, b *Batch) error {
+	each(s.name, b, func(r *Record) (bool, error) {
+		is, err := s.when.EvalBool(env, r)
+		if err == nil && is {
+			err = &Fault{Reason: s.reason}
+		}
+		return true, err
+	})
+	return nil
+}
+
+type funcStep struct {
+	name string
+	f    Func
+}
+
+// NewFunc returns a step that calls a Go function for each record. A panic of the function rejects the record.
+func NewFunc(name string, f Func) Step { return &funcStep{name, f} }
+
+func (s *funcStep) Apply(ctx context.Context, _ *Env, b *Batch) error {
+	each(s.name, b, func(r *Record) (keep bool, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("the Go function panicked: %v", p)
+			}
+		}()
+		err = s.f(ctx, r)
+		if errors.Is(err, ErrDrop) {
+			return false, nil
+		}
+		return true, err
+	})
+	return ctx.Err()
+}
