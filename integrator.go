@@ -133,6 +133,7 @@ type Engine struct {
 	files   *define.Tree
 	inGo    *define.Tree
 	set     atomic.Pointer[set]
+	formers map[string]*set // earlier sets that runs are pinned to, by version
 	secrets secrets
 
 	state   atomic.Pointer[state]
@@ -162,7 +163,9 @@ func New(config Config) (*Engine, error) {
 	if config.Dir != "" && config.Store != nil {
 		return nil, errors.New("integrator: Config has both Dir and Store: leave one out")
 	}
-	config.Logger = cmp.Or(config.Logger, slog.Default())
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
 	if config.Clock == nil {
 		config.Clock = time.Now
 	}
@@ -288,11 +291,7 @@ func (e *Engine) Define(d Definitions) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	merged, err := e.inGo.Override(tree)
-	if err != nil {
-		return err
-	}
-	return e.apply(e.files, merged)
+	return e.apply(e.files, e.inGo.Override(tree))
 }
 
 // RunFlow runs a flow and waits for its end. Params are its parameters: text, numbers, bools. Result.Err is nil when the run succeeded; the

@@ -30,7 +30,7 @@ var (
 	ErrForbidden     = errors.New("not allowed")
 	ErrBusy          = errors.New("too many logins wait already")
 	ErrNotFound      = errors.New("no such user")
-	ErrExists        = errors.New("there is a user of this login already")
+	ErrUser          = errors.New("the user cannot be saved as given") // login, password, role or networks do not fit
 	ErrDefined       = errors.New("the user is made by the definitions and is changed there")
 	ErrConflict      = errors.New("changed by somebody else in the meantime")
 )

@@ -233,13 +233,13 @@ func (u *User) public() User {
 // the one there is; a new user needs one. Tokens that are out end.
 func (s *Service) Save(ctx context.Context, u User, password Secret) error {
 	if err := checkLogin(u.Login); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrUser, err)
 	}
 	if !slices.Contains(Roles, u.Role) {
-		return fmt.Errorf("role %q is not known: there are viewer, api, operator, editor, admin", u.Role)
+		return fmt.Errorf("%w: role %q is not known: there are viewer, api, operator, editor, admin", ErrUser, u.Role)
 	}
 	if err := checkNetworks(u.Networks); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrUser, err)
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -256,7 +256,7 @@ func (s *Service) Save(ctx context.Context, u User, password Secret) error {
 	if password != "" || held == nil {
 		hash, err := HashPassword(password.Reveal())
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrUser, err)
 		}
 		record.Hash = hash
 	}

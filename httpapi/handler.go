@@ -32,6 +32,7 @@ type Engine interface {
 	Health() map[string]string
 
 	Auth() *auth.Service
+	Verifier() auth.Verifier
 	Router() *listener.Router
 	Receiver() *listener.Receiver
 	Runner() *flow.Runner
@@ -127,7 +128,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 		if err := h.engine.Accepting(); err != nil {
 			return err
 		}
-		principal, err := h.engine.Auth().Verify(r.Context(), r)
+		principal, err := h.engine.Verifier().Verify(r.Context(), r)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,429 @@
+package integrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/connector/file"
+	"github.com/integrator-go/integrator/connector/sqldb"
+	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/internal/define"
+	"github.com/integrator-go/integrator/listener"
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/csvfmt"
+	"github.com/integrator-go/integrator/transform/jsonfmt"
+	"github.com/integrator-go/integrator/transform/xmlfmt"
+)
+
+// Definitions is a set of definitions in Go: the same as in files. Every map goes by name.
+type Definitions struct {
+	Version     int                             `json:"version"` // 0 and 1 are the only one there is
+	Vars        map[string]string               `json:"vars"`    // values of ${vars.NAME}
+	Formats     map[string]transform.FormatRef  `json:"formats"`
+	Connections map[string]connector.Definition `json:"connections"`
+	Listeners   map[string]listener.Definition  `json:"listeners"`
+	Flows       map[string]flow.Definition      `json:"flows"`
+	Users       map[string]auth.UserDefinition  `json:"users"`
+	_           struct{}                        `later:"settings schedules steps"`
+}
+
+// Fault is one thing that is wrong in a set of definitions, with its place.
+type Fault = define.Fault
+
+// Faults is everything that is wrong in a set of definitions, as one error.
+type Faults = define.Faults
+
+// set is the definitions that are in force at one moment, compiled. It never changes.
+type set struct {
+	tree        *define.Tree
+	version     string
+	definitions Definitions
+	connections map[string]connector.Connection
+	listeners   map[string]*listener.Listener
+	plans       map[string]*flow.Plan
+	byID        map[int64]*flow.Plan // filled when the set comes into force
+	router      *listener.Router
+}
+
+// compile checks a set and makes its parts. base, when it is set, lends the connections of the set in force.
+func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
+	s := &set{tree: tree, version: tree.Hash(), connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
+		plans: map[string]*flow.Plan{}}
+	options := define.DecodeOptions{Lookup: e.lookup(tree)}
+	faults := tree.Decode(&s.definitions, options)
+	if s.definitions.Version > 1 {
+		faults = append(faults, Fault{Path: "version", Reason: "this engine reads version 1"})
+	}
+	c := &setCompiler{engine: e, set: s, options: options}
+	if base != nil {
+		s.connections = base.connections
+	} else {
+		faults = append(faults, c.connections()...)
+	}
+	faults = append(faults, c.listeners()...)
+	faults = append(faults, c.flows()...)
+	faults = append(faults, c.users()...)
+	if len(faults) == 0 {
+		router, conflicts := listener.NewRouter(slices.SortedFunc(maps.Values(s.listeners), func(a, b *listener.Listener) int { return strings.Compare(a.Name, b.Name) }))
+		s.router, faults = router, conflicts
+	}
+	if len(faults) > 0 {
+		if base == nil {
+			s.close(e.logger)
+		}
+		return nil, tree.Locate(faults)
+	}
+	return s, nil
+}
+
+// lookup returns the values of ${…} that are known when definitions are loaded.
+func (e *Engine) lookup(tree *define.Tree) func(kind, name string) (string, bool) {
+	var vars struct {
+		Vars map[string]string `json:"vars"`
+	}
+	tree.DecodeAt([]string{"vars"}, &vars.Vars, define.DecodeOptions{Lookup: e.outside})
+	return func(kind, name string) (string, bool) {
+		if kind == "vars" {
+			v, ok := vars.Vars[name]
+			return v, ok
+		}
+		return e.outside(kind, name)
+	}
+}
+
+// outside asks the host.
+func (e *Engine) outside(kind, name string) (string, bool) {
+	switch {
+	case kind == "env" && e.config.Env != nil:
+		return e.config.Env(name)
+	case kind == "secret" && e.config.Secrets != nil:
+		value, ok := e.config.Secrets(name)
+		e.secrets.add(value)
+		return value, ok
+	}
+	return "", false
+}
+
+// setCompiler compiles the parts of one set.
+type setCompiler struct {
+	engine  *Engine
+	set     *set
+	options define.DecodeOptions
+}
+
+// kinds returns the kinds of connections that the engine knows.
+func (c *setCompiler) kinds() map[string]connector.Kind {
+	kinds := map[string]connector.Kind{}
+	for _, k := range append([]connector.Kind{file.Kind(), sqldb.Kind(c.engine.config.Drivers...)}, c.engine.config.Connectors...) {
+		kinds[k.Name] = k
+	}
+	return kinds
+}
+
+func (c *setCompiler) connections() (faults Faults) {
+	kinds := c.kinds()
+	for name, d := range c.set.definitions.Connections {
+		path := define.Join("connections", name)
+		kind, ok := kinds[d.Type]
+		if !ok {
+			faults = append(faults, unknownKind(path, "type", "kind of connection", d.Type, slices.Sorted(maps.Keys(kinds))))
+			continue
+		}
+		env := connector.Env{Name: name, BaseDir: c.engine.config.BaseDir, Now: c.engine.config.Clock}
+		connection, err := kind.New(env, c.decode([]string{"connections", name}))
+		if err != nil {
+			faults = append(faults, faultsOfKind(path, err)...)
+			continue
+		}
+		c.set.connections[name] = connection
+	}
+	return faults
+}
+
+// decode returns the function that a kind reads its own keys with.
+func (c *setCompiler) decode(names []string) func(any) error {
+	options := c.options
+	options.Ignore = []string{"type"}
+	return func(v any) error {
+		if faults := c.set.tree.DecodeAt(names, v, options); len(faults) > 0 {
+			return faults
+		}
+		return nil
+	}
+}
+
+// faultsOfKind places what a kind said about its definition.
+func faultsOfKind(path string, err error) Faults {
+	var fault *connector.Fault
+	if errors.As(err, &fault) {
+		return Faults{{Path: define.Join(path, fault.Key), Offset: fault.Offset, Reason: fault.Reason, Hint: fault.Hint}}
+	}
+	return define.FaultsOf(path, err)
+}
+
+func unknownKind(path, key, what, name string, names []string) Fault {
+	f := Fault{Path: path + "." + key, Reason: fmt.Sprintf("%s %q is not known", what, name), Hint: "there are " + strings.Join(names, ", ")}
+	if name == "" {
+		f.Path, f.Reason = path, fmt.Sprintf("%s is missing", key)
+	} else if near := define.Nearest(name, names); near != "" {
+		f.Hint = fmt.Sprintf("did you mean %s?", near)
+	}
+	return f
+}
+
+// format returns the format that a definition names: one of the set's own, or a kind with its options.
+func (c *setCompiler) format(ref *transform.FormatRef, path string) (transform.Format, error) {
+	kinds := map[string]transform.FormatKind{}
+	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), xmlfmt.Kind()}, c.engine.config.Formats...) {
+		kinds[k.Name] = k
+	}
+	if named, ok := c.set.definitions.Formats[ref.Type]; ok && len(ref.Options) == 0 {
+		ref, path = &named, define.Join("formats", ref.Type)
+	}
+	kind, ok := kinds[ref.Type]
+	if !ok {
+		return nil, Faults{unknownKind(path, "type", "format", ref.Type, append(slices.Sorted(maps.Keys(kinds)), slices.Sorted(maps.Keys(c.set.definitions.Formats))...))}
+	}
+	options := c.options
+	options.Ignore = []string{"type", "as"}
+	f, err := kind.New(func(v any) error {
+		if faults := c.set.tree.DecodePath(path, v, options); len(faults) > 0 {
+			return faults
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, faultsOfKind(path, err)
+	}
+	return f, nil
+}
+
+func (c *setCompiler) listeners() (faults Faults) {
+	for name, d := range c.set.definitions.Listeners {
+		l, more := listener.Compile(name, define.Join("listeners", name), d, c.format)
+		if more != nil {
+			faults = append(faults, more...)
+			continue
+		}
+		c.set.listeners[name] = l
+	}
+	return faults
+}
+
+func (c *setCompiler) flows() (faults Faults) {
+	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Format: c.format, Names: c.set.tree.Names,
+		Connection: func(name string) (connector.Connection, bool) {
+			connection, ok := c.set.connections[name]
+			return connection, ok
+		},
+		Listener: func(name string) (flow.ListenerFacts, bool) {
+			l, ok := c.set.listeners[name]
+			if !ok {
+				return flow.ListenerFacts{}, false
+			}
+			return l.Facts(), true
+		}}
+	attached := map[string][]*flow.Plan{}
+	for name, d := range c.set.definitions.Flows {
+		p, more := flow.Compile(name, 0, define.Join("flows", name), d, env)
+		if more != nil {
+			faults = append(faults, more...)
+			continue
+		}
+		c.set.plans[name] = p
+		if p.Listener != "" && p.Enabled() {
+			attached[p.Listener] = append(attached[p.Listener], p)
+		}
+	}
+	for name, l := range c.set.listeners {
+		faults = append(faults, l.Attach(attached[name])...)
+	}
+	return faults
+}
+
+func (c *setCompiler) users() (faults Faults) {
+	for login, d := range c.set.definitions.Users {
+		if key, reason := auth.CheckDefinition(login, d); reason != "" {
+			path := define.Join("users", login)
+			if key != "" {
+				path += "." + key
+			}
+			faults = append(faults, Fault{Path: path, Reason: reason})
+		}
+		for key, grants := range map[string][]string{"listeners": d.Listeners, "flows": d.Flows} {
+			for i, grant := range grants {
+				if strings.HasSuffix(grant, "*") || slices.Contains(c.set.tree.Names(key), grant) {
+					continue
+				}
+				f := Fault{Path: fmt.Sprintf("%s.%s[%d]", define.Join("users", login), key, i), Reason: fmt.Sprintf("%q is none of the %s", grant, key)}
+				if near := define.Nearest(grant, c.set.tree.Names(key)); near != "" {
+					f.Hint = fmt.Sprintf("did you mean %s?", near)
+				}
+				faults = append(faults, f)
+			}
+		}
+	}
+	return faults
+}
+
+// close closes the set's connections.
+func (s *set) close(logger *slog.Logger) {
+	for name, c := range s.connections {
+		if err := c.Close(); err != nil {
+			logger.Warn("a connection could not be closed", "connection", name, "error", err)
+		}
+	}
+}
+
+// apply compiles the definitions and, when the engine runs, brings them into force. The caller holds e.mu, or is New.
+func (e *Engine) apply(files, inGo *define.Tree) error {
+	tree, faults := files.Merge(inGo)
+	if len(faults) > 0 {
+		return faults
+	}
+	if tree == nil {
+		tree, _ = define.FromGo(Definitions{})
+	}
+	next, err := e.compile(tree, nil)
+	if err != nil {
+		return err
+	}
+	former := e.set.Load()
+	if e.state.Load() != nil {
+		if err := e.activate(context.Background(), next); err != nil {
+			next.close(e.logger)
+			return err
+		}
+	} else {
+		e.set.Store(next)
+	}
+	e.inGo = inGo
+	if former != nil {
+		// Runs of the former set may still use its connections: they reconnect when they are used after this.
+		former.close(e.logger)
+	}
+	return nil
+}
+
+// activate gives the flows of a set their numbers, keeps the set for runs that are pinned to it, and brings it into force. The caller
+// holds e.mu.
+func (e *Engine) activate(ctx context.Context, s *set) error {
+	running := e.state.Load()
+	if err := e.number(ctx, running.store, s); err != nil {
+		return err
+	}
+	_, err := running.store.Put(ctx, store.Entry{Kind: kindSet, Name: s.version, Value: s.tree.JSON()})
+	if err != nil && !errors.Is(err, store.ErrConflict) { // a conflict: it is kept already
+		return fmt.Errorf("keep the definitions: %w", err)
+	}
+	if err := running.auth.SetDefined(ctx, s.definitions.Users); err != nil {
+		return err
+	}
+	e.set.Store(s)
+	running.runner.Look()
+	return nil
+}
+
+const (
+	kindSet  = "definitions"
+	kindFlow = "flow"
+)
+
+// number gives the flows their numbers. New ones share commits.
+func (e *Engine) number(ctx context.Context, st store.Store, s *set) error {
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var fault error
+	slots := make(chan struct{}, 32)
+	for _, p := range s.plans {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			id, err := st.NumberOf(ctx, kindFlow, p.Name)
+			mu.Lock()
+			defer mu.Unlock()
+			p.ID = id
+			if err != nil {
+				fault = fmt.Errorf("number flow %q: %w", p.Name, err)
+			}
+		})
+	}
+	group.Wait()
+	s.byID = make(map[int64]*flow.Plan, len(s.plans))
+	for _, p := range s.plans {
+		s.byID[p.ID] = p
+	}
+	return fault
+}
+
+// plan returns a flow as the set of a version defines it.
+func (e *Engine) plan(ctx context.Context, id int64, version string) (*flow.Plan, error) {
+	s := e.set.Load()
+	if version != "" && version != s.version {
+		former, err := e.former(ctx, version)
+		if err != nil {
+			return nil, err
+		}
+		s = former
+	}
+	if p := s.byID[id]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("flow number %d in definitions %.12s: %w", id, version, store.ErrNotFound)
+}
+
+// former compiles a set that was in force before, over today's connections.
+func (e *Engine) former(ctx context.Context, version string) (*set, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s := e.formers[version]; s != nil {
+		return s, nil
+	}
+	st := e.state.Load().store
+	entry, err := st.Get(ctx, kindSet, version)
+	if err != nil {
+		return nil, fmt.Errorf("definitions %.12s: %w", version, err)
+	}
+	tree, err := define.Parse("", entry.Value)
+	if err != nil {
+		return nil, fmt.Errorf("definitions %.12s: %w", version, err)
+	}
+	s, err := e.compile(tree, e.set.Load())
+	if err != nil {
+		return nil, fmt.Errorf("definitions %.12s, which the run is pinned to, do not compile any more: %w", version, err)
+	}
+	if err := e.number(ctx, st, s); err != nil {
+		return nil, err
+	}
+	if len(e.formers) >= maxFormers {
+		clear(e.formers)
+	}
+	if e.formers == nil {
+		e.formers = map[string]*set{}
+	}
+	e.formers[version] = s
+	return s, nil
+}
+
+// maxFormers is how many earlier sets are kept compiled.
+const maxFormers = 8
+
+// plans returns the enabled flows.
+func (e *Engine) plans() []*flow.Plan {
+	var plans []*flow.Plan
+	for _, p := range e.set.Load().plans {
+		if p.Enabled() {
+			plans = append(plans, p)
+		}
+	}
+	return plans
+}

@@ -1,0 +1,211 @@
+package integrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/httpapi"
+	"github.com/integrator-go/integrator/listener"
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// surface is the engine as the HTTP handler sees it.
+type surface struct{ e *Engine }
+
+var _ httpapi.Engine = surface{}
+
+func (s surface) Accepting() error {
+	if running := s.e.state.Load(); running == nil || !running.open.Load() {
+		return flow.ErrStopping
+	}
+	return nil
+}
+
+func (s surface) Health() map[string]string {
+	faults := map[string]string{}
+	if err := s.Accepting(); err != nil {
+		faults["engine"] = err.Error()
+	} else if err := s.e.state.Load().store.Health(); err != nil {
+		faults["store"] = err.Error()
+	}
+	return faults
+}
+
+func (s surface) Auth() *auth.Service          { return s.e.state.Load().auth }
+func (s surface) Router() *listener.Router     { return s.e.set.Load().router }
+func (s surface) Receiver() *listener.Receiver { return s.e.state.Load().receiver }
+func (s surface) Runner() *flow.Runner         { return s.e.state.Load().runner }
+func (s surface) Store() store.Store           { return s.e.state.Load().store }
+func (s surface) Logger() *slog.Logger         { return s.e.logger }
+func (s surface) Observe(event flow.Event)     { s.e.config.Observer.Observe(event) }
+
+func (s surface) Verifier() auth.Verifier {
+	if s.e.config.Verifier != nil {
+		return s.e.config.Verifier
+	}
+	return s.Auth()
+}
+
+func (s surface) Plan(name string) (*flow.Plan, bool) {
+	p, ok := s.e.set.Load().plans[name]
+	return p, ok
+}
+
+func (s surface) ListenerPath(name string) string {
+	if l := s.e.set.Load().listeners[name]; l != nil {
+		return l.Path()
+	}
+	return ""
+}
+
+// Result is how a run by name ended.
+type Result struct {
+	Run      int64  // number of the run
+	Status   string // success, warning, error or canceled
+	Read     int64  // records
+	Written  int64
+	Rejected int64
+	Rejects  []flow.Rejected // the first of them
+	Response []byte          // what the flow answers; nil when it answers nothing
+	Err      error           // nil when the run succeeded; else a *flow.Failure
+}
+
+// maxWait bounds a wait for a run that has no bound of its own.
+const maxWait = 365 * 24 * time.Hour
+
+func (e *Engine) runFlow(ctx context.Context, s *state, name string, params map[string]any) (*Result, error) {
+	fail := func(err error) (*Result, error) { return nil, fmt.Errorf("integrator: run flow %q: %w", name, err) }
+	plan, ok := e.set.Load().plans[name]
+	if !ok || !plan.Enabled() {
+		return fail(fmt.Errorf("it is not defined: %w", store.ErrNotFound))
+	}
+	if plan.Reads() {
+		return fail(fmt.Errorf("it reads listener %q: send the payload there", plan.Listener))
+	}
+	given := transform.NewObject(transform.NewShape(), nil)
+	for key, value := range params {
+		v, err := paramOf(value)
+		if err != nil {
+			return fail(fmt.Errorf("parameter %q: %w", key, err))
+		}
+		given = given.With(key, v)
+	}
+	checked, err := plan.Parameters(given)
+	if err != nil {
+		return fail(err)
+	}
+	outcome, err := s.runner.Call(ctx, flow.Submission{Plans: []*flow.Plan{plan}, Trigger: "go", Params: checked}, maxWait)
+	if err != nil {
+		return fail(err)
+	}
+	run := outcome.Run
+	result := &Result{Run: run.Number, Status: run.Status.String(), Read: run.Read, Written: run.Written, Rejected: run.Rejected, Rejects: outcome.Rejects}
+	if outcome.Failure != nil {
+		result.Err = outcome.Failure
+	}
+	if r := outcome.Response; r != nil {
+		defer r.Close()
+		var body strings.Builder
+		if _, err := r.WriteTo(&body); err != nil {
+			return fail(err)
+		}
+		result.Response = []byte(body.String())
+	}
+	return result, nil
+}
+
+// paramOf returns a Go value as a value of a record.
+func paramOf(value any) (transform.Value, error) {
+	switch v := value.(type) {
+	case nil:
+		return transform.Null, nil
+	case string:
+		return transform.Text(v), nil
+	case bool:
+		return transform.Bool(v), nil
+	case int:
+		return transform.Int(int64(v)), nil
+	case int64:
+		return transform.Int(v), nil
+	case time.Time:
+		return transform.Text(v.Format(time.RFC3339Nano)), nil
+	}
+	text := fmt.Sprint(value)
+	if transform.IsNumber(text) {
+		return transform.Number(text), nil
+	}
+	return transform.Null, errors.New("a parameter is text, a number, a bool or a time")
+}
+
+// catalog is the store's catalog as the package auth wants it.
+type catalog struct{ store store.Store }
+
+func (c catalog) Get(ctx context.Context, kind, name string) ([]byte, int64, error) {
+	e, err := c.store.Get(ctx, kind, name)
+	return e.Value, e.Version, authError(err)
+}
+
+func (c catalog) List(ctx context.Context, kind string) (map[string][]byte, map[string]int64, error) {
+	entries, err := c.store.List(ctx, kind)
+	values, versions := map[string][]byte{}, map[string]int64{}
+	for _, e := range entries {
+		values[e.Name], versions[e.Name] = e.Value, e.Version
+	}
+	return values, versions, err
+}
+
+func (c catalog) Put(ctx context.Context, kind, name string, value []byte, version int64) (int64, error) {
+	version, err := c.store.Put(ctx, store.Entry{Kind: kind, Name: name, Value: value, Version: version})
+	return version, authError(err)
+}
+
+func (c catalog) Delete(ctx context.Context, kind, name string, version int64) error {
+	return authError(c.store.Delete(ctx, kind, name, version))
+}
+
+// authError gives the store's conditions the names of package auth.
+func authError(err error) error {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return auth.ErrNotFound
+	case errors.Is(err, store.ErrConflict):
+		return auth.ErrConflict
+	}
+	return err
+}
+
+// secrets takes the values of secrets out of texts.
+type secrets struct {
+	mu     sync.RWMutex
+	values []string
+}
+
+// minSecret is the length from which a secret is taken out of texts: shorter ones would take words apart.
+const minSecret = 4
+
+func (s *secrets) add(value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(value) >= minSecret && !slices.Contains(s.values, value) {
+		s.values = append(s.values, value)
+		slices.SortFunc(s.values, func(a, b string) int { return len(b) - len(a) })
+	}
+}
+
+func (s *secrets) redact(text string) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, v := range s.values {
+		text = strings.ReplaceAll(text, v, "***")
+	}
+	return text
+}
