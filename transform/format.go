@@ -81,12 +81,14 @@ type DecodeOptions struct {
 
 // Limits bounds what one document may cost. Zero fields take the defaults that [Limits.WithDefaults] documents.
 type Limits struct {
-	Depth      int // nesting of objects, lists, elements (256)
-	FieldBytes int // one value, bytes (16 MiB)
-	NameBytes  int // one name, bytes (64 KiB)
-	Fields     int // fields of one object, attributes of one element, columns of one row (10,000)
-	BatchSize  int // records in one batch (512)
-	BatchBytes int // source bytes in one batch, approximately (256 KiB): a batch ends at whichever comes first
+	Depth       int // nesting of objects, lists, elements (256)
+	RecordBytes int // one record, and with Scope what encloses it, bytes of its text (64 MiB)
+	FieldBytes  int // one value, bytes (16 MiB)
+	NameBytes   int // one name, bytes (64 KiB)
+	Fields      int // fields of one object, columns of one row (10,000)
+	Attributes  int // attributes of one element (256)
+	BatchSize   int // records in one batch (512)
+	BatchBytes  int // source bytes in one batch, approximately (256 KiB): a batch ends at whichever comes first
 }
 
 // WithDefaults returns the limits with every zero field set to its default.
@@ -97,9 +99,11 @@ func (l Limits) WithDefaults() Limits {
 		}
 	}
 	set(&l.Depth, 256)
+	set(&l.RecordBytes, 64<<20)
 	set(&l.FieldBytes, 16<<20)
 	set(&l.NameBytes, 64<<10)
 	set(&l.Fields, 10_000)
+	set(&l.Attributes, 256)
 	set(&l.BatchSize, 512)
 	set(&l.BatchBytes, 256<<10)
 	return l

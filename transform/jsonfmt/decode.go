@@ -13,16 +13,25 @@ import (
 	"github.com/integrator-go/integrator/transform"
 )
 
-// lines counts the lines of what is read from r, and remembers where those begin that the decoder has not reached yet.
+// lines counts the lines of what is read from r, remembers where those begin that the decoder has not reached yet, and bounds how far
+// the reader may run ahead of it.
 type lines struct {
 	r       io.Reader
 	offset  int64   // bytes read
 	pending []int64 // offsets behind newlines that were read and not passed
 	line    int64   // of what was passed, from 1
 	start   int64   // offset where that line begins
+	passed  int64   // offset that was passed
+	most    int64   // bytes that may be read beyond it
 }
 
+// errLong says that a piece of the document is longer than it may be.
+var errLong = errors.New("too long")
+
 func (l *lines) Read(p []byte) (int, error) {
+	if l.offset-l.passed > l.most {
+		return 0, errLong
+	}
 	n, err := l.r.Read(p)
 	for rest := p[:n]; ; {
 		i := bytes.IndexByte(rest, '\n')
@@ -44,6 +53,7 @@ func (l *lines) pass(offset int64) {
 		i++
 	}
 	l.pending = l.pending[i:]
+	l.passed = offset
 }
 
 // source is a document being tokenized.
@@ -55,8 +65,62 @@ type source struct {
 
 func (f *format) source(r io.Reader, limits transform.Limits) *source {
 	s := &source{lines: lines{r: r, line: 1}, limits: limits.WithDefaults()}
+	s.most = int64(s.limits.FieldBytes) + readAhead
 	s.tokens = jsontext.NewDecoder(&s.lines, jsontext.AllowDuplicateNames(f.options.DuplicateKeys == "last"))
 	return s
+}
+
+// readAhead is what the tokenizer may have read beyond the piece it looks at.
+const readAhead = 256 << 10
+
+// token reads a token, within the limits.
+func (s *source) token() (jsontext.Token, error) {
+	s.pass(s.tokens.InputOffset())
+	t, err := s.tokens.ReadToken()
+	if err != nil {
+		return t, err
+	}
+	depth := s.tokens.StackDepth()
+	if depth > s.limits.Depth {
+		return t, s.at(s.tokens.InputOffset()-1, fmt.Sprintf("nested deeper than %d", s.limits.Depth))
+	}
+	if k := t.Kind(); k != '"' && k != '0' || depth == 0 {
+		return t, nil
+	}
+	size := s.tokens.InputOffset() - s.passed
+	in, count := s.tokens.StackIndex(depth)
+	switch {
+	case in == '{' && count%2 == 1 && size > int64(s.limits.NameBytes)+2:
+		return t, s.at(s.tokens.InputOffset()-size, fmt.Sprintf("a name is longer than %d bytes", s.limits.NameBytes))
+	case in == '{' && count > 2*int64(s.limits.Fields):
+		return t, s.at(s.tokens.InputOffset()-size, fmt.Sprintf("an object has more than %d fields", s.limits.Fields))
+	}
+	return t, nil
+}
+
+// value reads a value as it is written.
+func (s *source) value() (jsontext.Value, error) {
+	s.pass(s.tokens.InputOffset())
+	s.most = int64(s.limits.RecordBytes) + readAhead
+	defer func() { s.most = int64(s.limits.FieldBytes) + readAhead }()
+	v, err := s.tokens.ReadValue()
+	if errors.Is(err, errLong) {
+		err = s.at(s.passed, fmt.Sprintf("the record is longer than %d bytes", s.limits.RecordBytes))
+	}
+	return v, err
+}
+
+// skip passes over a value.
+func (s *source) skip() error {
+	depth := s.tokens.StackDepth()
+	for {
+		if _, err := s.token(); err != nil {
+			return err
+		}
+		if s.tokens.StackDepth() <= depth {
+			return nil
+		}
+	}
 }
 
 // fault turns an error of the tokenizer into a document fault with its place, and leaves faults of the reader what they are.
@@ -67,6 +131,12 @@ func (s *source) fault(err error) error {
 		return s.at(syntax.ByteOffset, syntax.Err.Error())
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return s.at(s.offset, "the document ends early")
+	case errors.Is(err, errLong):
+		return s.at(s.passed, fmt.Sprintf("what begins here is longer than %d bytes", s.most-readAhead))
+	}
+	var placed *transform.SyntaxError
+	if errors.As(err, &placed) {
+		return placed
 	}
 	return fmt.Errorf("read json: %w", err)
 }
@@ -92,7 +162,7 @@ func (s *source) end() error {
 func (s *source) check() error {
 	for first := true; ; first = false {
 		before := s.tokens.InputOffset()
-		token, err := s.tokens.ReadToken()
+		token, err := s.token()
 		switch {
 		case err == io.EOF && first:
 			return s.at(before, "the document is empty")
@@ -104,10 +174,6 @@ func (s *source) check() error {
 		if !first && s.tokens.StackDepth() == 0 && token.Kind() != '}' && token.Kind() != ']' {
 			return s.at(before, "something follows the end of the document")
 		}
-		if s.tokens.StackDepth() > s.limits.Depth {
-			return s.at(s.tokens.InputOffset()-1, fmt.Sprintf("nested deeper than %d", s.limits.Depth))
-		}
-		s.pass(s.tokens.InputOffset())
 		if s.tokens.StackDepth() == 0 {
 			return s.end()
 		}
@@ -208,7 +274,7 @@ func (d *decoder) walk(steps transform.Selector, emit func(*transform.Record) er
 	case step.All && kind != 'n':
 		return d.walk(steps[1:], emit) // one value counts as a list of one
 	default:
-		if err := d.tokens.SkipValue(); err != nil {
+		if err := d.skip(); err != nil {
 			return d.fault(err)
 		}
 		return nil
@@ -231,13 +297,13 @@ func (d *decoder) walk(steps transform.Selector, emit func(*transform.Record) er
 			}
 			continue
 		}
-		name, err := d.tokens.ReadToken()
+		name, err := d.token()
 		if err != nil {
 			return d.fault(err)
 		}
 		if name.String() == step.Name {
 			err = d.walk(steps[1:], emit)
-		} else if err = d.tokens.SkipValue(); err != nil {
+		} else if err = d.skip(); err != nil {
 			err = d.fault(err)
 		}
 		if err != nil {
@@ -248,7 +314,7 @@ func (d *decoder) walk(steps transform.Selector, emit func(*transform.Record) er
 
 // record reads the value that comes next and emits it.
 func (d *decoder) record(emit func(*transform.Record) error) error {
-	raw, err := d.tokens.ReadValue()
+	raw, err := d.value()
 	if err != nil {
 		return d.fault(err)
 	}
@@ -320,7 +386,7 @@ func (f *format) scopes(options transform.DecodeOptions, selector transform.Sele
 // outline reads a document leaving out what the selector's first list holds.
 func (s *source) outline(selector transform.Selector, root *transform.Shape) (transform.Value, error) {
 	if len(selector) == 0 || selector[0].All || s.tokens.PeekKind() != '{' {
-		err := s.tokens.SkipValue()
+		err := s.skip()
 		if err != nil {
 			err = s.fault(err)
 		}
@@ -331,7 +397,7 @@ func (s *source) outline(selector transform.Selector, root *transform.Shape) (tr
 	}
 	object := transform.NewObject(root, nil)
 	for s.tokens.PeekKind() != '}' {
-		token, err := s.tokens.ReadToken()
+		token, err := s.token()
 		if err != nil {
 			return transform.Null, s.fault(err)
 		}
@@ -346,7 +412,7 @@ func (s *source) outline(selector transform.Selector, root *transform.Shape) (tr
 				continue
 			}
 		} else {
-			raw, err := s.tokens.ReadValue()
+			raw, err := s.value()
 			if err != nil {
 				return transform.Null, s.fault(err)
 			}
@@ -417,9 +483,9 @@ func (d *lineDecoder) readLine() ([]byte, error) {
 	for {
 		part, err := d.r.ReadSlice('\n')
 		d.offset += int64(len(part))
-		if len(long)+len(part) > d.limits.FieldBytes {
+		if len(long)+len(part) > d.limits.RecordBytes {
 			return nil, &transform.SyntaxError{Format: "ndjson", Line: d.line + 1, Column: 1, Offset: d.offset - int64(len(long)+len(part)),
-				Reason: fmt.Sprintf("the line is longer than %d bytes", d.limits.FieldBytes)}
+				Reason: fmt.Sprintf("the line is longer than %d bytes", d.limits.RecordBytes)}
 		}
 		switch {
 		case err == bufio.ErrBufferFull:

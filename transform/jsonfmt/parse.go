@@ -18,9 +18,6 @@ type parser struct {
 	limits transform.Limits
 }
 
-// sharedFields is how many fields an object may have for its shape to be shared: With copies the names.
-const sharedFields = 64
-
 func (p *parser) space() {
 	for p.at < len(p.text) {
 		switch p.text[p.at] {
@@ -76,9 +73,7 @@ func (p *parser) object() (transform.Value, error) {
 	if err := p.enter(); err != nil {
 		return transform.Null, err
 	}
-	shape, names := p.root, []string(nil)
-	var values []transform.Value
-	var seen map[string]int
+	object := transform.NewBuilder(p.root)
 	for p.text[p.at] != '}' {
 		name, err := p.string(p.limits.NameBytes)
 		if err != nil {
@@ -90,29 +85,12 @@ func (p *parser) object() (transform.Value, error) {
 		if err != nil {
 			return transform.Null, err
 		}
-		place := -1
-		if names == nil {
-			place = shape.Index(name)
-		} else if i, ok := seen[name]; ok {
-			place = i
+		if i := object.Index(name); i >= 0 {
+			object.Set(i, v) // duplicates were allowed: the last wins
+		} else {
+			object.Add(name, v)
 		}
-		switch {
-		case place >= 0: // duplicates were allowed: the last wins
-			values[place] = v
-		case names == nil && len(values) < sharedFields:
-			shape, values = shape.With(name), append(values, v)
-		default:
-			if names == nil {
-				seen = map[string]int{}
-				for i := range shape.Len() {
-					names = append(names, shape.Name(i))
-					seen[shape.Name(i)] = i
-				}
-			}
-			seen[name] = len(names)
-			names, values = append(names, strings.Clone(name)), append(values, v)
-		}
-		if len(values) > p.limits.Fields {
+		if object.Len() > p.limits.Fields {
 			return transform.Null, fmt.Errorf("an object has more than %d fields", p.limits.Fields)
 		}
 		p.space()
@@ -123,10 +101,7 @@ func (p *parser) object() (transform.Value, error) {
 	}
 	p.at++
 	p.depth--
-	if names != nil {
-		shape = transform.NewShape(names...)
-	}
-	return transform.NewObject(shape, values), nil
+	return object.Object(), nil
 }
 
 func (p *parser) list() (transform.Value, error) {

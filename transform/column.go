@@ -1,0 +1,84 @@
+package transform
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Column is the type that a definition gives to a column of a format without types: `columns: {qty: int, day: date dd.MM.yyyy}`. The
+// zero Column is text.
+type Column struct {
+	name   string
+	layout Layout
+}
+
+// ParseColumn reads a column's type: text, int, decimal, bool, or date with a layout (yyyy-MM-dd when there is none). The error is a
+// *DefinitionError.
+func ParseColumn(text string) (Column, error) {
+	name, layout, _ := strings.Cut(strings.TrimSpace(text), " ")
+	c := Column{name: name}
+	switch name {
+	case "text", "int", "decimal", "bool":
+		if layout != "" {
+			return c, &DefinitionError{Offset: len(name), Reason: fmt.Sprintf("%s takes no layout", name), Hint: "only date does, as in date dd.MM.yyyy"}
+		}
+		return c, nil
+	case "date":
+		if layout = strings.TrimSpace(layout); layout == "" {
+			layout = "yyyy-MM-dd"
+		}
+		var err error
+		if c.layout, err = ParseLayout(layout); err != nil {
+			return c, &DefinitionError{Offset: len(name) + 1, Reason: err.Error()}
+		}
+		return c, nil
+	}
+	return c, &DefinitionError{Reason: fmt.Sprintf("%q is no type of a column", name), Hint: "there are text, int, decimal, bool and date LAYOUT"}
+}
+
+// Value returns the text as a value of the column's type: a number digit for digit, a date as ISO 8601 has it. The error says what
+// would have been right, without the text.
+func (c Column) Value(text string) (Value, error) {
+	switch c.name {
+	case "int", "decimal":
+		number := plainNumber(text)
+		if !IsNumber(number) || c.name == "int" && strings.ContainsAny(number, ".eE") {
+			if c.name == "int" {
+				return Null, fmt.Errorf("is no whole number")
+			}
+			return Null, fmt.Errorf("is no number with a decimal point")
+		}
+		return Number(number), nil
+	case "bool":
+		switch strings.ToLower(text) {
+		case "true", "yes", "1":
+			return Bool(true), nil
+		case "false", "no", "0":
+			return Bool(false), nil
+		}
+		return Null, fmt.Errorf("is neither true nor false")
+	case "date":
+		t, err := c.layout.Parse(text, time.UTC)
+		if err != nil {
+			return Null, fmt.Errorf("is no date as %s", c.layout)
+		}
+		return Text(isoTime(t, c.layout.hasTime)), nil
+	}
+	return Text(text), nil
+}
+
+// plainNumber takes away a plus sign and leading zeros, which people write and JSON does not know.
+func plainNumber(text string) string {
+	digits, negative := strings.CutPrefix(text, "-")
+	if !negative {
+		digits = strings.TrimPrefix(digits, "+")
+	}
+	for len(digits) > 1 && digits[0] == '0' && '0' <= digits[1] && digits[1] <= '9' {
+		digits = digits[1:]
+	}
+	if negative {
+		return "-" + digits
+	}
+	return digits
+}

@@ -1,0 +1,198 @@
+package csvfmt
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/integrator-go/integrator/transform"
+)
+
+// document is a CSV document being read: its rows behind its header.
+type document struct {
+	*scanner
+	format *format
+	shape  *transform.Shape   // nil before the header was read
+	types  []*columnOf        // by column, nil for untyped ones; nil when there are none
+	root   *transform.Shape   // of the shapes of ragged rows
+	first  bool               // the row found last is the first of a document without a header
+	ragged []*transform.Shape // by number of cells, as far as they were seen
+}
+
+type columnOf struct {
+	name string
+	transform.Column
+}
+
+// next finds the next row behind the header.
+func (d *document) next() error {
+	if d.shape == nil {
+		if err := d.open(); err != nil {
+			return err
+		}
+	}
+	if d.first {
+		d.first = false
+		return nil
+	}
+	return d.scanner.next()
+}
+
+// open reads the header, or makes one.
+func (d *document) open() error {
+	names := d.format.options.Names
+	if d.format.header || names == nil {
+		if err := d.scanner.next(); err != nil {
+			return err // io.EOF: a document without anything has no records
+		}
+		d.first = !d.format.header
+		if d.format.header && names != nil && len(names) != len(d.cells) {
+			return d.headerFault(0, fmt.Sprintf("the header has %d columns and the definition names %d", len(d.cells), len(names)))
+		}
+	}
+	if names == nil {
+		seen := make(map[string]int, len(d.cells))
+		for i, c := range d.cells {
+			name := fmt.Sprintf("c%d", i+1)
+			if d.format.header && (c.end > c.start || c.quoted) {
+				name = strings.Clone(d.content(c))
+			}
+			if len(name) > d.limits.NameBytes {
+				return d.headerFault(i, fmt.Sprintf("the name of column %d is longer than %d bytes", i+1, d.limits.NameBytes))
+			}
+			if before, twice := seen[name]; twice {
+				return d.headerFault(i, fmt.Sprintf("columns %d and %d are both named %q: give the format names of its own with names: […]", before+1, i+1, name))
+			}
+			seen[name] = i
+			names = append(names, name)
+		}
+	}
+	d.shape, d.root, d.single = transform.NewShape(names...), transform.NewShape(), len(names) == 1
+	for name, column := range d.format.columns {
+		i := d.shape.Index(name)
+		if i < 0 {
+			return d.headerFault(0, fmt.Sprintf("the document has no column %q, which the definition gives a type", name))
+		}
+		if d.types == nil {
+			d.types = make([]*columnOf, len(names))
+		}
+		d.types[i] = &columnOf{name, column}
+	}
+	return nil
+}
+
+// headerFault is a fault of the header, which was the row found last.
+func (d *document) headerFault(column int, reason string) error {
+	e := &transform.SyntaxError{Format: "csv", Line: max(d.begins, 1), Column: 1, Reason: reason}
+	if column < len(d.cells) {
+		e.Column += int64(utf8.RuneCountInString(d.Text[d.cells[0].start:d.cells[column].start]))
+	}
+	return e
+}
+
+// content returns what a cell holds.
+func (d *document) content(c cell) string {
+	s := d.Text[c.start:c.end]
+	if c.escaped {
+		q := string(d.quote)
+		s = strings.ReplaceAll(s, q+q, q)
+	}
+	return s
+}
+
+// decoder makes records of rows.
+type decoder struct {
+	*document
+	raw   bool
+	index int64
+	done  error
+	slab  []transform.Value // room for the values of the next records
+}
+
+// Decode fills b with the next records.
+func (d *decoder) Decode(b *transform.Batch) error {
+	b.Records = b.Records[:0]
+	size := 0
+	for d.done == nil && len(b.Records) < d.limits.BatchSize && size < d.limits.BatchBytes {
+		if len(b.Records) > 0 && d.At == len(d.Text) {
+			break // what there is goes on before the reader is waited for
+		}
+		if err := d.next(); err != nil {
+			d.done = err
+			break
+		}
+		size += len(d.row)
+		b.Records = append(b.Records, d.record())
+	}
+	if len(b.Records) == 0 {
+		return d.done
+	}
+	return nil
+}
+
+// record makes a record of the row found last.
+func (d *decoder) record() transform.Record {
+	r := transform.Record{Index: d.index, Line: d.begins}
+	d.index++
+	if d.raw {
+		r.Raw = d.row
+	}
+	shape, n := d.shape, len(d.cells)
+	if n != shape.Len() {
+		r.Err = fault("", fmt.Sprintf("the row has %d cells, the header has %d", n, shape.Len()))
+		shape = d.raggedShape(n)
+	}
+	if len(d.slab) < n {
+		d.slab = make([]transform.Value, max(n, min(64*n, 4096)))
+	}
+	values := d.slab[:n:n]
+	d.slab = d.slab[n:]
+	for i, c := range d.cells {
+		switch s := d.content(c); {
+		case !c.quoted && (s == "" || s == d.format.options.Null):
+		case d.types == nil || r.Err != nil || d.types[i] == nil:
+			values[i] = transform.Untyped(s)
+		default:
+			v, err := d.types[i].Value(s)
+			if err != nil {
+				v = transform.Untyped(s)
+				r.Err = fault(d.types[i].name, err.Error())
+			}
+			values[i] = v
+		}
+	}
+	r.Value = transform.NewObject(shape, values)
+	r.Source = r.Value
+	return r
+}
+
+func fault(field, reason string) error {
+	return &transform.Fault{Kind: "input", Step: "decode", Field: field, Reason: reason}
+}
+
+// raggedShape returns the names of a row with n cells: those of the header, and made-up ones for cells beyond it.
+func (d *decoder) raggedShape(n int) *transform.Shape {
+	for _, s := range d.ragged {
+		if s.Len() == n {
+			return s
+		}
+	}
+	names, taken := make([]string, 0, n), map[string]bool{}
+	for i := range min(n, d.shape.Len()) {
+		names = append(names, d.shape.Name(i))
+		taken[d.shape.Name(i)] = true
+	}
+	for i := len(names); i < n; i++ {
+		name := fmt.Sprintf("c%d", i+1)
+		for taken[name] {
+			name = "_" + name
+		}
+		taken[name] = true
+		names = append(names, name)
+	}
+	s := transform.NewShape(names...)
+	if len(d.ragged) < 16 {
+		d.ragged = append(d.ragged, s)
+	}
+	return s
+}

@@ -1,0 +1,209 @@
+package csvfmt
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/integrator-go/integrator/transform"
+)
+
+// encoder writes records as rows.
+type encoder struct {
+	format *format
+	w      io.Writer
+	buf    []byte
+	shape  *transform.Shape // the columns; nil before they are known
+	begun  bool
+}
+
+// flushSize is when the buffer is written out.
+const flushSize = 32 << 10
+
+func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.Encoder, error) {
+	if o.As != "" && o.As != "array" && o.As != "lines" {
+		return nil, fmt.Errorf("csvfmt: records cannot be written as %q: CSV has rows", o.As)
+	}
+	e := &encoder{format: f, w: w}
+	if o.Columns != nil {
+		e.shape = transform.NewShape(o.Columns...)
+	}
+	return e, nil
+}
+
+// begin writes the header.
+func (e *encoder) begin() error {
+	if e.begun || e.shape == nil {
+		return nil
+	}
+	e.begun = true
+	if !e.format.header {
+		return nil
+	}
+	for i := range e.shape.Len() {
+		if i > 0 {
+			e.buf = append(e.buf, e.format.delimiter)
+		}
+		var err error
+		if e.buf, err = e.text(e.buf, e.shape.Name(i)); err != nil {
+			return fmt.Errorf("write csv: the name of column %d %w", i+1, err)
+		}
+	}
+	e.endLine()
+	return nil
+}
+
+func (e *encoder) endLine() {
+	if e.format.options.LineEnd == "crlf" {
+		e.buf = append(e.buf, '\r')
+	}
+	e.buf = append(e.buf, '\n')
+}
+
+func (e *encoder) Encode(b *transform.Batch) error {
+	for i := range b.Records {
+		r := &b.Records[i]
+		if r.Err != nil {
+			continue
+		}
+		if r.Value.Kind() != transform.KindObject {
+			r.Err = unfit("", fmt.Sprintf("a row is made of an object's fields, and the record is a %s", r.Value.Kind()))
+			continue
+		}
+		if e.shape == nil {
+			e.shape = r.Value.Shape()
+		}
+		if err := e.begin(); err != nil {
+			return err
+		}
+		before := len(e.buf)
+		if r.Err = e.row(r.Value); r.Err != nil {
+			e.buf = e.buf[:before]
+			continue
+		}
+		if len(e.buf) >= flushSize {
+			if err := e.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// row appends one row. Fields that the record lacks are null.
+func (e *encoder) row(v transform.Value) error {
+	same := v.Shape() == e.shape
+	if !same {
+		for name := range v.Fields() {
+			if e.shape.Index(name) < 0 {
+				return unfit(name, "the file has no such column: its columns are those of the flow's map, or of its first record")
+			}
+		}
+	}
+	for i := range e.shape.Len() {
+		if i > 0 {
+			e.buf = append(e.buf, e.format.delimiter)
+		}
+		field := transform.Null
+		if same {
+			field = v.At(i)
+		} else {
+			field = v.Field(e.shape.Name(i))
+		}
+		var err error
+		if e.buf, err = e.value(e.buf, field); err != nil {
+			return unfit(e.shape.Name(i), err.Error())
+		}
+	}
+	e.endLine()
+	return nil
+}
+
+func unfit(field, reason string) error {
+	return &transform.Fault{Kind: "input", Step: "encode", Field: field, Reason: reason}
+}
+
+func (e *encoder) value(b []byte, v transform.Value) ([]byte, error) {
+	switch v.Kind() {
+	case transform.KindNull:
+		return append(b, e.format.options.Null...), nil
+	case transform.KindBool, transform.KindNumber:
+		if e.format.options.Quoting == "all" || strings.IndexByte(v.Text(), e.format.delimiter) >= 0 {
+			return e.quoted(b, v.Text())
+		}
+		return append(b, v.Text()...), nil
+	case transform.KindText, transform.KindUntyped:
+		return e.text(b, v.Text())
+	case transform.KindBytes:
+		return e.text(b, base64.StdEncoding.EncodeToString([]byte(v.Text())))
+	}
+	return b, fmt.Errorf("a cell cannot hold a %s: map its parts to columns", v.Kind())
+}
+
+// text appends a cell that holds text, quoted where it must be.
+func (e *encoder) text(b []byte, s string) ([]byte, error) {
+	if e.format.options.Formula != "" && e.format.options.Formula != "keep" && isFormula(s) {
+		if e.format.options.Formula == "reject" {
+			return b, fmt.Errorf("a spreadsheet would run the text as a formula")
+		}
+		s = "'" + s
+	}
+	quote := s == "" || s == e.format.options.Null || e.format.options.Quoting == "all" || strings.HasPrefix(s, "\uFEFF")
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == 0:
+			return b, fmt.Errorf("CSV cannot hold a NUL character")
+		case c == '\n' || c == '\r' || c == e.format.delimiter || c == e.format.quote:
+			quote = true
+		}
+	}
+	if !quote {
+		return append(b, s...), nil
+	}
+	return e.quoted(b, s)
+}
+
+func (e *encoder) quoted(b []byte, s string) ([]byte, error) {
+	q := e.format.quote
+	if q == 0 {
+		if s == "" {
+			return b, nil // without quotes '' and null look the same
+		}
+		return b, fmt.Errorf("the text must be quoted, and the format has no quote")
+	}
+	b = append(b, q)
+	for {
+		i := strings.IndexByte(s, q)
+		if i < 0 {
+			break
+		}
+		b = append(append(b, s[:i+1]...), q)
+		s = s[i+1:]
+	}
+	return append(append(b, s...), q), nil
+}
+
+// isFormula reports whether a spreadsheet would run a cell of this text.
+func isFormula(s string) bool {
+	return s != "" && strings.IndexByte("=+-@\t\r", s[0]) >= 0 && !transform.IsNumber(s)
+}
+
+func (e *encoder) flush() error {
+	_, err := e.w.Write(e.buf)
+	e.buf = e.buf[:0]
+	if err != nil {
+		return fmt.Errorf("write csv: %w", err)
+	}
+	return nil
+}
+
+func (e *encoder) Close() error {
+	if err := e.begin(); err != nil {
+		return err
+	}
+	if len(e.buf) == 0 {
+		return nil
+	}
+	return e.flush()
+}

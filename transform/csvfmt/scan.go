@@ -1,0 +1,203 @@
+package csvfmt
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/window"
+)
+
+// cell is one cell of a row, as places in the scanner's text.
+type cell struct {
+	start, end      int  // of its text, without quotes
+	quoted, escaped bool // escaped: it holds doubled quotes
+}
+
+// scanner finds the rows of a document. A row that the end of the window cuts is scanned again with more of it.
+type scanner struct {
+	*window.Window
+	quote     byte
+	delimiter byte
+	limits    transform.Limits
+	special   [256]bool // bytes that end an unquoted cell
+	started   bool
+
+	single bool   // the document has one column: a blank line is a row
+	cells  []cell // of the row found last
+	row    string // its text, without the line end
+	begins int64  // its line
+}
+
+func newScanner(r io.Reader, delimiter, quote byte, limits transform.Limits) *scanner {
+	s := &scanner{Window: window.New(r), delimiter: delimiter, quote: quote, limits: limits}
+	s.special[delimiter], s.special['\n'], s.special['\r'], s.special[0] = true, true, true, true
+	return s
+}
+
+// errMore says that a row goes on behind the text that was read.
+var errMore = errors.New("the row goes on")
+
+// next finds the next row. It returns io.EOF after the last one.
+func (s *scanner) next() error {
+	if !s.started {
+		s.started = true
+		if err := s.Start(); err != nil {
+			return fmt.Errorf("read csv: %w", err)
+		}
+		if strings.HasPrefix(s.Text, "\xff\xfe") || strings.HasPrefix(s.Text, "\xfe\xff") {
+			return s.fault(0, "the document is UTF-16: send it as UTF-8")
+		}
+	}
+	for {
+		if !s.single {
+			s.skipBlank()
+		}
+		if s.At == len(s.Text) && s.EOF {
+			return io.EOF
+		}
+		err := errMore
+		if s.At < len(s.Text) {
+			err = s.scan()
+		}
+		if err != errMore {
+			return err
+		}
+		if len(s.Text)-s.At > s.limits.RecordBytes {
+			return s.fault(s.At, fmt.Sprintf("the row is longer than %d bytes", s.limits.RecordBytes))
+		}
+		if err := s.Fill(s.At); err != nil {
+			return fmt.Errorf("read csv: %w", err)
+		}
+	}
+}
+
+// skipBlank passes over blank lines.
+func (s *scanner) skipBlank() {
+	i := s.At
+	for i < len(s.Text) && (s.Text[i] == '\n' || s.Text[i] == '\r') {
+		i++
+	}
+	if i > s.At && i == len(s.Text) && s.Text[i-1] == '\r' && !s.EOF {
+		i-- // a LF may follow
+	}
+	if i > s.At {
+		s.Advance(i)
+	}
+}
+
+// scan finds the row that begins at s.At, and moves behind it.
+func (s *scanner) scan() error {
+	text, i := s.Text, s.At
+	s.cells = s.cells[:0]
+	for {
+		c := cell{start: i}
+		if s.quote != 0 && i < len(text) && text[i] == s.quote {
+			end, err := s.quotedCell(&c)
+			if err != nil {
+				return err
+			}
+			i = end
+		} else {
+			for i < len(text) && !s.special[text[i]] {
+				i++
+			}
+			if i-c.start > s.limits.FieldBytes {
+				return s.fault(c.start, fmt.Sprintf("the cell that begins here is longer than %d bytes", s.limits.FieldBytes))
+			}
+			if i == len(text) && !s.EOF {
+				return errMore
+			}
+			c.end = i
+		}
+		s.cells = append(s.cells, c)
+		if len(s.cells) > s.limits.Fields {
+			return s.fault(c.start, fmt.Sprintf("the row has more than %d cells", s.limits.Fields))
+		}
+		switch {
+		case i == len(text):
+			return s.found(i, i)
+		case text[i] == s.delimiter:
+			i++
+		case text[i] == '\n':
+			return s.found(i, i+1)
+		case text[i] == '\r':
+			if i+1 == len(text) && !s.EOF {
+				return errMore
+			}
+			if i+1 < len(text) && text[i+1] == '\n' {
+				return s.found(i, i+2)
+			}
+			return s.found(i, i+1)
+		case text[i] == 0:
+			return s.fault(i, "a NUL character cannot be part of CSV")
+		default:
+			return s.fault(i, "text follows the closing quote: a quote inside quotes is written twice")
+		}
+	}
+}
+
+// quotedCell finds the end of the quoted cell that begins at c.start, and returns the place behind its quote.
+func (s *scanner) quotedCell(c *cell) (int, error) {
+	text, i := s.Text, c.start+1
+	for {
+		k := strings.IndexByte(text[i:], s.quote)
+		if k < 0 {
+			switch {
+			case len(text)-c.start > s.limits.FieldBytes+2:
+				return 0, s.fault(c.start, fmt.Sprintf("the quote that opens here is not closed within %d bytes", s.limits.FieldBytes))
+			case s.EOF:
+				return 0, s.fault(c.start, "the quote that opens here is never closed")
+			}
+			return 0, errMore
+		}
+		i += k + 1
+		if i == len(text) && !s.EOF {
+			return 0, errMore
+		}
+		if i == len(text) || text[i] != s.quote {
+			break
+		}
+		c.escaped = true
+		i++
+	}
+	c.start, c.end, c.quoted = c.start+1, i-1, true
+	if c.end-c.start > s.limits.FieldBytes {
+		return 0, s.fault(c.start, fmt.Sprintf("the cell that begins here is longer than %d bytes", s.limits.FieldBytes))
+	}
+	if k := strings.IndexByte(text[c.start:c.end], 0); k >= 0 {
+		return 0, s.fault(c.start+k, "a NUL character cannot be part of CSV")
+	}
+	return i, nil
+}
+
+// found notes the row that ends at end, and goes to next.
+func (s *scanner) found(end, next int) error {
+	s.row = s.Text[s.At:end]
+	if len(s.row) > s.limits.RecordBytes {
+		return s.fault(s.At, fmt.Sprintf("the row is longer than %d bytes", s.limits.RecordBytes))
+	}
+	if !utf8.ValidString(s.row) {
+		i := s.At
+		for {
+			r, size := utf8.DecodeRuneInString(s.Text[i:])
+			if r == utf8.RuneError && size == 1 {
+				return s.fault(i, "this byte is no UTF-8: send the document as UTF-8")
+			}
+			i += size
+		}
+	}
+	s.begins = s.Line()
+	s.Advance(next)
+	return nil
+}
+
+// fault returns a document fault at a place of the text.
+func (s *scanner) fault(at int, reason string) error {
+	e := &transform.SyntaxError{Format: "csv", Reason: reason}
+	e.Line, e.Column, e.Offset = s.Position(at)
+	return e
+}

@@ -1,0 +1,686 @@
+package xmlfmt
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/charmap"
+
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/window"
+)
+
+// kind says what a token is.
+type kind uint8
+
+const (
+	startTag kind = iota
+	endTag
+	text
+)
+
+// scanner finds the tokens of a document and checks that it is well-formed. A token that the end of the window cuts is scanned again
+// with more of it. Comments and processing instructions are checked and passed over.
+type scanner struct {
+	*window.Window
+	input  io.Reader
+	limits transform.Limits
+
+	// The token found last.
+	kind    kind
+	name    string      // of a tag
+	attrs   []attribute // of a start tag, in the order they are written
+	content string      // of a text, with references resolved
+	begins  int         // where it begins in Text
+	line    int64       // its line
+
+	open      []element // the elements that are open
+	bindings  []binding // of prefixes to namespaces, the innermost last
+	pending   bool      // an empty-element tag was given as a start tag: its end tag comes next
+	root      bool      // the root element was seen
+	keep      int       // place in Text that must stay; -1: none
+}
+
+type attribute struct{ name, value string }
+
+type element struct {
+	name     string
+	bindings int // how many there were outside of it
+}
+
+type binding struct{ prefix, uri string }
+
+const (
+	xmlURI   = "http://www.w3.org/XML/1998/namespace"
+	xmlnsURI = "http://www.w3.org/2000/xmlns/"
+)
+
+func newScanner(r io.Reader, limits transform.Limits) *scanner {
+	return &scanner{input: r, limits: limits, keep: -1}
+}
+
+// errMore says that a token goes on behind the text that was read.
+var errMore = errors.New("the token goes on")
+
+// start reads the beginning of the document: its encoding and its declaration.
+func (s *scanner) start() error {
+	r := bufio.NewReaderSize(s.input, 1<<10)
+	head, err := r.Peek(1 << 10)
+	if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
+		return fmt.Errorf("read xml: %w", err)
+	}
+	s.Window = window.New(r)
+	var encoding string
+	if declared, _, ok := strings.Cut(strings.TrimPrefix(string(head), "\uFEFF"), "?>"); ok && strings.HasPrefix(declared, "<?xml") {
+		encoding = pseudoAttribute(declared, "encoding")
+	}
+	switch strings.ToLower(encoding) {
+	case "", "utf-8", "utf8", "us-ascii", "ascii":
+	case "iso-8859-1", "latin1":
+		s.Window = window.New(charmap.ISO8859_1.NewDecoder().Reader(r))
+	case "windows-1252", "cp1252":
+		s.Window = window.New(charmap.Windows1252.NewDecoder().Reader(r))
+	default:
+		return s.fault(0, fmt.Sprintf("the encoding %.40q is not supported: send the document as UTF-8", encoding))
+	}
+	if len(head) > 1 && (head[0] == 0xff && head[1] == 0xfe || head[0] == 0xfe && head[1] == 0xff || head[0] == 0 || head[1] == 0) {
+		return s.fault(0, "the document is UTF-16: send it as UTF-8")
+	}
+	if err := s.Start(); err != nil {
+		return fmt.Errorf("read xml: %w", err)
+	}
+	for len(s.Text)-s.At < len("<?xml ") && !s.EOF {
+		if err := s.fill(); err != nil {
+			return err
+		}
+	}
+	if rest := s.Text[s.At:]; !strings.HasPrefix(rest, "<?xml") || len(rest) > 5 && !isSpace(rest[5]) {
+		return nil
+	}
+	for !strings.Contains(s.Text[s.At:], "?>") {
+		if s.EOF || len(s.Text) > 4<<10 {
+			return s.fault(s.At, "the XML declaration does not end")
+		}
+		if err := s.fill(); err != nil {
+			return err
+		}
+	}
+	declaration, _, _ := strings.Cut(s.Text[s.At:], "?>")
+	if !validDeclaration(declaration[len("<?xml"):]) {
+		return s.fault(s.At, `the XML declaration is not as <?xml version="1.0" encoding="UTF-8"?>`)
+	}
+	s.Advance(s.At + len(declaration) + 2)
+	return nil
+}
+
+// pseudoAttribute returns the value of an attribute of the XML declaration.
+func pseudoAttribute(declaration, name string) string {
+	_, rest, ok := strings.Cut(declaration, name)
+	rest = strings.TrimLeft(rest, " \t\r\n")
+	if rest, ok = strings.CutPrefix(rest, "="); !ok {
+		return ""
+	}
+	rest = strings.TrimLeft(rest, " \t\r\n")
+	if rest == "" || rest[0] != '"' && rest[0] != '\'' {
+		return ""
+	}
+	value, _, _ := strings.Cut(rest[1:], rest[:1])
+	return value
+}
+
+// validDeclaration checks what stands between <?xml and ?> (section 2.8, XMLDecl).
+func validDeclaration(s string) bool {
+	for i, known := range []string{"version", "encoding", "standalone"} {
+		trimmed := strings.TrimLeft(s, " \t\r\n")
+		rest, ok := strings.CutPrefix(trimmed, known)
+		if !ok {
+			if i == 0 {
+				return false
+			}
+			continue
+		}
+		if len(trimmed) == len(s) {
+			return false // no space before it
+		}
+		rest, ok = strings.CutPrefix(strings.TrimLeft(rest, " \t\r\n"), "=")
+		if !ok {
+			return false
+		}
+		rest = strings.TrimLeft(rest, " \t\r\n")
+		if rest == "" || rest[0] != '"' && rest[0] != '\'' {
+			return false
+		}
+		value, after, ok := strings.Cut(rest[1:], rest[:1])
+		if !ok || !validDeclared(known, value) {
+			return false
+		}
+		s = after
+	}
+	return blank(s)
+}
+
+func validDeclared(name, value string) bool {
+	switch name {
+	case "version":
+		digits, ok := strings.CutPrefix(value, "1.")
+		return ok && digits != "" && strings.Trim(digits, "0123456789") == ""
+	case "encoding":
+		for i, c := range []byte(value) {
+			letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+			if !letter && (i == 0 || !('0' <= c && c <= '9' || c == '.' || c == '_' || c == '-')) {
+				return false
+			}
+		}
+		return value != ""
+	}
+	return value == "yes" || value == "no"
+}
+
+// fill reads more behind the window.
+func (s *scanner) fill() error {
+	keep := s.At
+	if s.keep >= 0 {
+		keep, s.keep = s.keep, 0
+	}
+	if err := s.Fill(keep); err != nil {
+		return fmt.Errorf("read xml: %w", err)
+	}
+	return nil
+}
+
+// next finds the next token. It returns io.EOF behind the document.
+func (s *scanner) next() error {
+	if s.Window == nil {
+		if err := s.start(); err != nil {
+			return err
+		}
+	}
+	if s.pending {
+		s.pending = false
+		s.kind = endTag
+		s.close()
+		return nil
+	}
+	for {
+		found, err := s.scan()
+		switch {
+		case err == errMore:
+			if len(s.Text)-s.At > s.limits.FieldBytes {
+				return s.fault(s.At, fmt.Sprintf("what begins here is longer than %d bytes", s.limits.FieldBytes))
+			}
+			if err := s.fill(); err != nil {
+				return err
+			}
+		case err != nil || found:
+			return err
+		}
+	}
+}
+
+// more says that the token goes on, or that it cannot because the document ends.
+func (s *scanner) more(what string) error {
+	if s.EOF {
+		return s.fault(len(s.Text), "the document ends inside "+what)
+	}
+	return errMore
+}
+
+// scan reads one piece of the document; found is false when it is one that nobody asks for.
+func (s *scanner) scan() (found bool, err error) {
+	s.begins, s.line = s.At, s.Line()
+	rest := s.Text[s.At:]
+	switch {
+	case rest == "":
+		if !s.EOF {
+			return false, errMore
+		}
+		switch {
+		case len(s.open) > 0:
+			return false, s.fault(s.At, fmt.Sprintf("the document ends before </%s>", s.open[len(s.open)-1].name))
+		case !s.root:
+			return false, s.fault(s.At, "the document is empty")
+		}
+		return false, io.EOF
+	case rest[0] != '<':
+		return s.text(rest)
+	case len(rest) < len("<![CDATA[") && !s.EOF:
+		return false, errMore
+	case strings.HasPrefix(rest, "</"):
+		return true, s.endTag(rest)
+	case strings.HasPrefix(rest, "<!--"):
+		return false, s.comment(rest)
+	case strings.HasPrefix(rest, "<![CDATA["):
+		return s.cdata(rest)
+	case strings.HasPrefix(rest, "<!DOCTYPE"):
+		return false, s.fault(s.At, "a DOCTYPE is refused: leave it out and write entities as characters")
+	case strings.HasPrefix(rest, "<!"):
+		return false, s.fault(s.At, "<! begins neither a comment nor a CDATA section")
+	case strings.HasPrefix(rest, "<?"):
+		return false, s.instruction(rest)
+	}
+	return true, s.startTag(rest)
+}
+
+// text reads characters up to the next tag.
+func (s *scanner) text(rest string) (bool, error) {
+	end := strings.IndexByte(rest, '<')
+	if end < 0 {
+		if !s.EOF {
+			return false, errMore
+		}
+		end = len(rest)
+	}
+	raw := rest[:end]
+	if len(s.open) == 0 {
+		if !blank(raw) {
+			at := len(raw) - len(strings.TrimLeft(raw, " \t\r\n"))
+			return false, s.fault(s.At+at, "text stands outside the root element")
+		}
+		s.Advance(s.At + end)
+		return false, nil
+	}
+	if i := strings.Index(raw, "]]>"); i >= 0 {
+		return false, s.fault(s.At+i, "]]> cannot be part of text: write ]]&gt;")
+	}
+	content, err := s.resolve(raw, s.At, false)
+	if err != nil {
+		return false, err
+	}
+	s.kind, s.content = text, content
+	s.Advance(s.At + end)
+	return true, nil
+}
+
+// resolve returns text or an attribute's value with references resolved and line ends normalised. at is where it stands.
+func (s *scanner) resolve(raw string, at int, value bool) (string, error) {
+	if i := badChar(raw); i >= 0 {
+		return "", s.badChar(at + i)
+	}
+	special := "&\r"
+	if value {
+		special = "&\r\n\t"
+	}
+	i := strings.IndexAny(raw, special)
+	if i < 0 {
+		return raw, nil
+	}
+	b := make([]byte, 0, len(raw))
+	for start := 0; ; {
+		b = append(b, raw[start:i]...)
+		switch raw[i] {
+		case '&':
+			semicolon := strings.IndexByte(raw[i:min(len(raw), i+64)], ';')
+			if semicolon < 0 {
+				return "", s.fault(at+i, "& begins no reference: write &amp;")
+			}
+			r, reason := reference(raw[i+1 : i+semicolon])
+			if reason != "" {
+				return "", s.fault(at+i, reason)
+			}
+			b = utf8.AppendRune(b, r)
+			i += semicolon
+		case '\r':
+			if i+1 < len(raw) && raw[i+1] == '\n' {
+				i++
+			}
+			if value {
+				b = append(b, ' ')
+			} else {
+				b = append(b, '\n')
+			}
+		default:
+			b = append(b, ' ')
+		}
+		start = i + 1
+		next := strings.IndexAny(raw[start:], special)
+		if next < 0 {
+			return string(append(b, raw[start:]...)), nil
+		}
+		i = start + next
+	}
+}
+
+// reference returns the character that the reference between & and ; stands for (sections 4.1 and 4.6), or why it stands for none.
+func reference(name string) (rune, string) {
+	switch name {
+	case "lt":
+		return '<', ""
+	case "gt":
+		return '>', ""
+	case "amp":
+		return '&', ""
+	case "apos":
+		return '\'', ""
+	case "quot":
+		return '"', ""
+	}
+	digits, numeric := strings.CutPrefix(name, "#")
+	if !numeric {
+		return 0, fmt.Sprintf("the entity %.40q is not known: write the character, or &#…;", name)
+	}
+	base := 10
+	if hex, ok := strings.CutPrefix(digits, "x"); ok {
+		digits, base = hex, 16
+	}
+	n, err := strconv.ParseUint(digits, base, 32)
+	if err != nil || strings.ContainsAny(digits, "+_") || n > utf8.MaxRune || !utf8.ValidRune(rune(n)) || badChar(string(rune(n))) >= 0 {
+		return 0, "the reference stands for no character of XML"
+	}
+	return rune(n), ""
+}
+
+func (s *scanner) badChar(at int) error {
+	if r, size := utf8.DecodeRuneInString(s.Text[at:]); r == utf8.RuneError && size == 1 {
+		return s.fault(at, "this byte is no UTF-8: send the document as UTF-8, or declare its encoding")
+	}
+	return s.fault(at, "a control character cannot be part of XML")
+}
+
+// comment passes over <!-- … -->.
+func (s *scanner) comment(rest string) error {
+	body := rest[len("<!--"):]
+	end := strings.Index(body, "--")
+	if end < 0 || end+2 == len(body) {
+		return s.more("a comment")
+	}
+	at := s.At + len("<!--")
+	if body[end+2] != '>' {
+		return s.fault(at+end, "-- cannot be part of a comment")
+	}
+	if i := badChar(body[:end]); i >= 0 {
+		return s.badChar(at + i)
+	}
+	s.Advance(at + end + len("-->"))
+	return nil
+}
+
+// cdata reads <![CDATA[ … ]]>.
+func (s *scanner) cdata(rest string) (bool, error) {
+	if len(s.open) == 0 {
+		return false, s.fault(s.At, "a CDATA section stands outside the root element")
+	}
+	body := rest[len("<![CDATA["):]
+	end := strings.Index(body, "]]>")
+	if end < 0 {
+		return false, s.more("a CDATA section")
+	}
+	at := s.At + len("<![CDATA[")
+	if i := badChar(body[:end]); i >= 0 {
+		return false, s.badChar(at + i)
+	}
+	s.kind, s.content = text, strings.ReplaceAll(strings.ReplaceAll(body[:end], "\r\n", "\n"), "\r", "\n")
+	s.Advance(at + end + len("]]>"))
+	return true, nil
+}
+
+// instruction passes over <?target … ?>.
+func (s *scanner) instruction(rest string) error {
+	end := strings.Index(rest, "?>")
+	if end < 0 {
+		return s.more("a processing instruction")
+	}
+	body := rest[2:end]
+	n := nameEnd(body)
+	switch {
+	case n == 0 || strings.IndexByte(body[:n], ':') >= 0:
+		return s.fault(s.At, "a processing instruction begins with its target")
+	case strings.EqualFold(body[:n], "xml"):
+		return s.fault(s.At, "an XML declaration stands at the very start of a document")
+	case n < len(body) && !isSpace(body[n]):
+		return s.fault(s.At+2+n, "a space is missing behind the target of a processing instruction")
+	}
+	if i := badChar(body); i >= 0 {
+		return s.badChar(s.At + 2 + i)
+	}
+	s.Advance(s.At + end + 2)
+	return nil
+}
+
+// qname reads the name at rest[i:] and returns its end.
+func (s *scanner) qname(rest string, i int, what string) (int, error) {
+	n := nameEnd(rest[i:])
+	if n > s.limits.NameBytes {
+		return 0, s.fault(s.At+i, fmt.Sprintf("a name is longer than %d bytes", s.limits.NameBytes))
+	}
+	if i+n == len(rest) || !utf8.FullRuneInString(rest[i+n:]) && !s.EOF {
+		return 0, s.more("a tag")
+	}
+	if n == 0 {
+		return 0, s.fault(s.At+i, "the name of "+what+" is missing")
+	}
+	if reason := checkName(rest[i : i+n]); reason != "" {
+		return 0, s.fault(s.At+i, reason)
+	}
+	return i + n, nil
+}
+
+func skipSpace(rest string, i int) int {
+	for i < len(rest) && isSpace(rest[i]) {
+		i++
+	}
+	return i
+}
+
+// startTag reads <name attributes> or <name attributes/>.
+func (s *scanner) startTag(rest string) error {
+	if s.root && len(s.open) == 0 {
+		return s.fault(s.At, "a second element follows the root element")
+	}
+	i, err := s.qname(rest, 1, "an element")
+	if err != nil {
+		return err
+	}
+	name := rest[1:i]
+	s.attrs = s.attrs[:0]
+	empty := false
+	for {
+		space := skipSpace(rest, i)
+		if space == len(rest) || rest[space] == '/' && space+1 == len(rest) {
+			return s.more("a tag")
+		}
+		if rest[space] == '>' {
+			i = space + 1
+			break
+		}
+		if rest[space] == '/' {
+			if rest[space+1] != '>' {
+				return s.fault(s.At+space, "/ in a tag stands before > only")
+			}
+			i, empty = space+2, true
+			break
+		}
+		if space == i {
+			return s.fault(s.At+i, "a space is missing before an attribute")
+		}
+		if i, err = s.attr(rest, space); err != nil {
+			return err
+		}
+		if len(s.attrs) > s.limits.Attributes {
+			return s.fault(s.At, fmt.Sprintf("the element has more than %d attributes", s.limits.Attributes))
+		}
+	}
+	if len(s.open) >= s.limits.Depth {
+		return s.fault(s.At, fmt.Sprintf("nested deeper than %d", s.limits.Depth))
+	}
+	s.open = append(s.open, element{name, len(s.bindings)})
+	if err := s.namespaces(name); err != nil {
+		return err
+	}
+	s.kind, s.name, s.root, s.pending = startTag, name, true, empty
+	s.Advance(s.At + i)
+	return nil
+}
+
+// attr reads the attribute at rest[i:].
+func (s *scanner) attr(rest string, i int) (int, error) {
+	begins := i
+	i, err := s.qname(rest, i, "an attribute")
+	if err != nil {
+		return 0, err
+	}
+	name := rest[begins:i]
+	i = skipSpace(rest, i)
+	if i == len(rest) {
+		return 0, s.more("a tag")
+	}
+	if rest[i] != '=' {
+		return 0, s.fault(s.At+i, fmt.Sprintf("the attribute %s has no value", name))
+	}
+	i = skipSpace(rest, i+1)
+	if i == len(rest) {
+		return 0, s.more("a tag")
+	}
+	quote := rest[i]
+	if quote != '"' && quote != '\'' {
+		return 0, s.fault(s.At+i, "an attribute's value stands in quotes")
+	}
+	i++
+	end := strings.IndexByte(rest[i:], quote)
+	if end < 0 {
+		if k := strings.IndexByte(rest[i:], '<'); k >= 0 {
+			return 0, s.fault(s.At+i+k, "< cannot be part of an attribute's value: write &lt;, or close the quote")
+		}
+		return 0, s.more("an attribute's value")
+	}
+	raw := rest[i : i+end]
+	if k := strings.IndexByte(raw, '<'); k >= 0 {
+		return 0, s.fault(s.At+i+k, "< cannot be part of an attribute's value: write &lt;")
+	}
+	value, err := s.resolve(raw, s.At+i, true)
+	if err != nil {
+		return 0, err
+	}
+	s.attrs = append(s.attrs, attribute{name, value})
+	return i + end + 1, nil
+}
+
+// namespaces notes the declarations of the start tag and checks that prefixes are bound and attributes differ.
+func (s *scanner) namespaces(name string) error {
+	prefixed := strings.IndexByte(name, ':') >= 0
+	for _, a := range s.attrs {
+		prefix, ok := declares(a.name)
+		if !ok {
+			prefixed = prefixed || strings.IndexByte(a.name, ':') >= 0
+			continue
+		}
+		reason := ""
+		switch {
+		case prefix == "xmlns" || a.value == xmlnsURI:
+			reason = "the namespace xmlns is XML's own and is not declared"
+		case (prefix == "xml") != (a.value == xmlURI):
+			reason = "the prefix xml and its namespace belong to each other"
+		case prefix != "" && a.value == "":
+			reason = fmt.Sprintf("the prefix %s is bound to nothing", prefix)
+		}
+		if reason != "" {
+			return s.fault(s.At, reason)
+		}
+		s.bindings = append(s.bindings, binding{prefix, a.value})
+	}
+	if prefixed {
+		for i := -1; i < len(s.attrs); i++ {
+			n := name
+			if i >= 0 {
+				n = s.attrs[i].name
+			}
+			prefix, _, ok := strings.Cut(n, ":")
+			if !ok || prefix == "xml" || i >= 0 && prefix == "xmlns" {
+				continue
+			}
+			if s.lookup(prefix) == "" {
+				return s.fault(s.At, fmt.Sprintf("the prefix %s is not declared", prefix))
+			}
+		}
+	}
+	return s.unique(prefixed)
+}
+
+// declares returns the prefix that the attribute declares, "" for the default namespace.
+func declares(name string) (prefix string, ok bool) {
+	if name == "xmlns" {
+		return "", true
+	}
+	return strings.CutPrefix(name, "xmlns:")
+}
+
+// lookup returns the namespace that a prefix is bound to, "" for none.
+func (s *scanner) lookup(prefix string) string {
+	for i := len(s.bindings) - 1; i >= 0; i-- {
+		if s.bindings[i].prefix == prefix {
+			return s.bindings[i].uri
+		}
+	}
+	return ""
+}
+
+// unique checks that no attribute comes twice, also under different prefixes of one namespace.
+func (s *scanner) unique(prefixed bool) error {
+	if len(s.attrs) < 2 {
+		return nil
+	}
+	if !prefixed && len(s.attrs) <= 8 {
+		for i := range s.attrs {
+			for _, b := range s.attrs[i+1:] {
+				if s.attrs[i].name == b.name {
+					return s.fault(s.At, fmt.Sprintf("the attribute %s comes twice", b.name))
+				}
+			}
+		}
+		return nil
+	}
+	seen := make(map[[2]string]bool, len(s.attrs))
+	for _, a := range s.attrs {
+		key := [2]string{"", a.name}
+		if prefix, local, ok := strings.Cut(a.name, ":"); ok && prefix != "xmlns" && prefix != "xml" {
+			key = [2]string{s.lookup(prefix), local}
+		}
+		if seen[key] {
+			return s.fault(s.At, fmt.Sprintf("the attribute %s comes twice", a.name))
+		}
+		seen[key] = true
+	}
+	return nil
+}
+
+// endTag reads </name>.
+func (s *scanner) endTag(rest string) error {
+	if len(s.open) == 0 {
+		return s.fault(s.At, "an end tag stands outside the root element")
+	}
+	i, err := s.qname(rest, 2, "an element")
+	if err != nil {
+		return err
+	}
+	if want := s.open[len(s.open)-1].name; rest[2:i] != want {
+		return s.fault(s.At, fmt.Sprintf("</%.100s> does not close <%.100s>", rest[2:i], want))
+	}
+	i = skipSpace(rest, i)
+	if i == len(rest) {
+		return s.more("a tag")
+	}
+	if rest[i] != '>' {
+		return s.fault(s.At+i, "> is missing in an end tag")
+	}
+	s.kind = endTag
+	s.Advance(s.At + i + 1)
+	s.close()
+	return nil
+}
+
+// close closes the innermost element.
+func (s *scanner) close() {
+	top := s.open[len(s.open)-1]
+	s.name, s.open, s.bindings = top.name, s.open[:len(s.open)-1], s.bindings[:top.bindings]
+}
+
+// fault returns a document fault at a place of the window.
+func (s *scanner) fault(at int, reason string) error {
+	e := &transform.SyntaxError{Format: "xml", Reason: reason}
+	e.Line, e.Column, e.Offset = s.Position(at)
+	return e
+}
