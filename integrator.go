@@ -304,6 +304,15 @@ func (e *Engine) RunFlow(ctx context.Context, name string, params map[string]any
 	return e.runFlow(ctx, s, name, params)
 }
 
+// Auth returns the service that keeps the engine's users and issues their tokens: to make, change and list users from Go. Until Ready is
+// closed there is none, and the error is flow.ErrStopping.
+func (e *Engine) Auth() (*auth.Service, error) {
+	if s := e.state.Load(); s != nil {
+		return s.auth, nil
+	}
+	return nil, fmt.Errorf("integrator: users: %w", flow.ErrStopping)
+}
+
 // prune removes what has been kept long enough, in small paced steps.
 func (e *Engine) prune(ctx context.Context, st store.Store) {
 	if e.config.Retention.Runs < 0 {
