@@ -208,6 +208,18 @@ func await[T flow.Event](w *watcher, wanted func(T) bool) T {
 	}
 }
 
+// last returns the newest event of type T.
+func last[T flow.Event](w *watcher) (e T) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, event := range w.events {
+		if newer, ok := event.(T); ok {
+			e = newer
+		}
+	}
+	return e
+}
+
 // settled waits until a run has ended for good.
 func (w *watcher) settled(run int64) flow.Settled {
 	return await(w, func(e flow.Settled) bool { return e.Run.Number == run && e.Run.Status.Settled() })

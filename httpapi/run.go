@@ -101,7 +101,9 @@ func (h *handler) parameters(w http.ResponseWriter, r *http.Request) (transform.
 	}
 	params := transform.NewObject(transform.NewShape(), nil)
 	for _, p := range queryPairs(r) {
-		params = params.With(p.Name, transform.Untyped(p.Value))
+		if _, twice := params.Get(p.Name); !twice { // the first of repeated ones
+			params = params.With(p.Name, transform.Untyped(p.Value))
+		}
 	}
 	for name, value := range inBody.Fields() {
 		if !notParameter(name) {
