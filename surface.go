@@ -107,6 +107,11 @@ func (e *Engine) runFlow(ctx context.Context, s *state, name string, params map[
 	if err != nil {
 		return fail(err)
 	}
+	return resultOf(outcome)
+}
+
+// resultOf returns how a run ended, with its answer read into memory.
+func resultOf(outcome *flow.Outcome) (*Result, error) {
 	run := outcome.Run
 	result := &Result{Run: run.Number, Status: run.Status.String(), Read: run.Read, Written: run.Written, Rejected: run.Rejected, Rejects: outcome.Rejects}
 	if outcome.Failure != nil {
@@ -116,7 +121,7 @@ func (e *Engine) runFlow(ctx context.Context, s *state, name string, params map[
 		defer r.Close()
 		var body strings.Builder
 		if _, err := r.WriteTo(&body); err != nil {
-			return fail(err)
+			return nil, fmt.Errorf("integrator: read the answer of run %d: %w", run.Number, err)
 		}
 		result.Response = []byte(body.String())
 	}

@@ -1,0 +1,98 @@
+// Command integrator runs the engine for people who write no Go: it serves definitions, runs flows, manages users and checks
+// definitions. `integrator --help` tells the rest.
+//
+// Whoever has the store open, a server or a command that found it free, answers on control.sock beside it; every other command speaks
+// to that socket. Who may open the socket is decided by the permissions of its folder.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/integrator-go/integrator"
+)
+
+// Exit codes.
+const (
+	exitSuccess  = 0
+	exitFailure  = 1
+	exitUsage    = 2 // the command or the definitions are wrong
+	exitRejected = 3 // the run finished, but records were rejected
+)
+
+// usageError marks what the caller has to write differently.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errRejected ends a run that rejected records; what there is to say has been said.
+var errRejected = errors.New("records were rejected")
+
+const description = `Takes payloads in over HTTP, keeps them, and turns them into rows, files and answers, as definitions in DIR say.
+
+Exit codes: 0 success; 1 failure, such as a run that failed; 2 wrong usage or definitions; 3 a run that finished with rejected records.`
+
+type commands struct {
+	Version kong.VersionFlag `help:"Print the version."`
+
+	Serve serveCommand `cmd:"" help:"Serve the definitions in a folder."`
+	Run   runCommand   `cmd:"" help:"Run a flow and wait for its end."`
+	User  userCommands `cmd:"" help:"Make and change users."`
+	Check checkCommand `cmd:"" help:"Check the definitions in a folder."`
+}
+
+func main() {
+	// The first signal asks for an orderly stop; from then on signals have their default effect, so the second one ends at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run carries out one command line and returns the exit code.
+func run(ctx context.Context, args []string) int {
+	parser := kong.Must(&commands{}, kong.Name("integrator"), kong.Description(description), kong.Vars{"version": version()},
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "integrator: %v (see integrator --help)\n", err)
+		return exitUsage
+	}
+	return report(command.Run())
+}
+
+// report tells what went wrong on standard error and returns the exit code that it means.
+func report(err error) int {
+	var faults integrator.Faults
+	switch {
+	case err == nil:
+		return exitSuccess
+	case errors.Is(err, errRejected):
+		return exitRejected
+	case errors.As(err, &faults):
+		fmt.Fprintln(os.Stderr, faults) // each names its place, as compilers do
+		return exitUsage
+	}
+	fmt.Fprintf(os.Stderr, "integrator: %s\n", strings.ReplaceAll(err.Error(), "\n", ": "))
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return fmt.Sprintf("integrator %s (%s)", info.Main.Version, info.GoVersion)
+}

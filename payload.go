@@ -1,0 +1,64 @@
+package integrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/listener"
+	"github.com/integrator-go/integrator/store"
+)
+
+// RunPayload runs a flow that reads a listener on a payload, as if it had been sent there, and waits for its end. The payload is this
+// flow's alone, whoever else reads the listener, and may be larger than the listener's max_body. Params fill the parameters of the
+// listener's path; the others count as the query. What is returned means what it does for RunFlow; a malformed payload is the error itself,
+// a *listener.PayloadError, and leaves no run.
+func (e *Engine) RunPayload(ctx context.Context, name string, params map[string]any, payload io.Reader) (*Result, error) {
+	fail := func(err error) (*Result, error) { return nil, fmt.Errorf("integrator: run flow %q: %w", name, err) }
+	s, set := e.state.Load(), e.set.Load()
+	if s == nil {
+		return fail(flow.ErrStopping)
+	}
+	plan, ok := set.plans[name]
+	if !ok || !plan.Enabled() {
+		return fail(fmt.Errorf("it is not defined: %w", store.ErrNotFound))
+	}
+	if !plan.Reads() {
+		return fail(errors.New("it reads no listener and takes no payload"))
+	}
+	own := *set.listeners[plan.Listener] // read by this flow alone, and waited for
+	own.Sync, own.Timeout = true, maxWait
+	own.Attach([]*flow.Plan{plan})
+	call := &listener.Call{Method: own.Methods()[0], Body: payload, Length: -1}
+	inPath := own.Facts().Params
+	var wrong flow.ParamError
+	for _, param := range inPath {
+		if _, ok := params[param]; !ok {
+			wrong.Faults = append(wrong.Faults, fmt.Sprintf("%q is required", param))
+		}
+	}
+	for param, value := range params {
+		v, err := paramOf(value)
+		if err != nil {
+			wrong.Faults = append(wrong.Faults, fmt.Sprintf("%q: %v", param, err))
+			continue
+		}
+		pair := store.Pair{Name: param, Value: v.Text()}
+		if slices.Contains(inPath, param) {
+			call.Params = append(call.Params, pair)
+		} else {
+			call.Query = append(call.Query, pair)
+		}
+	}
+	if wrong.Faults != nil {
+		return fail(&wrong)
+	}
+	answer, err := s.receiver.Receive(ctx, &own, call)
+	if err != nil {
+		return fail(err)
+	}
+	return resultOf(answer.Outcome)
+}
