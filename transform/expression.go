@@ -3,7 +3,9 @@ package transform
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -11,14 +13,15 @@ import (
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/parser/lexer"
 )
 
 // Limits of expressions. A definition is trusted, the data that it meets is not: no record can make an expression cost more.
 const (
-	maxSource  = 4 << 10  // bytes of an expression
-	maxNesting = 2        // predicates inside each other
-	maxSteps   = 200_000  // operations of one evaluation
-	maxMemory  = 16 << 20 // bytes that one evaluation makes
+	maxSource  = 4 << 10   // bytes of an expression
+	maxNesting = 2         // predicates inside each other
+	maxSteps   = 1_000_000 // steps of one evaluation, each some tens of nanoseconds
+	maxMemory  = 16 << 20  // bytes that one evaluation makes
 )
 
 // CompileOptions say what an expression, a path or a map can count on.
@@ -35,8 +38,8 @@ type CompileOptions struct {
 type Expression struct {
 	source string
 	eval   eval
-	scope  bool
-	reads  []Path
+	roots  rootSet
+	reads  []string // top-level fields of the record
 }
 
 // eval computes one node of an expression.
@@ -60,12 +63,17 @@ type frame struct {
 
 var errBudget = errors.New("the expression takes more time or memory than one record may cost")
 
-func (m *machine) step() error {
-	if m.steps++; m.steps > maxSteps {
+// spend counts work whose amount the data decides: the elements of a list, the length of a text. What the source alone decides is bounded
+// by its length and costs nothing.
+func (m *machine) spend(steps int) error {
+	if m.steps += steps; m.steps > maxSteps {
 		return errBudget
 	}
 	return nil
 }
+
+// spendText counts the work of going along so many bytes.
+func (m *machine) spendText(bytes int) error { return m.spend(bytes / 64) }
 
 // charge counts memory that the evaluation makes.
 func (m *machine) charge(n int) error {
@@ -84,21 +92,60 @@ func CompileExpression(source string, options CompileOptions) (*Expression, erro
 	if strings.TrimSpace(source) == "" {
 		return nil, &DefinitionError{Reason: "the expression is empty"}
 	}
-	tree, err := parser.Parse(source)
-	if err != nil {
-		var syntax *file.Error
-		if errors.As(err, &syntax) {
-			return nil, &DefinitionError{Offset: byteOffset(source, syntax.From), Reason: syntax.Message}
-		}
-		return nil, &DefinitionError{Reason: err.Error()}
-	}
 	c := &compiler{source: source, options: options}
+	parseable, err := c.takeNumbers(source)
+	if err != nil {
+		return nil, syntaxFault(source, err)
+	}
+	tree, err := parser.Parse(parseable)
+	if err != nil {
+		return nil, syntaxFault(source, err)
+	}
 	e := &Expression{source: source, eval: c.node(tree.Node)}
 	if c.fault != nil {
 		return nil, c.fault
 	}
-	e.scope, e.reads = c.scope, c.reads
+	e.roots, e.reads = c.roots, c.reads
 	return e, nil
+}
+
+// syntaxFault is what the parser found wrong, with a hint for what other languages spell differently.
+func syntaxFault(source string, err error) *DefinitionError {
+	fault := &DefinitionError{Reason: err.Error()}
+	var place *file.Error
+	if errors.As(err, &place) {
+		fault.Offset, fault.Reason = byteOffset(source, place.From), place.Message
+	}
+	switch at := source[fault.Offset:]; {
+	case strings.HasPrefix(at, "="):
+		fault.Hint = "write == to compare"
+	case strings.HasPrefix(at, ">") && strings.HasSuffix(source[:fault.Offset], "<"):
+		fault.Hint = "write != for not equal"
+	case strings.Contains(source, "${"):
+		fault.Hint = "write the name alone, as in param.day: ${…} is for text"
+	}
+	return fault
+}
+
+// takeNumbers notes the decimal number literals by their places and returns the source with zeros instead of them: the parser would round
+// them, or refuse what is longer than a machine's numbers.
+func (c *compiler) takeNumbers(source string) (string, error) {
+	tokens, err := lexer.Lex(file.NewSource(source))
+	if err != nil {
+		return "", err
+	}
+	for _, t := range tokens {
+		if !t.Is(lexer.Number) || len(t.Value) > 1 && t.Value[0] == '0' && strings.IndexByte("xXoObB", t.Value[1]) >= 0 {
+			continue
+		}
+		if c.numbers == nil {
+			c.numbers = map[int]string{}
+		}
+		c.numbers[t.From] = t.Value
+		at := byteOffset(source, t.From)
+		source = source[:at] + strings.Repeat("0", len(t.Value)) + source[at+len(t.Value):]
+	}
+	return source, nil
 }
 
 // byteOffset turns an offset in characters into one in bytes.
@@ -116,7 +163,7 @@ func byteOffset(s string, runes int) int {
 func (e *Expression) String() string { return e.source }
 
 // NeedsScope reports whether the expression reads parent or doc.
-func (e *Expression) NeedsScope() bool { return e.scope }
+func (e *Expression) NeedsScope() bool { return e.roots.needScope() }
 
 // Eval computes the expression for a record. An error is about this record: its text holds no value of the data.
 func (e *Expression) Eval(env *Env, rec *Record) (Value, error) {
@@ -147,11 +194,13 @@ func condition(v Value) (bool, error) {
 type compiler struct {
 	source  string
 	options CompileOptions
+	numbers map[int]string // the number literals as written, by their place in characters
 	fault   *DefinitionError
 	locals  []string
-	nesting int
-	scope   bool
-	reads   []Path
+	nesting int // of predicates
+	nodes   int // compiled so far
+	roots   rootSet
+	reads   []string
 }
 
 func (c *compiler) fail(n ast.Node, reason, hint string) eval {
@@ -164,6 +213,7 @@ func (c *compiler) fail(n ast.Node, reason, hint string) eval {
 func constantOf(v Value) eval { return func(*machine) (Value, error) { return v, nil } }
 
 func (c *compiler) node(n ast.Node) eval {
+	c.nodes++
 	switch n := n.(type) {
 	case *ast.NilNode:
 		return constantOf(Null)
@@ -172,9 +222,12 @@ func (c *compiler) node(n ast.Node) eval {
 	case *ast.StringNode:
 		return constantOf(Text(n.Value))
 	case *ast.IntegerNode:
+		if written, ok := c.numbers[n.Location().From]; ok {
+			return c.number(n, written)
+		}
 		return constantOf(Int(int64(n.Value)))
 	case *ast.FloatNode:
-		return c.float(n)
+		return c.number(n, c.numbers[n.Location().From])
 	case *ast.IdentifierNode:
 		return c.name(n)
 	case *ast.PointerNode:
@@ -210,24 +263,17 @@ func (c *compiler) node(n ast.Node) eval {
 	return c.fail(n, "this cannot be used in an expression", "")
 }
 
-// float takes a number's digits from the source: they are exact there.
-func (c *compiler) float(n *ast.FloatNode) eval {
-	from := byteOffset(c.source, n.Location().From)
-	text := c.source[from:]
-	end := 0
-	for end < len(text) && (strings.IndexByte("0123456789._", text[end]) >= 0 || (text[end] == 'e' || text[end] == 'E') ||
-		(text[end] == '+' || text[end] == '-') && end > 0 && (text[end-1] == 'e' || text[end-1] == 'E')) {
-		end++
+// number compiles a number literal, digit for digit.
+func (c *compiler) number(n ast.Node, written string) eval {
+	digits := strings.TrimSuffix(strings.ReplaceAll(written, "_", ""), ".")
+	if strings.HasPrefix(digits, ".") {
+		digits = "0" + digits
 	}
-	text = strings.ReplaceAll(text[:end], "_", "")
-	if strings.HasPrefix(text, ".") {
-		text = "0" + text
-	}
-	d, err := ParseDecimal(strings.TrimSuffix(text, "."))
-	if err != nil {
+	digits = plainNumber(digits)
+	if _, err := ParseDecimal(digits); err != nil {
 		return c.fail(n, err.Error(), "")
 	}
-	return constantOf(d.Value())
+	return constantOf(Number(digits))
 }
 
 func (c *compiler) name(n *ast.IdentifierNode) eval {
@@ -235,11 +281,11 @@ func (c *compiler) name(n *ast.IdentifierNode) eval {
 		return func(m *machine) (Value, error) { return m.locals[i], nil }
 	}
 	if r, ok := roots[n.Value]; ok {
-		c.scope = c.scope || r == rootParent || r == rootDoc
+		c.roots = c.roots.with(r)
 		return func(m *machine) (Value, error) { return r.of(m.env, m.rec), nil }
 	}
 	s := fieldStep(n.Value)
-	c.reads = append(c.reads, Path{text: n.Value, steps: []pathStep{s}})
+	c.reads = append(c.reads, n.Value)
 	return func(m *machine) (Value, error) {
 		if m.rec == nil {
 			return Null, nil
@@ -260,11 +306,19 @@ func (c *compiler) pointer(n *ast.PointerNode) eval {
 
 func (c *compiler) member(n *ast.MemberNode) eval {
 	of := c.node(n.Node)
-	root, isRoot := n.Node.(*ast.IdentifierNode)
+	root := ""
+	if identifier, ok := n.Node.(*ast.IdentifierNode); ok {
+		root = identifier.Value
+	}
 	if property, ok := n.Property.(*ast.StringNode); ok {
 		name := property.Value
-		if isRoot && root.Value == "header" {
-			return func(m *machine) (Value, error) { return fold(m.env.Header, name), nil }
+		switch root {
+		case "header":
+			return func(m *machine) (Value, error) {
+				return fold(m.env.Header, name), m.spend(m.env.Header.Len())
+			}
+		case "this":
+			c.reads = append(c.reads, name)
 		}
 		s := fieldStep(name)
 		return func(m *machine) (Value, error) {
@@ -282,8 +336,8 @@ func (c *compiler) member(n *ast.MemberNode) eval {
 		if err != nil {
 			return Null, err
 		}
-		if isRoot && root.Value == "header" && k.IsText() {
-			return fold(v, k.text), nil
+		if root == "header" && k.IsText() {
+			return fold(v, k.text), m.spend(v.Len())
 		}
 		return element(v, k)
 	}
@@ -295,6 +349,9 @@ func element(v, k Value) (Value, error) {
 	case KindNull:
 		return Null, nil
 	case KindObject:
+		if k.IsNull() {
+			return Null, nil
+		}
 		return v.Field(k.text), nil
 	case KindList:
 		d, ok := number(k)
@@ -323,16 +380,14 @@ func (c *compiler) slice(n *ast.SliceNode) eval {
 		if err != nil || v.IsNull() {
 			return Null, err
 		}
-		var runes []rune
 		length := v.Len()
 		if v.IsText() {
-			if err := m.charge(4 * len(v.text)); err != nil {
-				return Null, err
-			}
-			runes = []rune(v.text)
-			length = len(runes)
+			length = utf8.RuneCountInString(v.text)
 		} else if v.kind != KindList {
 			return Null, fmt.Errorf("a part can be taken of text and lists, not of %s", v.kind)
+		}
+		if err := m.spendText(len(v.text)); err != nil {
+			return Null, err
 		}
 		bound := func(e eval, otherwise int) (int, error) {
 			b, err := e(m)
@@ -358,11 +413,9 @@ func (c *compiler) slice(n *ast.SliceNode) eval {
 			return Null, err
 		}
 		high = max(low, high)
-		if runes != nil {
-			return Text(string(runes[low:high])), nil
-		}
 		if v.IsText() {
-			return Text(""), nil
+			part := v.text[byteOffset(v.text, low):]
+			return Text(part[:byteOffset(part, high-low)]), nil
 		}
 		return List(v.node.values[low:high:high]), nil
 	}
@@ -442,9 +495,9 @@ func (c *compiler) object(n *ast.MapNode) eval {
 	shape := NewShape()
 	var fields []eval
 	for _, p := range n.Pairs {
-		pair, ok := p.(*ast.PairNode)
-		key, isText := pair.Key.(*ast.StringNode)
-		if !ok || !isText {
+		pair := p.(*ast.PairNode)
+		key, ok := pair.Key.(*ast.StringNode)
+		if !ok {
 			return c.fail(p, "the names of an object are written out", "")
 		}
 		if shape.Index(key.Value) >= 0 {
@@ -488,15 +541,17 @@ func (c *compiler) let(n *ast.VariableDeclaratorNode) eval {
 }
 
 // isField reports whether the node is nothing but the path of a field.
-func isField(n ast.Node) bool {
+func (c *compiler) isField(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.IdentifierNode:
 		_, engine := roots[n.Value]
-		return !engine || n.Value == "this" || n.Value == "parent" || n.Value == "doc"
+		return n.Value == "this" || n.Value == "parent" || n.Value == "doc" || !engine && !slices.Contains(c.locals, n.Value)
 	case *ast.PointerNode:
 		return n.Name == ""
 	case *ast.MemberNode:
-		return isField(n.Node)
+		return c.isField(n.Node)
+	case *ast.ChainNode:
+		return c.isField(n.Node)
 	}
 	return false
 }
@@ -537,11 +592,12 @@ func (c *compiler) binary(n *ast.BinaryNode) eval {
 		if leftNil || rightNil {
 			return c.both(left, right, func(_ *machine, a, b Value) (Value, error) { return Bool((a.IsNull() && b.IsNull()) == want), nil })
 		}
-		return c.both(left, right, func(_ *machine, a, b Value) (Value, error) {
+		return c.both(left, right, func(m *machine, a, b Value) (Value, error) {
 			if a.IsNull() || b.IsNull() {
 				return Bool(false), nil
 			}
-			return Bool(equal(a, b) == want), nil
+			same, err := m.equal(a, b)
+			return Bool(same == want), err
 		})
 	case "matches":
 		if pattern, ok := n.Right.(*ast.StringNode); ok {
@@ -549,6 +605,7 @@ func (c *compiler) binary(n *ast.BinaryNode) eval {
 			if err != nil {
 				return c.fail(n.Right, "the regular expression does not compile: "+strings.TrimPrefix(err.Error(), "error parsing regexp: "), "RE2 syntax")
 			}
+			states := regexpStates(pattern.Value)
 			return func(m *machine) (Value, error) {
 				v, err := left(m)
 				if err != nil || v.IsNull() {
@@ -557,12 +614,15 @@ func (c *compiler) binary(n *ast.BinaryNode) eval {
 				if !v.IsText() && v.kind != KindNumber {
 					return Null, fmt.Errorf("matches needs text, this is %s", v.kind)
 				}
+				if err := m.spend(len(v.text) * states / 32); err != nil { // each state may look at each character
+					return Null, err
+				}
 				return Bool(re.MatchString(v.text)), nil
 			}
 		}
 		return c.fail(n.Right, "a regular expression is written out: data is never compiled", "")
 	}
-	if n.Operator == "+" && c.options.UntypedSource && isField(n.Left) && isField(n.Right) {
+	if n.Operator == "+" && c.options.UntypedSource && c.isField(n.Left) && c.isField(n.Right) {
 		a, b := fieldText(n.Left), fieldText(n.Right)
 		return c.fail(n, fmt.Sprintf("%s + %s may add or join: the source knows no types", a, b), fmt.Sprintf("write number(%s) + number(%s) or concat(%s, %s)", a, b, a, b))
 	}
@@ -575,9 +635,6 @@ func (c *compiler) binary(n *ast.BinaryNode) eval {
 
 func (c *compiler) both(left, right eval, operation func(m *machine, a, b Value) (Value, error)) eval {
 	return func(m *machine) (Value, error) {
-		if err := m.step(); err != nil {
-			return Null, err
-		}
 		a, err := left(m)
 		if err != nil {
 			return Null, err
@@ -590,14 +647,31 @@ func (c *compiler) both(left, right eval, operation func(m *machine, a, b Value)
 	}
 }
 
+// regexpStates returns how many states a regular expression that compiles has.
+func regexpStates(pattern string) int {
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return maxSource
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return maxSource
+	}
+	return len(program.Inst)
+}
+
 // fieldText writes a field as the definition did.
 func fieldText(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.IdentifierNode:
 		return n.Value
+	case *ast.PointerNode:
+		return "#"
+	case *ast.ChainNode:
+		return fieldText(n.Node)
 	case *ast.MemberNode:
 		if p, ok := n.Property.(*ast.StringNode); ok {
-			return fieldText(n.Node) + "." + p.Value
+			return below(fieldText(n.Node), p.Value)
 		}
 	}
 	return "a field"
@@ -625,11 +699,8 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 			return Bool(ok && a.IsText()), nil
 		}
 		for _, e := range b.Values() {
-			if err := m.step(); err != nil {
-				return Null, err
-			}
-			if equal(a, e) {
-				return Bool(true), nil
+			if same, err := m.equal(a, e); same || err != nil {
+				return Bool(same), err
 			}
 		}
 		return Bool(false), nil
@@ -638,6 +709,9 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 	"startsWith": textTest("startsWith", strings.HasPrefix),
 	"endsWith":   textTest("endsWith", strings.HasSuffix),
 	"..": func(m *machine, a, b Value) (Value, error) {
+		if a.IsNull() || b.IsNull() {
+			return Null, nil
+		}
 		x, ok1 := number(a)
 		y, ok2 := number(b)
 		low, whole1 := x.Int()
@@ -648,13 +722,14 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 		if high < low {
 			return List(nil), nil
 		}
-		if high-low > maxSteps {
+		if uint(high)-uint(low) > maxSteps { // the difference may be more than an int holds
 			return Null, errBudget
 		}
-		if err := m.charge(48 * (high - low + 1)); err != nil {
-			return Null, err
+		n := high - low + 1
+		if err := errors.Join(m.spend(n), m.charge(48*n)); err != nil {
+			return Null, errBudget
 		}
-		values := make([]Value, 0, high-low+1)
+		values := make([]Value, 0, n)
 		for i := low; i <= high; i++ {
 			values = append(values, Int(int64(i)))
 		}
@@ -711,7 +786,7 @@ func scalarText(v Value) (string, bool) {
 }
 
 func arithmetic(operator string, f func(a, b Decimal) (Decimal, error)) func(*machine, Value, Value) (Value, error) {
-	return func(_ *machine, a, b Value) (Value, error) {
+	return func(m *machine, a, b Value) (Value, error) {
 		if a.IsNull() || b.IsNull() {
 			return Null, nil
 		}
@@ -723,11 +798,17 @@ func arithmetic(operator string, f func(a, b Decimal) (Decimal, error)) func(*ma
 		if !ok {
 			return Null, fmt.Errorf("%s needs numbers, its right side is %s", operator, describe(b))
 		}
+		if x.big != nil || y.big != nil {
+			if err := m.spend(len(a.text) + len(b.text)); err != nil {
+				return Null, err
+			}
+		}
 		d, err := f(x, y)
 		if err != nil {
 			return Null, err
 		}
-		return d.Value(), nil
+		result := d.Value()
+		return result, m.charge(len(result.text))
 	}
 }
 
@@ -737,21 +818,21 @@ func power(base, exponent Decimal) (Decimal, error) {
 		return Decimal{}, errors.New("an exponent is a whole number from 0 to 1000")
 	}
 	result := DecimalOf(1)
-	for range n {
-		var err error
-		if result, err = result.Mul(base); err != nil {
-			return Decimal{}, err
+	var err error
+	for bit := 1 << bits.Len(uint(n)) >> 1; bit > 0 && err == nil; bit >>= 1 {
+		if result, err = result.Mul(result); err == nil && n&bit != 0 {
+			result, err = result.Mul(base)
 		}
 	}
-	return result, nil
+	return result, err
 }
 
 func comparison(operator string, test func(int) bool) func(*machine, Value, Value) (Value, error) {
-	return func(_ *machine, a, b Value) (Value, error) {
+	return func(m *machine, a, b Value) (Value, error) {
 		if a.IsNull() || b.IsNull() {
 			return Bool(false), nil
 		}
-		order, err := compare(a, b)
+		order, err := m.compare(a, b)
 		if err != nil {
 			return Null, fmt.Errorf("%s: %w", operator, err)
 		}
@@ -760,49 +841,57 @@ func comparison(operator string, test func(int) bool) func(*machine, Value, Valu
 }
 
 // compare orders two values that are not null: numbers by value, texts by their bytes (which is their order of code points).
-func compare(a, b Value) (int, error) {
+func (m *machine) compare(a, b Value) (int, error) {
+	if err := m.spendText(64 + min(len(a.text), len(b.text))); err != nil {
+		return 0, err
+	}
 	x, aNumber := number(a)
 	y, bNumber := number(b)
 	switch {
 	case aNumber && bNumber:
 		return x.Cmp(y), nil
-	case a.IsText() && b.IsText():
-		return strings.Compare(a.text, b.text), nil
-	case a.kind == KindBool && b.kind == KindBool:
+	case a.IsText() && b.IsText(), a.kind == KindBool && b.kind == KindBool:
 		return strings.Compare(a.text, b.text), nil
 	}
 	return 0, fmt.Errorf("%s and %s have no order", describe(a), describe(b))
 }
 
 // equal reports whether two values are the same: numbers by value, an untyped value with a number by what it reads as.
-func equal(a, b Value) bool {
-	if a.kind == KindNumber || b.kind == KindNumber {
+func (m *machine) equal(a, b Value) (bool, error) {
+	if err := m.spendText(64 + min(len(a.text), len(b.text))); err != nil {
+		return false, err
+	}
+	switch {
+	case a.kind == b.kind && a.kind == KindNumber && a.text == b.text:
+		return true, nil
+	case a.kind == KindNumber || b.kind == KindNumber:
 		x, ok1 := number(a)
 		y, ok2 := number(b)
-		return ok1 && ok2 && x.Cmp(y) == 0
-	}
-	if a.IsText() && b.IsText() {
-		return a.text == b.text
-	}
-	if a.kind != b.kind {
-		return false
-	}
-	switch a.kind {
-	case KindObject:
-		if a.Len() != b.Len() {
-			return false
-		}
+		return ok1 && ok2 && x.Cmp(y) == 0, nil
+	case a.IsText() && b.IsText():
+		return a.text == b.text, nil
+	case a.kind != b.kind || a.Len() != b.Len():
+		return false, nil
+	case a.kind == KindObject:
 		for name, v := range a.Fields() {
 			w, ok := b.Get(name)
-			if !ok || !equal(v, w) {
-				return false
+			if !ok {
+				return false, nil
+			}
+			if same, err := m.equal(v, w); !same || err != nil {
+				return false, err
 			}
 		}
-		return true
-	case KindList:
-		return slices.EqualFunc(a.node.values, b.node.values, equal)
+		return true, nil
+	case a.kind == KindList:
+		for i, v := range a.node.values {
+			if same, err := m.equal(v, b.node.values[i]); !same || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
 	}
-	return a.text == b.text
+	return a.text == b.text, nil
 }
 
 func textTest(operator string, test func(s, part string) bool) func(*machine, Value, Value) (Value, error) {
@@ -815,19 +904,15 @@ func textTest(operator string, test func(s, part string) bool) func(*machine, Va
 		if !ok1 || !ok2 {
 			return Null, fmt.Errorf("%s needs text, not %s and %s", operator, a.kind, b.kind)
 		}
-		m.steps += len(x) / 256 // long texts count as the time they take
-		return Bool(test(x, y)), m.step()
+		return Bool(test(x, y)), m.spendText(len(x))
 	}
 }
 
-// text returns the argument as text for functions; the name is for the message.
-func text(name string, v Value) (string, error) {
+// textOf returns an argument as text; the name is the function's.
+func (m *machine) textOf(name string, v Value) (string, error) {
 	s, ok := scalarText(v)
 	if !ok {
 		return "", fmt.Errorf("%s needs text, this is %s", name, v.kind)
 	}
-	if !utf8.ValidString(s) {
-		return "", fmt.Errorf("%s needs valid UTF-8", name)
-	}
-	return s, nil
+	return s, m.spendText(64 + len(s))
 }

@@ -6,10 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/expr-lang/expr/ast"
 
@@ -32,6 +32,12 @@ type function struct {
 	call     func(m *machine, args []Value) (Value, error)
 }
 
+// dateFunction is a function of a text, a layout that is written out, and perhaps a zone.
+type dateFunction struct {
+	Function
+	call func(s string, layout Layout, zone *time.Location, zoned bool) (string, error)
+}
+
 // predicate is a function of a list and an expression over its elements.
 type predicate struct {
 	Function
@@ -43,6 +49,9 @@ type predicate struct {
 func Functions() []Function {
 	var all []Function
 	for _, f := range functions {
+		all = append(all, f.Function)
+	}
+	for _, f := range dateFunctions {
 		all = append(all, f.Function)
 	}
 	for _, p := range predicates {
@@ -58,6 +67,9 @@ func (c *compiler) call(n ast.Node, name string, arguments []ast.Node) eval {
 		if _, ok := n.(*ast.BuiltinNode); ok {
 			return c.predicate(n, predicates[i], arguments)
 		}
+	}
+	if i := slices.IndexFunc(dateFunctions, func(f dateFunction) bool { return f.Name == name }); i >= 0 {
+		return c.dates(n, dateFunctions[i], arguments)
 	}
 	i := slices.IndexFunc(functions, func(f function) bool { return f.Name == name })
 	if i < 0 {
@@ -76,21 +88,16 @@ func (c *compiler) call(n ast.Node, name string, arguments []ast.Node) eval {
 			return c.fail(arguments[1], name+" needs a text to look for", "")
 		}
 	}
-	if (f.Name == "date" || f.Name == "formatDate") && len(arguments) > 1 {
-		if s, ok := arguments[1].(*ast.StringNode); ok {
-			if _, err := ParseLayout(s.Value); err != nil {
-				return c.fail(arguments[1], err.Error(), "")
-			}
-		}
-	}
+	return c.valuesFirst(arguments, f.nulls, f.call)
+}
+
+// valuesFirst evaluates the arguments and then calls f; null as the first gives null unless nulls is set.
+func (c *compiler) valuesFirst(arguments []ast.Node, nulls bool, f func(m *machine, args []Value) (Value, error)) eval {
 	evals := make([]eval, len(arguments))
 	for i, a := range arguments {
 		evals[i] = c.node(a)
 	}
 	return func(m *machine) (Value, error) {
-		if err := m.step(); err != nil {
-			return Null, err
-		}
 		args := make([]Value, len(evals))
 		for i, e := range evals {
 			var err error
@@ -98,11 +105,53 @@ func (c *compiler) call(n ast.Node, name string, arguments []ast.Node) eval {
 				return Null, err
 			}
 		}
-		if !f.nulls && len(args) > 0 && args[0].IsNull() {
+		if !nulls && len(args) > 0 && args[0].IsNull() {
 			return Null, nil
 		}
-		return f.call(m, args)
+		return f(m, args)
 	}
+}
+
+// dates compiles a call of a date function. Its zone is the third argument, or else the flow's.
+func (c *compiler) dates(n ast.Node, f dateFunction, arguments []ast.Node) eval {
+	if len(arguments) < 2 || len(arguments) > 3 {
+		return c.fail(n, f.Name+" takes another number of arguments", "for example "+f.Example)
+	}
+	pattern, ok := arguments[1].(*ast.StringNode)
+	if !ok {
+		return c.fail(arguments[1], "a layout is written out: data is never compiled", "for example "+f.Example)
+	}
+	layout, err := ParseLayout(pattern.Value)
+	if err != nil {
+		return c.fail(arguments[1], err.Error(), "for example "+f.Example)
+	}
+	var fixed *time.Location
+	if len(arguments) == 3 {
+		if zone, ok := arguments[2].(*ast.StringNode); ok {
+			if fixed, err = time.LoadLocation(zone.Value); err != nil {
+				return c.fail(arguments[2], fmt.Sprintf("the time zone %q is not known", zone.Value), "for example Europe/Berlin")
+			}
+		}
+	}
+	return c.valuesFirst(arguments, false, func(m *machine, args []Value) (Value, error) {
+		s, err := m.textOf(f.Name, args[0])
+		if err != nil {
+			return Null, err
+		}
+		zone := m.zone()
+		if fixed != nil {
+			zone = fixed
+		} else if len(args) == 3 {
+			if err := m.spend(2000); err != nil { // the zone is read from a file
+				return Null, err
+			}
+			if zone, err = time.LoadLocation(args[2].text); err != nil {
+				return Null, fmt.Errorf("%s: the time zone is not known", f.Name)
+			}
+		}
+		out, err := f.call(s, layout, zone, len(args) == 3)
+		return Text(out), err
+	})
 }
 
 func (c *compiler) predicate(n ast.Node, p predicate, arguments []ast.Node) eval {
@@ -111,6 +160,7 @@ func (c *compiler) predicate(n ast.Node, p predicate, arguments []ast.Node) eval
 	}
 	list := c.node(arguments[0])
 	var body eval
+	before := c.nodes
 	if len(arguments) == 2 {
 		inner, ok := arguments[1].(*ast.PredicateNode)
 		if !ok {
@@ -122,13 +172,14 @@ func (c *compiler) predicate(n ast.Node, p predicate, arguments []ast.Node) eval
 		body = c.node(inner.Node)
 		c.nesting--
 	}
+	cost := 1 + c.nodes - before // of one element
 	return func(m *machine) (Value, error) {
 		v, err := list(m)
 		if err != nil {
 			return Null, err
 		}
 		return p.call(m, v, func(i int, element Value) (Value, error) {
-			if err := m.step(); err != nil {
+			if err := m.spend(cost); err != nil {
 				return Null, err
 			}
 			if body == nil {
@@ -157,7 +208,7 @@ func texts(name, does, example, result string, arity int, f func(s []string) (st
 		size := 0
 		for i, a := range args {
 			var err error
-			if s[i], err = text(name, a); err != nil {
+			if s[i], err = m.textOf(name, a); err != nil {
 				return Null, err
 			}
 			size += len(s[i])
@@ -175,28 +226,68 @@ func texts(name, does, example, result string, arity int, f func(s []string) (st
 
 // numbers makes a function of one number.
 func numbers(name, does, example, result string, f func(d Decimal) Decimal) function {
-	return function{Function: Function{name, does, example, result}, min: 1, max: 1, call: func(_ *machine, args []Value) (Value, error) {
+	return function{Function: Function{name, does, example, result}, min: 1, max: 1, call: func(m *machine, args []Value) (Value, error) {
 		d, ok := number(args[0])
 		if !ok {
 			return Null, fmt.Errorf("%s needs a number, this is %s", name, describe(args[0]))
 		}
-		return f(d).Value(), nil
+		return m.give(f(d), args[0])
 	}}
 }
 
-// lists makes a function of one list, or of one value as a list of one.
+// give returns a number that was made from another one.
+func (m *machine) give(d Decimal, from Value) (Value, error) {
+	v := d.Value()
+	if err := m.spend(len(from.text)); err != nil {
+		return Null, err
+	}
+	return v, m.charge(len(v.text))
+}
+
+// lists makes a function of one list, or of one value as a list of one. f does not change the values.
 func lists(name, does, example, result string, f func(m *machine, values []Value) (Value, error)) function {
 	return function{Function: Function{name, does, example, result}, min: 1, max: 1, call: func(m *machine, args []Value) (Value, error) {
-		var values []Value
-		for _, v := range args[0].Values() {
-			values = append(values, v)
+		if args[0].kind == KindList {
+			return f(m, args[0].node.values)
 		}
-		m.steps += len(values)
-		if err := m.charge(32 * len(values)); err != nil {
-			return Null, err
-		}
-		return f(m, values)
+		return f(m, args)
 	}}
+}
+
+// copied is a list function's own copy of the values.
+func (m *machine) copied(values []Value) ([]Value, error) {
+	if err := m.spend(len(values)); err != nil {
+		return nil, err
+	}
+	return slices.Clone(values), m.charge(32 * len(values))
+}
+
+// sorted returns values in the order of their keys. Equal keys keep their order.
+func (m *machine) sorted(name string, values, keys []Value) (Value, error) {
+	order := make([]int, len(values))
+	for i := range order {
+		order[i] = i
+	}
+	if err := m.charge(40 * len(values)); err != nil {
+		return Null, err
+	}
+	var fault error
+	slices.SortStableFunc(order, func(a, b int) int {
+		if fault != nil {
+			return 0
+		}
+		var order int
+		order, fault = m.compare(keys[a], keys[b])
+		return order
+	})
+	if fault != nil {
+		return Null, fmt.Errorf("%s: %w", name, fault)
+	}
+	out := make([]Value, len(values))
+	for i, at := range order {
+		out[i] = values[at]
+	}
+	return List(out), nil
 }
 
 // extreme finds the least or greatest of its arguments, or of the list that is its one argument; nulls do not count.
@@ -208,7 +299,7 @@ func extreme(name, does, example, result string, want int) function {
 		}
 		best := Null
 		for _, v := range values.Values() {
-			if err := m.step(); err != nil {
+			if err := m.spend(1); err != nil {
 				return Null, err
 			}
 			if v.IsNull() {
@@ -218,7 +309,7 @@ func extreme(name, does, example, result string, want int) function {
 				best = v
 				continue
 			}
-			order, err := compare(v, best)
+			order, err := m.compare(v, best)
 			if err != nil {
 				return Null, fmt.Errorf("%s: %w", name, err)
 			}
@@ -267,7 +358,7 @@ func init() {
 				if a.IsNull() {
 					continue
 				}
-				s, err := text("concat", a)
+				s, err := m.textOf("concat", a)
 				if err != nil {
 					return Null, err
 				}
@@ -279,11 +370,11 @@ func init() {
 			return Text(b.String()), nil
 		}},
 		{Function{"split", "the parts of a text between separators", `split('a,b', ',')`, `["a","b"]`}, 2, 2, false, func(m *machine, args []Value) (Value, error) {
-			s, err := text("split", args[0])
+			s, err := m.textOf("split", args[0])
 			if err != nil {
 				return Null, err
 			}
-			separator, err := text("split", args[1])
+			separator, err := m.textOf("split", args[1])
 			if err != nil {
 				return Null, err
 			}
@@ -301,13 +392,13 @@ func init() {
 			return List(values), nil
 		}},
 		{Function{"join", "the texts of a list with a separator between them", `join(['a', 'b'], '-')`, `"a-b"`}, 2, 2, false, func(m *machine, args []Value) (Value, error) {
-			separator, err := text("join", args[1])
+			separator, err := m.textOf("join", args[1])
 			if err != nil {
 				return Null, err
 			}
 			var b strings.Builder
 			for i, v := range args[0].Values() {
-				s, err := text("join", v)
+				s, err := m.textOf("join", v)
 				if err != nil {
 					return Null, err
 				}
@@ -321,39 +412,42 @@ func init() {
 			}
 			return Text(b.String()), nil
 		}},
-		{Function{"len", "how many characters a text has, elements a list, fields an object", `len('äb')`, `2`}, 1, 1, false, func(_ *machine, args []Value) (Value, error) {
+		{Function{"len", "how many characters a text has, elements a list, fields an object", `len('äb')`, `2`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
 			switch v := args[0]; v.kind {
 			case KindList, KindObject:
 				return Int(int64(v.Len())), nil
 			case KindText, KindUntyped:
-				return Int(int64(len([]rune(v.text)))), nil
+				return Int(int64(utf8.RuneCountInString(v.text))), m.spendText(len(v.text))
 			}
 			return Null, fmt.Errorf("len needs text, a list or an object, this is %s", args[0].kind)
 		}},
-		{Function{"number", "the number that a text writes", `number('1.50')`, `1.5`}, 1, 1, false, func(_ *machine, args []Value) (Value, error) {
+		{Function{"number", "the number that a text writes", `number('1.50')`, `1.50`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
 			if args[0].kind == KindNumber {
 				return args[0], nil
 			}
-			s, err := text("number", args[0])
+			s, err := m.textOf("number", args[0])
 			if err != nil {
 				return Null, err
 			}
-			d, err := ParseDecimal(s)
-			if err != nil {
+			if _, err := ParseDecimal(s); err != nil {
 				return Null, fmt.Errorf("number: %w", err)
 			}
-			return d.Value(), nil
+			return Number(s), nil
 		}},
-		{Function{"text", "the value as text", `text(1.50)`, `"1.5"`}, 1, 1, false, func(_ *machine, args []Value) (Value, error) {
-			s, err := text("text", args[0])
+		{Function{"text", "the value as text", `text(1.50)`, `"1.50"`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
+			s, err := m.textOf("text", args[0])
 			return Text(s), err
 		}},
 		{Function{"bool", "true for true, 'true', 1, '1', 'yes'; false for their opposites", `bool('yes')`, `true`}, 1, 1, false, func(_ *machine, args []Value) (Value, error) {
-			switch strings.ToLower(args[0].text) {
-			case "true", "1", "yes", "y":
-				return Bool(true), nil
-			case "false", "0", "no", "n":
-				return Bool(false), nil
+			for _, word := range []string{"true", "1", "yes", "y"} {
+				if strings.EqualFold(args[0].text, word) {
+					return Bool(true), nil
+				}
+			}
+			for _, word := range []string{"false", "0", "no", "n"} {
+				if strings.EqualFold(args[0].text, word) {
+					return Bool(false), nil
+				}
 			}
 			return Null, errors.New("bool needs true or false, yes or no, 1 or 0")
 		}},
@@ -382,7 +476,7 @@ func init() {
 		}),
 		numbers("floor", "the greatest whole number that is not above", `floor(1.5)`, `1`, Decimal.Floor),
 		numbers("ceil", "the least whole number that is not below", `ceil(1.5)`, `2`, Decimal.Ceil),
-		{Function{"round", "the number rounded to places after the point, half away from zero", `round(2.675, 2)`, `2.68`}, 1, 2, false, func(_ *machine, args []Value) (Value, error) {
+		{Function{"round", "the number rounded to places after the point, half away from zero", `round(2.675, 2)`, `2.68`}, 1, 2, false, func(m *machine, args []Value) (Value, error) {
 			d, ok := number(args[0])
 			places := 0
 			if len(args) == 2 {
@@ -393,7 +487,7 @@ func init() {
 			if !ok {
 				return Null, errors.New("round needs a number and a whole number of places")
 			}
-			return d.Round(places).Value(), nil
+			return m.give(d.Round(places), args[0])
 		}},
 		extreme("min", "the least of its arguments, or of a list", `min([2, 1])`, `1`, -1),
 		extreme("max", "the greatest of its arguments, or of a list", `max(1, 2)`, `2`, 1),
@@ -409,29 +503,35 @@ func init() {
 			}
 			return v[len(v)-1], nil
 		}),
-		lists("reverse", "the elements from the last to the first", `reverse([1, 2])`, `[2,1]`, func(_ *machine, v []Value) (Value, error) {
+		lists("reverse", "the elements from the last to the first", `reverse([1, 2])`, `[2,1]`, func(m *machine, v []Value) (Value, error) {
+			v, err := m.copied(v)
 			slices.Reverse(v)
-			return List(v), nil
+			return List(v), err
 		}),
-		lists("sort", "the elements in order, numbers by value, texts by code point", `sort([2, 1])`, `[1,2]`, func(_ *machine, v []Value) (Value, error) {
-			var fault error
-			slices.SortStableFunc(v, func(a, b Value) int {
-				order, err := compare(a, b)
-				if err != nil && fault == nil {
-					fault = fmt.Errorf("sort: %w", err)
-				}
-				return order
-			})
-			return List(v), fault
+		lists("sort", "the elements in order, numbers by value, texts by code point", `sort([2, 1])`, `[1,2]`, func(m *machine, v []Value) (Value, error) {
+			return m.sorted("sort", v, v)
 		}),
 		lists("uniq", "the elements without repetitions", `uniq([1, 2, 1])`, `[1,2]`, func(m *machine, v []Value) (Value, error) {
 			var out []Value
+			alike := map[string][]Value{} // what can be equal, by what equality goes by
 			for _, e := range v {
-				if m.steps += len(out); m.steps > maxSteps {
-					return Null, errBudget
+				if err := m.charge(96 + len(e.text)); err != nil {
+					return Null, err
 				}
-				if !slices.ContainsFunc(out, func(o Value) bool { return equal(o, e) }) {
-					out = append(out, e)
+				class := e.text
+				if d, ok := number(e); ok {
+					class = d.shortest().String()
+				}
+				repeated := false
+				for _, o := range alike[class] {
+					same, err := m.equal(o, e)
+					if err != nil {
+						return Null, err
+					}
+					repeated = repeated || same
+				}
+				if !repeated {
+					out, alike[class] = append(out, e), append(alike[class], e)
 				}
 			}
 			return List(out), nil
@@ -441,39 +541,14 @@ func init() {
 			for name := range args[0].Fields() {
 				out = append(out, Text(name))
 			}
-			return List(out), m.charge(32 * len(out))
+			return List(out), errors.Join(m.spend(len(out)), m.charge(32*len(out)))
 		}},
 		{Function{"values", "the values of an object's fields", `values({a: 1})`, `[1]`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
 			var out []Value
 			for _, v := range args[0].Fields() {
 				out = append(out, v)
 			}
-			return List(out), m.charge(32 * len(out))
-		}},
-		{Function{"date", "a date or time read in a layout, in ISO 8601; a zone is for times that name none", `date('31.12.2026', 'dd.MM.yyyy')`, `"2026-12-31"`}, 2, 3, false, func(m *machine, args []Value) (Value, error) {
-			s, layout, zone, err := m.dateArguments("date", args)
-			if err != nil {
-				return Null, err
-			}
-			t, err := layout.Parse(s, zone)
-			if err != nil {
-				return Null, errors.New("date: the text does not have the layout " + layout.String())
-			}
-			return Text(isoTime(t, layout.hasTime)), nil
-		}},
-		{Function{"formatDate", "an ISO 8601 date or time written in a layout", `formatDate('2026-12-31', 'dd.MM.yy')`, `"31.12.26"`}, 2, 3, false, func(m *machine, args []Value) (Value, error) {
-			s, layout, zone, err := m.dateArguments("formatDate", args)
-			if err != nil {
-				return Null, err
-			}
-			t, err := parseISO(s, zone)
-			if err != nil {
-				return Null, errors.New("formatDate needs a date such as 2026-12-31 or a time such as 2026-12-31T10:00:00Z")
-			}
-			if len(args) == 3 {
-				t = t.In(zone)
-			}
-			return Text(layout.Format(t)), nil
+			return List(out), errors.Join(m.spend(len(out)), m.charge(32*len(out)))
 		}},
 		{Function{"now", "when the run's first attempt began, in the flow's time zone", `len(now()) > 19`, `true`}, 0, 0, true, func(m *machine, _ []Value) (Value, error) {
 			return Text(isoTime(m.env.Now.In(m.zone()), true)), nil
@@ -491,27 +566,29 @@ func (m *machine) zone() *time.Location {
 	return m.env.Zone
 }
 
-func (m *machine) dateArguments(name string, args []Value) (s string, layout Layout, zone *time.Location, err error) {
-	if s, err = text(name, args[0]); err != nil {
-		return
-	}
-	pattern, err := text(name, args[1])
-	if err != nil {
-		return
-	}
-	if layout, err = ParseLayout(pattern); err != nil {
-		return
-	}
-	zone = m.zone()
-	if len(args) == 3 {
-		if zone, err = time.LoadLocation(args[2].text); err != nil {
-			err = fmt.Errorf("%s: the time zone is not known", name)
-		}
-	}
-	return
+var dateFunctions = []dateFunction{
+	{Function{"date", "a date or time read in a layout, in ISO 8601; a zone is for times that name none", `date('31.12.2026', 'dd.MM.yyyy')`, `"2026-12-31"`},
+		func(s string, layout Layout, zone *time.Location, _ bool) (string, error) {
+			t, err := layout.Parse(s, zone)
+			if err != nil {
+				return "", errors.New("date: the text does not have the layout " + layout.String())
+			}
+			return isoTime(t, layout.hasTime), nil
+		}},
+	{Function{"formatDate", "an ISO 8601 date or time written in a layout, in the zone given or else its own", `formatDate('2026-12-31', 'dd.MM.yy')`, `"31.12.26"`},
+		func(s string, layout Layout, zone *time.Location, zoned bool) (string, error) {
+			t, err := parseISO(s, zone)
+			if err != nil {
+				return "", errors.New("formatDate needs a date such as 2026-12-31 or a time such as 2026-12-31T10:00:00Z")
+			}
+			if zoned {
+				t = t.In(zone)
+			}
+			return layout.Format(t), nil
+		}},
 }
 
-// count adds up what the test is true for.
+// counting makes a predicate of how many elements the test is true for.
 func counting(name, does, example, result string, finish func(hits, all int) Value) predicate {
 	return predicate{Function: Function{name, does, example, result}, optional: name == "count",
 		call: func(m *machine, list Value, test func(int, Value) (Value, error)) (Value, error) {
@@ -533,7 +610,7 @@ func counting(name, does, example, result string, finish func(hits, all int) Val
 		}}
 }
 
-// finding looks for the elements that the test is true for; take is told each and says whether to go on.
+// finding makes a predicate of the elements that the test is true for, at most so many (-1: all).
 func finding(name, does, example, result string, f func(hits []Value, places []int) Value, most int) predicate {
 	return predicate{Function: Function{name, does, example, result}, call: func(m *machine, list Value, test func(int, Value) (Value, error)) (Value, error) {
 		var hits []Value
@@ -613,6 +690,11 @@ var predicates = []predicate{
 			if !ok {
 				return Null, fmt.Errorf("sum needs numbers, this is %s", describe(result))
 			}
+			if d.big != nil || total.big != nil {
+				if err := m.spend(maxDigits / 4); err != nil {
+					return Null, err
+				}
+			}
 			if total, err = total.Add(d); err != nil {
 				return Null, err
 			}
@@ -620,31 +702,17 @@ var predicates = []predicate{
 		return total.Value(), nil
 	}},
 	{Function: Function{"sortBy", "the elements in the order of what it gives for each", `sortBy([{a: 2}, {a: 1}], .a)`, `[{"a":1},{"a":2}]`}, call: func(m *machine, list Value, test func(int, Value) (Value, error)) (Value, error) {
-		keys := map[int]Value{}
-		var order []int
+		var values, keys []Value
 		for i, v := range list.Values() {
 			key, err := test(i, v)
 			if err != nil {
 				return Null, err
 			}
-			if err := m.charge(96); err != nil {
+			if err := m.charge(64); err != nil {
 				return Null, err
 			}
-			keys[i], order = key, append(order, i)
+			values, keys = append(values, v), append(keys, key)
 		}
-		var fault error
-		slices.SortStableFunc(order, func(a, b int) int {
-			o, err := compare(keys[a], keys[b])
-			if err != nil && fault == nil {
-				fault = fmt.Errorf("sortBy: %w", err)
-			}
-			return o
-		})
-		elements := maps.Collect(list.Values())
-		out := make([]Value, len(order))
-		for i, at := range order {
-			out[i] = elements[at]
-		}
-		return List(out), fault
+		return m.sorted("sortBy", values, keys)
 	}},
 }

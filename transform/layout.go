@@ -12,6 +12,7 @@ type Layout struct {
 	text    string
 	pieces  []string // Go layouts of one element each; literal text is marked by a leading NUL
 	hasTime bool
+	hasZone bool
 }
 
 // layoutElements are the elements of a layout, longest first, with Go's layout of each.
@@ -29,39 +30,54 @@ var layoutElements = []struct{ letters, goLayout string }{
 }
 
 // ParseLayout reads a layout: yyyy yy MMMM MMM MM M dd d EEEE EEE HH hh h mm m ss s .SSS .SSSSSS XXX XX a, other letters in single
-// quotes.
+// quotes, a quote as two of them.
 func ParseLayout(text string) (Layout, error) {
 	l := Layout{text: text}
 	if text == "" {
 		return l, errors.New("the layout is empty: write one such as yyyy-MM-dd")
 	}
+	elements := 0
+	open := "" // an element of one or two digits directly before
 next:
 	for rest := text; rest != ""; {
 		for _, e := range layoutElements {
 			if after, ok := strings.CutPrefix(rest, e.letters); ok {
+				digits := strings.Contains("yyyy MM dd HH hh mm ss", e.letters)
+				if open != "" && digits {
+					return l, fmt.Errorf("nobody can tell where %s ends and %s begins: write something between them, or %s", open, e.letters, open+open)
+				}
+				if open = ""; digits && len(e.letters) == 1 {
+					open = e.letters
+				}
 				l.pieces = append(l.pieces, e.goLayout)
 				l.hasTime = l.hasTime || strings.ContainsAny(e.letters, "HhmsS")
+				l.hasZone = l.hasZone || e.letters[0] == 'X'
+				elements++
 				rest = after
 				continue next
 			}
 		}
+		open = ""
 		switch c := rest[0]; {
+		case strings.HasPrefix(rest, "''"):
+			l.pieces = append(l.pieces, "\x00'")
+			rest = rest[2:]
 		case c == '\'':
-			quoted, after, ok := strings.Cut(rest[1:], "'")
+			quoted, after, ok := strings.Cut(strings.ReplaceAll(rest[1:], "''", "\x00"), "'")
 			if !ok {
 				return l, errors.New("the layout has a quote that is not closed")
 			}
-			if quoted == "" {
-				quoted = "'"
-			}
-			l.pieces = append(l.pieces, "\x00"+quoted)
-			rest = after
+			l.pieces = append(l.pieces, "\x00"+strings.ReplaceAll(quoted, "\x00", "'"))
+			rest = strings.ReplaceAll(after, "\x00", "''")
 		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z':
 			return l, fmt.Errorf("the layout has a letter %q that means nothing: write it as in yyyy-MM-dd HH:mm:ss, text in single quotes", c)
 		default:
 			l.pieces = append(l.pieces, "\x00"+rest[:1])
 			rest = rest[1:]
 		}
+	}
+	if elements == 0 {
+		return l, errors.New("the layout holds no part of a date or time: write it as in yyyy-MM-dd HH:mm:ss")
 	}
 	return l, nil
 }
@@ -82,12 +98,13 @@ func (l Layout) Format(t time.Time) string {
 	return b.String()
 }
 
-// Parse reads a time, in zone when the text names none. Days and hours that do not exist are refused.
+// Parse reads a time, in zone when the text names none. Days and hours that do not exist, there too when a clock is put forward, are
+// refused.
 func (l Layout) Parse(text string, zone *time.Location) (time.Time, error) {
 	var goLayout strings.Builder
 	for _, p := range l.pieces {
 		literal, ok := strings.CutPrefix(p, "\x00")
-		if ok && strings.ContainsAny(literal, "0123456789_JFMASONDTWZPpm") {
+		if ok && strings.ContainsAny(literal, "0123456789_JMPpZ") { // what begins an element of Go's layouts
 			return time.Time{}, fmt.Errorf("the layout %s can be written but not read: its literal text looks like a date's", l.text)
 		}
 		if !ok {
@@ -95,7 +112,15 @@ func (l Layout) Parse(text string, zone *time.Location) (time.Time, error) {
 		}
 		goLayout.WriteString(literal)
 	}
-	return time.ParseInLocation(goLayout.String(), text, zone)
+	t, err := time.ParseInLocation(goLayout.String(), text, time.UTC)
+	if err != nil || l.hasZone {
+		return t, err
+	}
+	there := time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone)
+	if there.Hour() != t.Hour() || there.Minute() != t.Minute() {
+		return time.Time{}, errors.New("there is no such time in the time zone: the clock is put forward then")
+	}
+	return there, nil
 }
 
 // isoTime writes a date, or a date with its time, as ISO 8601 has it (RFC 3339).

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -195,12 +196,14 @@ func readObject(d *json.Decoder, path string) (Term, error) {
 			return Term{XPath: object[0].Term.Text}, nil
 		}
 	}
-	if len(object) == 2 {
-		each := slices.IndexFunc(object, func(f MapField) bool { return f.Name == "each" })
-		inner := slices.IndexFunc(object, func(f MapField) bool { return f.Name == "map" })
-		if each >= 0 && inner >= 0 && object[each].Term.Text != "" && object[inner].Term.Object != nil {
-			return Term{Each: object[each].Term.Text, Object: object[inner].Term.Object}, nil
+	each := slices.IndexFunc(object, func(f MapField) bool { return f.Name == "each" })
+	inner := slices.IndexFunc(object, func(f MapField) bool { return f.Name == "map" })
+	if len(object) == 2 && each >= 0 && inner >= 0 {
+		t := Term{Each: object[each].Term.Text, Object: object[inner].Term.Object}
+		if t.Each == "" || t.Object == nil || object[inner].Term.Each != "" {
+			return Term{}, &DefinitionError{Path: path, Reason: "each needs the path of a list, and map the fields for its elements", Hint: "write {each: lines[*], map: {sku: sku}}"}
 		}
+		return t, nil
 	}
 	return Term{Object: object}, nil
 }
@@ -223,38 +226,17 @@ type Mapping struct {
 	shape  *Shape
 	rest   bool     // "*": "*"
 	read   []string // top-level fields that a rest leaves out
-	scope  bool
+	roots  rootSet
 	raw    bool
 }
 
 // CompileMap compiles a map. The error joins a *DefinitionError for every fault, with paths below the map.
 func CompileMap(m Map, options CompileOptions) (*Mapping, error) {
 	c := &mapCompiler{options: options}
-	compiled := &Mapping{}
-	seen := map[string]bool{}
-	for _, f := range m {
-		if f.Name == "*" {
-			if f.Term.Text != "*" {
-				c.fault("*", 0, `the field "*" can only be "*": all fields that nothing has read`, "")
-			}
-			compiled.rest = true
-			continue
-		}
-		if f.Name == "" {
-			c.fault(`[""]`, 0, "a field needs a name", "")
-		}
-		if seen[f.Name] {
-			c.fault(below("", f.Name), 0, fmt.Sprintf("field %q is there twice", f.Name), "")
-		}
-		seen[f.Name] = true
-		compiled.names = append(compiled.names, f.Name)
-		compiled.fields = append(compiled.fields, c.term(below("", f.Name), f.Term))
-	}
+	compiled := c.mapping("", m)
 	if c.faults != nil {
 		return nil, errors.Join(c.faults...)
 	}
-	compiled.shape = NewShape(compiled.names...)
-	compiled.read, compiled.scope, compiled.raw = c.read, c.scope, c.raw
 	return compiled, nil
 }
 
@@ -267,7 +249,7 @@ func (m *Mapping) Columns() []string {
 }
 
 // NeedsScope reports whether the map reads parent or doc.
-func (m *Mapping) NeedsScope() bool { return m.scope }
+func (m *Mapping) NeedsScope() bool { return m.roots.needScope() }
 
 // NeedsRaw reports whether the map reads the record's own text.
 func (m *Mapping) NeedsRaw() bool { return m.raw }
@@ -278,18 +260,10 @@ func (m *Mapping) Apply(env *Env, rec *Record) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
-	if !m.rest {
-		return NewObject(m.shape, values), nil
-	}
-	shape := m.shape
-	for name, v := range rec.Value.Fields() {
-		if m.shape.Index(name) < 0 && !slices.Contains(m.read, name) {
-			shape, values = shape.With(name), append(values, v)
-		}
-	}
-	return NewObject(shape, values), nil
+	return m.object(rec.Value, values), nil
 }
 
+// values computes the fields. Each has a budget of steps of its own, and all together one of memory.
 func (m *Mapping) values(env *Env, rec *Record) ([]Value, error) {
 	state := machine{env: env, rec: rec}
 	values := make([]Value, len(m.fields))
@@ -299,43 +273,104 @@ func (m *Mapping) values(env *Env, rec *Record) ([]Value, error) {
 			return nil, &Fault{Kind: "input", Field: m.names[i], Reason: err.Error(), Err: err}
 		}
 		values[i] = v
-		state.steps = 0 // each field has a budget of its own; memory is the record's
+		state.steps = 0
 	}
 	return values, nil
+}
+
+// object returns the fields as an object, with the rest of the record where the map asks for it.
+func (m *Mapping) object(record Value, values []Value) Value {
+	if !m.rest {
+		return NewObject(m.shape, values)
+	}
+	b := NewBuilder(m.shape)
+	b.values = values
+	for name, v := range record.Fields() {
+		if m.shape.Index(name) < 0 && !slices.Contains(m.read, name) {
+			b.Add(name, v)
+		}
+	}
+	return b.Object()
 }
 
 // mapCompiler compiles terms and collects their faults.
 type mapCompiler struct {
 	options CompileOptions
 	faults  []error
-	read    []string
-	scope   bool
-	raw     bool
+	current *Mapping // whose terms are compiled
+}
+
+// mapping compiles the fields of a map that stands at path.
+func (c *mapCompiler) mapping(path string, m Map) *Mapping {
+	outer := c.current
+	defer func() { c.current = outer }()
+	compiled := &Mapping{}
+	c.current = compiled
+	if i := slices.IndexFunc(m, func(f MapField) bool { return f.Name == "*" }); i >= 0 {
+		if m[i].Term.Text != "*" {
+			c.fault(below(path, "*"), 0, `the field "*" can only be "*": all fields that nothing has read`, "")
+		}
+		compiled.rest = true
+		m = slices.Delete(slices.Clone(m), i, i+1)
+	}
+	compiled.names, compiled.fields = c.fields(path, m)
+	if c.faults == nil {
+		compiled.shape = NewShape(compiled.names...)
+	}
+	return compiled
+}
+
+// fields compiles named terms.
+func (c *mapCompiler) fields(path string, m Map) (names []string, fields []eval) {
+	for _, f := range m {
+		at := below(path, f.Name)
+		if f.Name == "" {
+			c.fault(at, 0, "a field needs a name", "")
+		}
+		if slices.Contains(names, f.Name) {
+			c.fault(at, 0, fmt.Sprintf("field %q is there twice", f.Name), "")
+		}
+		names, fields = append(names, f.Name), append(fields, c.term(at, f.Term))
+	}
+	return names, fields
 }
 
 func (c *mapCompiler) fault(path string, offset int, reason, hint string) {
 	c.faults = append(c.faults, &DefinitionError{Path: path, Offset: offset, Reason: reason, Hint: hint})
 }
 
-// report adds a fault of a text that stands at path; shift is where the text begins in what was written.
-func (c *mapCompiler) report(path string, shift int, err error) {
-	var d *DefinitionError
-	if errors.As(err, &d) {
-		c.fault(path, d.Offset+shift, d.Reason, d.Hint)
-		return
-	}
-	c.fault(path, shift, err.Error(), "")
+// report adds the fault of a text that stands at path; shift is where the text begins in what was written.
+func (c *mapCompiler) report(path string, shift int, err error) eval {
+	d := &DefinitionError{Reason: err.Error()}
+	errors.As(err, &d)
+	c.fault(path, d.Offset+shift, d.Reason, d.Hint)
+	return constantOf(Null)
 }
 
-func (c *mapCompiler) note(p Path) {
-	c.scope = c.scope || p.needsScope()
-	if top, ok := p.Top(); ok && !slices.Contains(c.read, top) {
-		c.read = append(c.read, top)
+// note takes down what a term reads.
+func (c *mapCompiler) note(roots rootSet, fields ...string) {
+	c.current.roots |= roots
+	for _, name := range fields {
+		if !slices.Contains(c.current.read, name) {
+			c.current.read = append(c.current.read, name)
+		}
 	}
+}
+
+// path reads a path and notes what it reads.
+func (c *mapCompiler) path(text string) (Path, error) {
+	p, err := ParsePath(text)
+	if err != nil {
+		return p, err
+	}
+	c.note(rootSet(0).with(p.root))
+	if top, ok := p.Top(); ok {
+		c.note(0, top)
+	}
+	return p, nil
 }
 
 func (c *mapCompiler) term(path string, t Term) eval {
-	nothing := constantOf(Null)
 	switch {
 	case t.GJSON != "":
 		return c.gjson(path, t.GJSON)
@@ -344,19 +379,15 @@ func (c *mapCompiler) term(path string, t Term) eval {
 	case t.Each != "":
 		return c.each(path, t)
 	case t.Object != nil:
-		inner := &Mapping{}
-		for _, f := range t.Object {
-			inner.names = append(inner.names, f.Name)
-			inner.fields = append(inner.fields, c.term(below(path, f.Name), f.Term))
+		names, fields := c.fields(path, t.Object)
+		if c.faults != nil {
+			return constantOf(Null)
 		}
-		shape := NewShape(inner.names...)
+		shape := NewShape(names...)
 		return func(m *machine) (Value, error) {
-			values := make([]Value, len(inner.fields))
-			for i, f := range inner.fields {
-				var err error
-				if values[i], err = f(m); err != nil {
-					return Null, err
-				}
+			values, err := evaluate(m, fields)
+			if err != nil {
+				return Null, err
 			}
 			return NewObject(shape, values), nil
 		}
@@ -366,12 +397,9 @@ func (c *mapCompiler) term(path string, t Term) eval {
 			elements[i] = c.term(path+"["+strconv.Itoa(i)+"]", e)
 		}
 		return func(m *machine) (Value, error) {
-			values := make([]Value, len(elements))
-			for i, e := range elements {
-				var err error
-				if values[i], err = e(m); err != nil {
-					return Null, err
-				}
+			values, err := evaluate(m, elements)
+			if err != nil {
+				return Null, err
 			}
 			return List(values), nil
 		}
@@ -381,21 +409,15 @@ func (c *mapCompiler) term(path string, t Term) eval {
 	if source, ok := strings.CutPrefix(t.Text, "="); ok {
 		e, err := CompileExpression(source, c.options)
 		if err != nil {
-			c.report(path, 1, err)
-			return nothing
+			return c.report(path, 1, err)
 		}
-		c.scope = c.scope || e.scope
-		for _, p := range e.reads {
-			c.note(p)
-		}
+		c.note(e.roots, e.reads...)
 		return e.eval
 	}
-	p, err := ParsePath(t.Text)
+	p, err := c.path(t.Text)
 	if err != nil {
-		c.report(path, 0, err)
-		return nothing
+		return c.report(path, 0, err)
 	}
-	c.note(p)
 	if len(p.steps) == 1 && p.root == rootThis && p.steps[0].kind == stepField { // a plain copy
 		step := &p.steps[0]
 		return func(m *machine) (Value, error) {
@@ -410,52 +432,57 @@ func (c *mapCompiler) term(path string, t Term) eval {
 
 // each makes an object for each element of a list: there `this` is the element, and `parent` the record.
 func (c *mapCompiler) each(path string, t Term) eval {
-	p, err := ParsePath(t.Each)
+	p, err := c.path(t.Each)
 	if err != nil {
-		c.report(below(path, "each"), 0, err)
-		return constantOf(Null)
+		return c.report(below(path, "each"), 0, err)
 	}
-	c.note(p)
-	inner, err := CompileMap(t.Object, CompileOptions{UntypedSource: c.options.UntypedSource})
-	if err != nil {
-		for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-			var d *DefinitionError
-			if errors.As(e, &d) {
-				c.fault(below(path, "map")+"."+d.Path, d.Offset, d.Reason, d.Hint)
-			}
-		}
-		return constantOf(Null)
+	inner := c.mapping(below(path, "map"), t.Object)
+	c.note(inner.roots.without(rootParent))
+	if inner.raw {
+		c.fault(path, 0, "gjson and xpath read the record's own text, which an element of it has not", "use them outside of each")
 	}
 	return func(m *machine) (Value, error) {
-		list := p.Eval(m.env, m.rec)
+		elements := p.Eval(m.env, m.rec)
+		doc := rootDoc.of(m.env, m.rec)
 		var out []Value
-		for i, element := range list.Values() {
-			if err := m.step(); err != nil {
-				return Null, err
+		// The elements share the budget of the field that they are made for.
+		state := machine{env: m.env, steps: m.steps, memory: m.memory}
+		for i, element := range elements.Values() {
+			if err := errors.Join(state.spend(1+len(inner.fields)), state.charge(64+32*len(inner.fields))); err != nil {
+				return Null, errBudget
 			}
-			rec := Record{Value: element, Source: element, Index: int64(i), Scope: &Scope{Parent: m.rec.Value}}
-			if m.rec.Scope != nil {
-				rec.Scope.Doc = m.rec.Scope.Doc
-			}
-			v, err := inner.Apply(m.env, &rec)
+			state.rec = &Record{Value: element, Source: element, Index: int64(i), Scope: &Scope{Parent: rootThis.of(m.env, m.rec), Doc: doc}}
+			values, err := evaluate(&state, inner.fields)
 			if err != nil {
 				return Null, err
 			}
-			out = append(out, v)
+			out = append(out, inner.object(element, values))
 		}
+		m.steps, m.memory = state.steps, state.memory
 		return List(out), nil
 	}
 }
 
+// evaluate computes several terms.
+func evaluate(m *machine, terms []eval) ([]Value, error) {
+	values := make([]Value, len(terms))
+	for i, f := range terms {
+		var err error
+		if values[i], err = f(m); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
 // gjson compiles a GJSON path. It sees the record's own text, which the decoder has validated.
 func (c *mapCompiler) gjson(path, text string) eval {
-	if strings.ContainsAny(text, "|!") || strings.Contains(text, "@") {
+	if strings.ContainsAny(text, "@|!") {
 		c.fault(below(path, "gjson"), 0, "modifiers (@ | !) of GJSON are not supported", "write an expression for what the modifier would do")
-		return constantOf(Null)
 	}
-	c.raw = true
+	c.current.raw = true
 	return func(m *machine) (Value, error) {
-		if m.rec.Raw == "" {
+		if m.rec == nil || m.rec.Raw == "" {
 			return Null, errors.New("gjson needs a record of a JSON payload")
 		}
 		return fromGJSON(gjson.Get(m.rec.Raw, text), 0), nil
@@ -493,25 +520,36 @@ func fromGJSON(r gjson.Result, depth int) Value {
 	return Null
 }
 
+// What an XPath outside of its text literals must not hold: the step to a parent, and a path from the root.
+var (
+	xpathLiteral  = regexp.MustCompile(`"[^"]*"|'[^']*'`)
+	xpathUpward   = regexp.MustCompile(`\.\.|\b(parent|ancestor|ancestor-or-self)\s*::`)
+	xpathAbsolute = regexp.MustCompile(`(^|[(\[,|=<>+]|\b(and|or|div|mod)\s)\s*/`)
+)
+
+// maxXPathText bounds the record's own text that an XPath sees, in bytes: its tree takes many times the memory.
+const maxXPathText = 2 << 20
+
 // xpath compiles an XPath. It sees the record's own element and nothing above it.
 func (c *mapCompiler) xpath(path, text string) eval {
 	at := below(path, "xpath")
 	compiled, err := xpath.Compile(text)
+	outside := xpathLiteral.ReplaceAllString(text, "''")
 	switch {
 	case err != nil:
 		c.fault(at, 0, "the XPath does not compile: "+err.Error(), "")
-	case strings.HasPrefix(text, "/"):
+	case xpathAbsolute.MatchString(outside):
 		c.fault(at, 0, "an absolute XPath would leave the record", "begin with . or a name")
-	case strings.Contains(text, "..") || strings.Contains(text, "parent::") || strings.Contains(text, "ancestor"):
+	case xpathUpward.MatchString(outside):
 		c.fault(at, 0, "the record's element has no parent here", "use parent in an expression")
 	}
-	if c.faults != nil {
-		return constantOf(Null)
-	}
-	c.raw = true
+	c.current.raw = true
 	return func(m *machine) (Value, error) {
-		if m.rec.Raw == "" {
+		if m.rec == nil || m.rec.Raw == "" {
 			return Null, errors.New("xpath needs a record of an XML payload")
+		}
+		if len(m.rec.Raw) > maxXPathText {
+			return Null, errors.New("the record is larger than the 2 MiB that xpath takes: use a path or an expression")
 		}
 		doc, err := xmlquery.Parse(strings.NewReader(m.rec.Raw))
 		if err != nil {

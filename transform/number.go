@@ -10,9 +10,9 @@ import (
 	"github.com/cockroachdb/apd/v3"
 )
 
-// Decimal is an exact decimal number: the number type of expressions. Sums, differences and products are exact whatever their length;
-// quotients are exact where a quotient of 34 significant digits is, else rounded half to even at 34 digits (IEEE 754 decimal128).
-// Nothing else rounds. The zero value is 0. Decimals never change and may be copied.
+// Decimal is an exact decimal number: the number type of expressions. Sums, differences, products and remainders are exact whatever their
+// length. A quotient has up to 34 significant digits (those of IEEE 754 decimal128), or as many as both numbers together where that is more;
+// what does not end there is rounded half to even. Nothing else rounds. The zero value is 0. Decimals never change and may be copied.
 type Decimal struct {
 	coefficient int64 // value = coefficient / 10^scale, unless big is set
 	scale       int32
@@ -31,6 +31,9 @@ const maxDigits = 1000
 // ParseDecimal reads a number of RFC 8259 section 6. The error of one that is too long is ErrNumberSize; anything else that is no number is
 // refused too.
 func ParseDecimal(text string) (Decimal, error) {
+	if len(text) > 2*maxDigits {
+		return Decimal{}, ErrNumberSize
+	}
 	if !IsNumber(text) {
 		return Decimal{}, errors.New("this is no number")
 	}
@@ -40,9 +43,6 @@ func ParseDecimal(text string) (Decimal, error) {
 		if err == nil {
 			return Decimal{coefficient: c, scale: int32(len(fraction))}, nil
 		}
-	}
-	if len(text) > 2*maxDigits {
-		return Decimal{}, ErrNumberSize
 	}
 	d, _, err := apd.NewFromString(text)
 	if err != nil {
@@ -57,28 +57,24 @@ func DecimalOf(i int64) Decimal { return Decimal{coefficient: i} }
 // exact calculates without rounding.
 var exact = apd.BaseContext.WithPrecision(0)
 
-// quotient calculates with the digits of decimal128.
-var quotient = func() *apd.Context {
-	c := apd.BaseContext.WithPrecision(34)
-	c.Rounding = apd.RoundHalfEven
-	return c
-}()
-
 // fromBig brings a result into its shortest form, and refuses one that is too long.
 func fromBig(d *apd.Decimal) (Decimal, error) {
 	if d.Form != apd.Finite {
 		return Decimal{}, ErrNumberSize
 	}
+	d.Reduce(d)
 	if size(d) > maxDigits {
 		return Decimal{}, ErrNumberSize
 	}
-	d.Reduce(d)
-	if d.Exponent <= 0 && d.Exponent >= -18 && d.Coeff.IsInt64() {
-		c := d.Coeff.Int64()
+	if d.Exponent >= -18 && d.Exponent <= 18 && d.Coeff.IsInt64() {
+		c, scale := d.Coeff.Int64(), max(0, -d.Exponent)
+		c, fits := multiply(c, powers[max(0, d.Exponent)])
 		if d.Negative {
 			c = -c
 		}
-		return Decimal{coefficient: c, scale: -d.Exponent}, nil
+		if fits {
+			return Decimal{coefficient: c, scale: scale}, nil
+		}
 	}
 	return Decimal{big: d}, nil
 }
@@ -172,7 +168,13 @@ func (d Decimal) Quo(e Decimal) (Decimal, error) {
 	if e.Sign() == 0 {
 		return Decimal{}, ErrDivisionByZero
 	}
-	return bigResult(quotient.Quo, d, e)
+	if x, y, _, ok := align(d, e); ok && x%y == 0 && x != math.MinInt64 {
+		return DecimalOf(x / y), nil
+	}
+	a, b := d.toBig(), e.toBig()
+	c := apd.BaseContext.WithPrecision(uint32(max(34, a.NumDigits()+b.NumDigits())))
+	c.Rounding = apd.RoundHalfEven
+	return bigResult(c.Quo, d, e)
 }
 
 // Rem returns what is left of d after dividing by e as often as it goes whole, with the sign of d; ErrDivisionByZero when e is 0.
@@ -219,6 +221,14 @@ func (d Decimal) Sign() int {
 	return 0
 }
 
+// shortest returns d without zeros at the end of its fraction, which a number keeps as it was written.
+func (d Decimal) shortest() Decimal {
+	if d.big != nil {
+		return d
+	}
+	return short(d.coefficient, d.scale)
+}
+
 // Cmp returns -1, 0 or 1 as d is less than, equal to or greater than e.
 func (d Decimal) Cmp(e Decimal) int {
 	if x, y, _, ok := align(d, e); ok {
@@ -235,23 +245,26 @@ func (d Decimal) Cmp(e Decimal) int {
 
 // Round returns d rounded to a number of places after the point, half away from zero as people do it; negative places round before the
 // point.
-func (d Decimal) Round(places int) Decimal { return d.quantize(places, apd.RoundHalfUp) }
-
-// Floor returns the greatest whole number that is not above d.
-func (d Decimal) Floor() Decimal { return d.quantize(0, apd.RoundFloor) }
-
-// Ceil returns the least whole number that is not below d.
-func (d Decimal) Ceil() Decimal { return d.quantize(0, apd.RoundCeiling) }
-
-func (d Decimal) quantize(places int, mode apd.Rounder) Decimal {
-	places = min(max(places, -maxDigits), maxDigits)
+func (d Decimal) Round(places int) Decimal {
 	if d.big == nil && int(d.scale) <= places {
 		return d
 	}
+	places = min(max(places, -maxDigits-1), maxDigits)
 	c := apd.BaseContext.WithPrecision(2 * maxDigits)
-	c.Rounding = mode
+	c.Rounding = apd.RoundHalfUp
+	return d.rounded(func(result, x *apd.Decimal) (apd.Condition, error) { return c.Quantize(result, x, int32(-places)) })
+}
+
+// Floor returns the greatest whole number that is not above d.
+func (d Decimal) Floor() Decimal { return d.rounded(exact.Floor) }
+
+// Ceil returns the least whole number that is not below d.
+func (d Decimal) Ceil() Decimal { return d.rounded(exact.Ceil) }
+
+// rounded returns what f makes of d. A number that has no more digits than f asks for makes f fail, and stays what it is.
+func (d Decimal) rounded(f func(result, x *apd.Decimal) (apd.Condition, error)) Decimal {
 	var result apd.Decimal
-	if _, err := c.Quantize(&result, d.toBig(), int32(-places)); err != nil {
+	if _, err := f(&result, d.toBig()); err != nil {
 		return d
 	}
 	rounded, err := fromBig(&result)
@@ -263,7 +276,11 @@ func (d Decimal) quantize(places int, mode apd.Rounder) Decimal {
 
 // Int returns d as an int; false when it is not whole or does not fit.
 func (d Decimal) Int() (int, bool) {
-	if d.big != nil || d.scale != 0 && d.coefficient%powers[d.scale] != 0 {
+	if d.big != nil {
+		i, err := d.big.Int64()
+		return int(i), err == nil
+	}
+	if d.coefficient%powers[d.scale] != 0 {
 		return 0, false
 	}
 	return int(d.coefficient / powers[d.scale]), true

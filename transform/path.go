@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/expr-lang/expr/parser"
 )
 
 // DefinitionError is a piece of a definition that cannot work: where in its text, why, and what to write instead.
@@ -61,6 +63,16 @@ const (
 // roots are the names that are the engine's and win over fields.
 var roots = map[string]root{"this": rootThis, "parent": rootParent, "doc": rootDoc, "index": rootIndex, "param": rootParam, "query": rootQuery,
 	"header": rootHeader, "message": rootMessage, "run": rootRun, "error": rootError}
+
+// rootSet is which roots something reads.
+type rootSet uint16
+
+func (s rootSet) with(r root) rootSet { return s | 1<<r }
+
+func (s rootSet) without(r root) rootSet { return s &^ (1 << r) }
+
+// needScope reports whether one of the roots is what encloses a record.
+func (s rootSet) needScope() bool { return s&(1<<rootParent|1<<rootDoc) != 0 }
 
 // of returns the root's value.
 func (r root) of(env *Env, rec *Record) Value {
@@ -136,7 +148,11 @@ func ParsePath(text string) (Path, error) {
 		return Path{}, &DefinitionError{Offset: offset, Reason: reason, Hint: hint}
 	}
 	noPath := func(offset int) (Path, error) {
-		return fail(offset, fmt.Sprintf("%s is no path", text), "write = "+strings.TrimSpace(text)+" for an expression")
+		hint := "write = " + strings.TrimSpace(text)
+		if _, err := parser.Parse(text); err != nil {
+			hint = fmt.Sprintf("write [%q] for a field of this name", text)
+		}
+		return fail(offset, text+" is no path", hint)
 	}
 	if strings.TrimSpace(text) == "" {
 		return fail(0, "the path is empty", "write the name of a field")
@@ -145,7 +161,6 @@ func ParsePath(text string) (Path, error) {
 	for at < len(text) {
 		switch c := text[at]; {
 		case c == '[':
-			end := strings.IndexByte(text[at:], ']')
 			if quote := at + 1; quote < len(text) && (text[quote] == '"' || text[quote] == '\'') {
 				closing := strings.Index(text[quote+1:], string(text[quote])+"]")
 				if closing < 0 {
@@ -156,6 +171,7 @@ func ParsePath(text string) (Path, error) {
 				first = false
 				continue
 			}
+			end := strings.IndexByte(text[at:], ']')
 			if end < 0 {
 				return fail(at, "[ is not closed", "")
 			}
@@ -164,7 +180,7 @@ func ParsePath(text string) (Path, error) {
 			switch {
 			case inner == "*":
 				p.steps = append(p.steps, pathStep{kind: stepAll})
-			case err == nil && index >= 0:
+			case err == nil && '0' <= inner[0] && inner[0] <= '9':
 				p.steps = append(p.steps, pathStep{kind: stepIndex, index: index})
 			default:
 				return fail(at+1, fmt.Sprintf("[%s] is neither a number, * nor a quoted name", inner), `write [0], [*] or ["odd name"]`)
@@ -230,9 +246,6 @@ func (p Path) Top() (string, bool) {
 	}
 	return p.steps[0].name, true
 }
-
-// needsScope reports whether the path reads what encloses the record.
-func (p Path) needsScope() bool { return p.root == rootParent || p.root == rootDoc }
 
 // Eval returns the value that the path leads to from the record; null when it leads nowhere. rec may be nil for paths that start from
 // one of the engine's names.

@@ -168,18 +168,20 @@ func (v Value) With(name string, value Value) Value {
 }
 
 // Without returns the object without the named fields.
-func (v Value) Without(names ...string) Value {
+func (v Value) Without(names ...string) Value { return v.without(NewShape(), names) }
+
+// without is Without with the root of the new object's shape.
+func (v Value) without(root *Shape, names []string) Value {
 	if v.kind != KindObject {
 		return v
 	}
-	shape := NewShape()
-	var values []Value
+	object := NewBuilder(root)
 	for name, value := range v.Fields() {
 		if !slices.Contains(names, name) {
-			shape, values = shape.With(name), append(values, value)
+			object.Add(name, value)
 		}
 	}
-	return NewObject(shape, values)
+	return object.Object()
 }
 
 // Fields walks over an object's fields in order; it yields nothing for anything else.

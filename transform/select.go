@@ -16,21 +16,15 @@ func ParseSelector(text string) (Selector, error) {
 	if text == "" {
 		return nil, nil
 	}
-	path := text
-	lead := 0
-	if path[0] == '[' {
-		path, lead = "this"+path, len("this")
-	}
-	p, err := ParsePath(path)
+	p, err := ParsePath(text)
 	if err != nil {
 		if d, ok := err.(*DefinitionError); ok {
-			d.Offset = max(0, d.Offset-lead)
 			d.Hint = "the path of records is as in orders[*] or data.orders[*]"
 		}
 		return nil, err
 	}
 	if p.root != rootThis {
-		return nil, &DefinitionError{Reason: "the path of records begins inside the document", Hint: "write it as in orders[*]"}
+		return nil, &DefinitionError{Reason: "the path of records begins inside the document", Hint: "write this." + text + " for a field of that name"}
 	}
 	var s Selector
 	for _, step := range p.steps {

@@ -111,24 +111,30 @@ func (s *setStep) Apply(_ context.Context, env *Env, b *Batch) error {
 	return nil
 }
 
-type dropStep struct{ names []string }
+type dropStep struct {
+	names []string
+	root  *Shape // of the records that the step makes
+}
 
 // NewDrop returns a step that takes fields out of each record.
-func NewDrop(names ...string) Step { return &dropStep{slices.Clone(names)} }
+func NewDrop(names ...string) Step { return &dropStep{slices.Clone(names), NewShape()} }
 
 func (s *dropStep) Apply(_ context.Context, _ *Env, b *Batch) error {
 	each("drop", b, func(r *Record) (bool, error) {
-		r.Value = r.Value.Without(s.names...)
+		r.Value = r.Value.without(s.root, s.names)
 		return true, nil
 	})
 	return nil
 }
 
-type renameStep struct{ names map[string]string } // old name → new name
+type renameStep struct {
+	names map[string]string // old name → new name
+	root  *Shape            // of the records that the step makes
+}
 
 // NewRename returns a step that gives fields other names, in their places. names holds the old name of each new one.
 func NewRename(names map[string]string) Step {
-	s := &renameStep{map[string]string{}}
+	s := &renameStep{map[string]string{}, NewShape()}
 	for to, from := range names {
 		s.names[from] = to
 	}
@@ -140,18 +146,17 @@ func (s *renameStep) Apply(_ context.Context, _ *Env, b *Batch) error {
 		if r.Value.Kind() != KindObject {
 			return true, nil
 		}
-		shape := NewShape()
-		var values []Value
+		object := NewBuilder(s.root)
 		for name, v := range r.Value.Fields() {
 			if to, ok := s.names[name]; ok {
 				name = to
 			}
-			if shape.Index(name) >= 0 {
+			if object.Index(name) >= 0 {
 				return true, &Fault{Field: name, Reason: "the record has a field of this name already"}
 			}
-			shape, values = shape.With(name), append(values, v)
+			object.Add(name, v)
 		}
-		r.Value = NewObject(shape, values)
+		r.Value = object.Object()
 		return true, nil
 	})
 	return nil
