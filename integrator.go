@@ -208,7 +208,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer cancel()
 	e.begin.Lock()
 	again := e.started.Swap(true)
-	e.stop = cancel
+	if !again {
+		e.stop = cancel
+	}
 	e.begin.Unlock()
 	if again {
 		return errors.New("integrator: an engine runs once, and this one has")

@@ -1,0 +1,417 @@
+package integrator_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/listener"
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/store/memstore"
+	"github.com/integrator-go/integrator/transform"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestNewReportsEveryFaultAndOpensNothing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	_, err := integrator.New(integrator.Config{Dir: dir, Definitions: fstest.MapFS{
+		"a.yaml": {Data: []byte("listeners:\n  orders: {path: orders, fromat: json}\n")},
+		"flows/b.yaml": {Data: []byte(`flows:
+  load:
+    from: {listener: order}
+    steps:
+      - map: {total: qty * price}
+    to: {connection: warehouse, table: orders}
+`)},
+	}})
+	var faults integrator.Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("New: %v", err)
+	}
+	var got []string
+	for _, f := range faults {
+		got = append(got, f.Error())
+	}
+	want := []string{
+		`a.yaml:2:18: listeners.orders.path: a listener's path begins with / (write /orders)`,
+		`a.yaml:2:26: listeners.orders.fromat: unknown key "fromat" (did you mean format?)`,
+		`flows/b.yaml:3:22: flows.load.from.listener: listener "order" is not defined (did you mean orders?)`,
+		`flows/b.yaml:5:25: flows.load.steps[0].map.total: qty * price is no path (write = qty * price)`,
+		`flows/b.yaml:6:22: flows.load.to[0].connection: connection "warehouse" is not defined (there are no connections)`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("New made the store's folder: %v", err)
+	}
+}
+
+func TestNewWantsOneStore(t *testing.T) {
+	t.Parallel()
+	for name, config := range map[string]integrator.Config{"none": {}, "two": {Dir: "x", Store: memstore.New()}} {
+		if _, err := integrator.New(config); err == nil {
+			t.Errorf("%s: New took it", name)
+		}
+	}
+}
+
+func TestEngineThatNeverRuns(t *testing.T) {
+	t.Parallel()
+	engine, err := integrator.New(integrator.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := engine.RunFlow(t.Context(), "a", nil); !errors.Is(err, flow.ErrStopping) {
+		t.Errorf("RunFlow: %v", err)
+	}
+	if _, err := engine.Auth(); !errors.Is(err, flow.ErrStopping) {
+		t.Errorf("Auth: %v", err)
+	}
+	for range 2 {
+		if err := engine.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	if err := engine.Run(t.Context()); err == nil {
+		t.Error("a closed engine ran")
+	}
+}
+
+func TestHandlerOutsideOfRun(t *testing.T) {
+	t.Parallel()
+	h := start(t, quoteYAML)
+	token := h.token("shop", "password-shop")
+	var handler http.Handler = h.engine.Handler()
+	h.stop()
+	for _, c := range []struct {
+		method, path string
+		want         int
+	}{
+		{"GET", "/livez", 200}, {"GET", "/readyz", 503}, {"POST", "/rest/v1/token-auth/issue", 503}, {"POST", listeners + "/quote", 503},
+		{"GET", "/rest/v1/runs", 503}, {"POST", "/plugins/flows/rest/v1/flow-name/quote/run", 503}, {"GET", "/nothing", 404},
+	} {
+		request, _ := http.NewRequest(c.method, c.path, strings.NewReader("{}"))
+		request.Header.Set("Authorization", "Bearer "+token)
+		w := &recorder{header: http.Header{}}
+		handler.ServeHTTP(w, request)
+		if w.status != c.want || c.want == 503 && w.header.Get("Retry-After") == "" {
+			t.Errorf("%s %s: %d, Retry-After %q, want %d", c.method, c.path, w.status, w.header.Get("Retry-After"), c.want)
+		}
+	}
+}
+
+// recorder is a ResponseWriter without a connection, as some hosts have them.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
+
+const quoteYAML = `
+listeners:
+  quote: {path: /quote, format: json, mode: sync}
+flows:
+  quote:
+    from: {listener: quote}
+    steps: [{map: {sku: sku, price: "= qty >= 10 ? 9.5 : 10"}}]
+    respond: {}
+users:
+  shop: {role: api, password: password-shop, listeners: [quote]}
+`
+
+func TestRunsOnce(t *testing.T) {
+	t.Parallel()
+	h := start(t, quoteYAML)
+	if err := h.engine.Run(t.Context()); err == nil {
+		t.Error("a second Run was taken")
+	}
+	h.stop()
+	if err := h.engine.Close(); err != nil {
+		t.Errorf("a second Close: %v", err)
+	}
+}
+
+func TestRestartKeepsTokensUsersAndHistory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	h := startIn(t, dir, quoteYAML)
+	users, err := h.engine.Auth()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := users.Save(t.Context(), auth.User{Login: "ops", Role: auth.Operator}, "password-ops"); err != nil {
+		t.Fatal(err)
+	}
+	shop, ops := h.token("shop", "password-shop"), h.token("ops", "password-ops")
+	if r := h.post(listeners+"/quote", shop, `{"sku":"X","qty":1}`); r.status != 200 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	h.stop()
+	h = startIn(t, dir, quoteYAML)
+	if r := h.post(listeners+"/quote", shop, `{"sku":"X","qty":1}`); r.status != 200 {
+		t.Errorf("the token from before the restart: %d %s", r.status, r.body)
+	}
+	r := h.get("/rest/v1/runs", ops)
+	runs := decode[struct{ Runs []struct{ AuditID, FlowID int64 } }](t, r.body).Runs
+	if len(runs) != 2 || runs[0].AuditID <= runs[1].AuditID || runs[0].FlowID != runs[1].FlowID {
+		t.Errorf("history after the restart: %s", r.body)
+	}
+}
+
+// TestStoppedRunGoesOn stops an engine while a run is at work: the run is interrupted, keeps its attempts, and the next engine ends it.
+func TestStoppedRunGoesOn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	begun := make(chan struct{})
+	const yaml = `
+connections: {out: {type: file, dir: out}}
+listeners:   {orders: {path: /orders, format: json}}
+flows:
+  load:
+    from: {listener: orders, records: "[*]"}
+    steps: [{go: work}]
+    to: {connection: out, path: "orders.ndjson", format: ndjson}
+users: {shop: {role: api, password: password-shop, listeners: [orders]}}
+`
+	h := startIn(t, dir, yaml, func(c *integrator.Config) {
+		c.Limits.DrainTimeout = time.Nanosecond
+		c.Steps = map[string]transform.Func{"work": func(ctx context.Context, r *transform.Record) error {
+			close(begun)
+			<-ctx.Done()
+			return ctx.Err()
+		}}
+	})
+	r := h.post(listeners+"/orders", h.token("shop", "password-shop"), `[{"id": 1}, {"id": 2}]`)
+	run := decode[receipt](t, r.body).AuditID
+	<-begun
+	h.stop()
+	if e := await(h.events, func(e flow.Settled) bool { return e.Run.Number == run }); e.Run.Status != store.Queued || e.Run.Attempts != 0 {
+		t.Errorf("after the stop the run is %v with %d attempts", e.Run.Status, e.Run.Attempts)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "out", "orders.ndjson")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the interrupted run left a file: %v", err)
+	}
+	h = startIn(t, dir, yaml, func(c *integrator.Config) {
+		c.Steps = map[string]transform.Func{"work": func(context.Context, *transform.Record) error { return nil }}
+	})
+	if e := h.events.settled(run); e.Run.Status != store.Success || e.Run.Attempts != 1 || e.Run.Crashes != 0 {
+		t.Errorf("in the end the run is %v after %d attempts and %d crashes: %s", e.Run.Status, e.Run.Attempts, e.Run.Crashes, e.Run.Exception)
+	}
+	if got := h.read("out/orders.ndjson"); got != "{\"id\":1}\n{\"id\":2}\n" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// TestPoison takes a run that was at work in three crashes: it ends in error, and the runs behind it go on.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	st := memstore.New()
+	ctx := t.Context()
+	id, err := st.NumberOf(ctx, "flow", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue, err := st.Join(ctx, "crashing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := &store.Run{ID: uuid.New(), Flow: "a", FlowID: id, Trigger: "name", Queued: time.Now(), Due: time.Now()}
+	if _, err := queue.Accept(ctx, &store.Acceptance{Runs: []*store.Run{run}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if runs, _, err := queue.Claim(ctx, map[int64]store.Want{id: {Runs: 1}}, 1, time.Now()); err != nil || len(runs) != 1 {
+			t.Fatalf("claimed %d runs: %v", len(runs), err)
+		}
+		queue.Leave()
+		if queue, err = st.Join(ctx, "crashing"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	queue.Leave()
+	h := start(t, "flows: {a: {respond: {}}}", func(c *integrator.Config) { c.Dir, c.Store = "", st })
+	if e := h.events.settled(run.Number); e.Run.Status != store.Error || !strings.Contains(e.Run.Exception, "3 times when the engine crashed") {
+		t.Errorf("the run is %v: %s", e.Run.Status, e.Run.Exception)
+	}
+	if result, err := h.engine.RunFlow(ctx, "a", nil); err != nil || result.Err != nil {
+		t.Errorf("the next run: %v %v", err, result)
+	}
+}
+
+func TestRunFlow(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {out: {type: file, dir: out}}
+listeners: {l: {path: /l, format: json}}
+flows:
+  double:
+    params: {n: {type: decimal, required: true}, day: date}
+    steps:
+      - reject: {when: "n > 100", reason: too large}
+      - map: {n: "= n * 2", day: day}
+    on_reject: keep
+    respond: {}
+  strict:
+    params: {n: int}
+    steps: [{reject: {when: "n > 100", reason: too large}}]
+    to: {connection: out, path: n.ndjson, format: ndjson}
+  reads: {from: {listener: l}, to: {connection: out, path: l.ndjson, format: ndjson}}
+`)
+	ctx := t.Context()
+	result, err := h.engine.RunFlow(ctx, "double", map[string]any{"n": 1.25, "day": "2026-01-31"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &integrator.Result{Run: result.Run, Status: "success", Read: 1, Written: 1, Response: []byte("{\"n\":2.5,\"day\":\"2026-01-31\"}\n")}
+	if d := cmp.Diff(want, result); d != "" {
+		t.Error(d)
+	}
+	result, err = h.engine.RunFlow(ctx, "double", map[string]any{"n": 101})
+	if err != nil || result.Status != "warning" || result.Rejected != 1 || len(result.Rejects) != 1 || result.Rejects[0].Reason != "too large" {
+		t.Errorf("with a reject: %v %+v", err, result)
+	}
+	result, err = h.engine.RunFlow(ctx, "strict", map[string]any{"n": 101})
+	var failure *flow.Failure
+	if err != nil || result.Status != "error" || !errors.As(result.Err, &failure) || failure.Kind != flow.KindInput || failure.Record != 1 {
+		t.Errorf("a failure: %v %+v", err, result)
+	}
+	var params *flow.ParamError
+	if _, err := h.engine.RunFlow(ctx, "double", map[string]any{"m": 1}); !errors.As(err, &params) || len(params.Faults) != 2 {
+		t.Errorf("wrong parameters: %v", err)
+	}
+	if _, err := h.engine.RunFlow(ctx, "double", map[string]any{"n": struct{}{}}); err == nil {
+		t.Error("a struct was taken for a parameter")
+	}
+	if _, err := h.engine.RunFlow(ctx, "nothing", nil); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an unknown flow: %v", err)
+	}
+	if _, err := h.engine.RunFlow(ctx, "reads", nil); err == nil {
+		t.Error("a flow that reads a listener ran without a payload")
+	}
+}
+
+func TestDefine(t *testing.T) {
+	t.Parallel()
+	h := start(t, quoteYAML)
+	token := h.token("shop", "password-shop")
+	definitions := integrator.Definitions{
+		Listeners: map[string]listener.Definition{"echo": {Path: "/echo", Mode: "sync", Format: &transform.FormatRef{Type: "json"}}},
+		Flows: map[string]flow.Definition{"echo": {From: &flow.From{Listener: "echo"}, Respond: &flow.Respond{Headers: map[string]string{"X-Run": "${run.number}"}},
+			Steps: []flow.Step{{Map: transform.Map{{Name: "said", Term: transform.Term{Text: "text"}}}}}}},
+		Users: map[string]auth.UserDefinition{"go": {Role: auth.API, Password: "password-go", Listeners: []string{"echo"}}},
+	}
+	if err := h.engine.Define(definitions); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.post(listeners+"/echo", h.token("go", "password-go"), `{"text": "hello"}`); r.status != 200 || r.body != "{\"said\":\"hello\"}\n" {
+		t.Errorf("what was defined in Go: %d %s", r.status, r.body)
+	}
+	if r := h.post(listeners+"/quote", token, `{"sku": "X", "qty": 1}`); r.status != 200 {
+		t.Errorf("what files define: %d %s", r.status, r.body)
+	}
+	broken := integrator.Definitions{Flows: map[string]flow.Definition{"echo": {From: &flow.From{Listener: "echo"}, Steps: []flow.Step{{Filter: "a >"}}}}}
+	var faults integrator.Faults
+	if err := h.engine.Define(broken); !errors.As(err, &faults) || faults[0].Path != "flows.echo.steps[0].filter" {
+		t.Errorf("what cannot work: %v", err)
+	}
+	if r := h.post(listeners+"/echo", h.token("go", "password-go"), `{"text": "again"}`); r.status != 200 {
+		t.Errorf("what was in force before the refusal: %d %s", r.status, r.body)
+	}
+	clash := integrator.Definitions{Listeners: map[string]listener.Definition{"quote": {Path: "/other"}}}
+	if err := h.engine.Define(clash); err == nil {
+		t.Error("a name that files own was defined in Go")
+	}
+}
+
+// TestTwoEngines runs two engines in one process: neither notices the other, and they cannot share a folder.
+func TestTwoEngines(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, quoteYAML), start(t, quoteYAML)
+	token := a.token("shop", "password-shop")
+	if r := b.post(listeners+"/quote", token, "{}"); r.status != http.StatusUnauthorized {
+		t.Errorf("the other engine's token: %d", r.status)
+	}
+	third, err := integrator.New(integrator.Config{Dir: filepath.Join(a.dir, "data")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := third.Run(t.Context()); !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), filepath.Join(a.dir, "data")) {
+		t.Errorf("a third engine in the first one's folder: %v", err)
+	}
+}
+
+func TestGoSteps(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+flows:
+  all:
+    steps: [{go: step}]
+    on_reject: keep
+    respond: {}
+`, func(c *integrator.Config) {
+		c.Steps = map[string]transform.Func{"step": func(_ context.Context, r *transform.Record) error {
+			switch r.Value.Field("do").Text() {
+			case "drop":
+				return transform.ErrDrop
+			case "reject":
+				return errors.New("not this one")
+			case "panic":
+				panic("secret of the payload")
+			}
+			r.Value = r.Value.With("seen", transform.Bool(true))
+			return nil
+		}}
+	})
+	for do, want := range map[string]string{"pass": `success {"do":"pass","seen":true}`, "drop": "success null", "reject": `warning null`, "panic": "warning null"} {
+		result, err := h.engine.RunFlow(t.Context(), "all", map[string]any{"do": do})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%s %s", result.Status, bytes.TrimSpace(result.Response)); got != want {
+			t.Errorf("%s: %s, want %s", do, got, want)
+		}
+	}
+}
+
+func TestVerifierOfTheHost(t *testing.T) {
+	t.Parallel()
+	h := start(t, quoteYAML, func(c *integrator.Config) {
+		c.Verifier = auth.VerifierFunc(func(_ context.Context, r *http.Request) (auth.Principal, error) {
+			switch r.Header.Get("X-Who") {
+			case "":
+				return auth.Principal{}, auth.ErrNoCredentials
+			case "broken":
+				return auth.Principal{}, errors.New("the directory at 10.1.2.3 does not answer")
+			}
+			return auth.Principal{Login: "host", Role: auth.API, Listeners: []string{"quote"}}, nil
+		})
+	})
+	for who, want := range map[string]int{"": 401, "me": 200, "broken": 500} {
+		r := h.post(listeners+"/quote", "", `{"sku":"X","qty":1}`, "X-Who: "+who)
+		if r.status != want || strings.Contains(r.body, "10.1.2.3") {
+			t.Errorf("%q: %d %s", who, r.status, r.body)
+		}
+	}
+}
