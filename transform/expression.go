@@ -83,6 +83,14 @@ func (m *machine) charge(n int) error {
 	return nil
 }
 
+// take counts work and memory together.
+func (m *machine) take(steps, bytes int) error {
+	if err := m.spend(steps); err != nil {
+		return err
+	}
+	return m.charge(bytes)
+}
+
 // CompileExpression compiles an expression, written without the = that introduces it elsewhere. The error is a *DefinitionError with the
 // offset in source.
 func CompileExpression(source string, options CompileOptions) (*Expression, error) {
@@ -339,12 +347,12 @@ func (c *compiler) member(n *ast.MemberNode) eval {
 		if root == "header" && k.IsText() {
 			return fold(v, k.text), m.spend(v.Len())
 		}
-		return element(v, k)
+		return m.element(v, k)
 	}
 }
 
 // element returns v[k].
-func element(v, k Value) (Value, error) {
+func (m *machine) element(v, k Value) (Value, error) {
 	switch v.kind {
 	case KindNull:
 		return Null, nil
@@ -354,7 +362,7 @@ func element(v, k Value) (Value, error) {
 		}
 		return v.Field(k.text), nil
 	case KindList:
-		d, ok := number(k)
+		d, ok := m.number(k)
 		i, whole := d.Int()
 		if !ok || !whole {
 			return Null, errors.New("a list's element is found by a whole number")
@@ -367,7 +375,7 @@ func element(v, k Value) (Value, error) {
 		}
 		return v.At(i), nil
 	}
-	if d, ok := number(k); ok && d.Sign() == 0 {
+	if d, ok := m.number(k); ok && d.Sign() == 0 {
 		return v, nil // one-or-many: the first of one
 	}
 	return Null, nil
@@ -394,7 +402,7 @@ func (c *compiler) slice(n *ast.SliceNode) eval {
 			if err != nil || b.IsNull() {
 				return otherwise, err
 			}
-			d, ok := number(b)
+			d, ok := m.number(b)
 			i, whole := d.Int()
 			if !ok || !whole {
 				return 0, errors.New("the bounds of a part are whole numbers")
@@ -440,14 +448,14 @@ func (c *compiler) unary(n *ast.UnaryNode) eval {
 			if err != nil || v.IsNull() {
 				return Null, err
 			}
-			d, ok := number(v)
+			d, ok := m.number(v)
 			if !ok {
 				return Null, fmt.Errorf("%s needs a number, this is %s", n.Operator, describe(v))
 			}
 			if negative {
 				d = d.Neg()
 			}
-			return d.Value(), nil
+			return m.give(d)
 		}
 	}
 	return c.fail(n, "operator "+n.Operator+" is not known", "")
@@ -712,8 +720,8 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 		if a.IsNull() || b.IsNull() {
 			return Null, nil
 		}
-		x, ok1 := number(a)
-		y, ok2 := number(b)
+		x, ok1 := m.number(a)
+		y, ok2 := m.number(b)
 		low, whole1 := x.Int()
 		high, whole2 := y.Int()
 		if !ok1 || !ok2 || !whole1 || !whole2 {
@@ -726,8 +734,8 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 			return Null, errBudget
 		}
 		n := high - low + 1
-		if err := errors.Join(m.spend(n), m.charge(48*n)); err != nil {
-			return Null, errBudget
+		if err := m.take(n, 48*n); err != nil {
+			return Null, err
 		}
 		values := make([]Value, 0, n)
 		for i := low; i <= high; i++ {
@@ -737,10 +745,13 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 	},
 }
 
-// number returns the number that a value is or, untyped, reads as.
-func number(v Value) (Decimal, bool) {
+// number returns the number that a value is or, untyped, reads as. Reading a long one counts as work: who reads many looks at the budget.
+func (m *machine) number(v Value) (Decimal, bool) {
 	if v.kind != KindNumber && v.kind != KindUntyped {
 		return Decimal{}, false
+	}
+	if len(v.text) > 18 {
+		m.steps += min(len(v.text), 2*maxDigits)
 	}
 	d, err := ParseDecimal(v.text)
 	return d, err == nil
@@ -790,26 +801,32 @@ func arithmetic(operator string, f func(a, b Decimal) (Decimal, error)) func(*ma
 		if a.IsNull() || b.IsNull() {
 			return Null, nil
 		}
-		x, ok := number(a)
+		x, ok := m.number(a)
 		if !ok {
 			return Null, fmt.Errorf("%s needs numbers, its left side is %s", operator, describe(a))
 		}
-		y, ok := number(b)
+		y, ok := m.number(b)
 		if !ok {
 			return Null, fmt.Errorf("%s needs numbers, its right side is %s", operator, describe(b))
-		}
-		if x.big != nil || y.big != nil {
-			if err := m.spend(len(a.text) + len(b.text)); err != nil {
-				return Null, err
-			}
 		}
 		d, err := f(x, y)
 		if err != nil {
 			return Null, err
 		}
-		result := d.Value()
-		return result, m.charge(len(result.text))
+		return m.give(d)
 	}
+}
+
+// give returns a number that was calculated.
+func (m *machine) give(d Decimal) (Value, error) {
+	v := d.Value()
+	if err := m.charge(len(v.text)); err != nil {
+		return Null, err
+	}
+	if d.big != nil {
+		return v, m.spend(len(v.text))
+	}
+	return v, m.spend(0)
 }
 
 func power(base, exponent Decimal) (Decimal, error) {
@@ -845,8 +862,8 @@ func (m *machine) compare(a, b Value) (int, error) {
 	if err := m.spendText(64 + min(len(a.text), len(b.text))); err != nil {
 		return 0, err
 	}
-	x, aNumber := number(a)
-	y, bNumber := number(b)
+	x, aNumber := m.number(a)
+	y, bNumber := m.number(b)
 	switch {
 	case aNumber && bNumber:
 		return x.Cmp(y), nil
@@ -865,8 +882,8 @@ func (m *machine) equal(a, b Value) (bool, error) {
 	case a.kind == b.kind && a.kind == KindNumber && a.text == b.text:
 		return true, nil
 	case a.kind == KindNumber || b.kind == KindNumber:
-		x, ok1 := number(a)
-		y, ok2 := number(b)
+		x, ok1 := m.number(a)
+		y, ok2 := m.number(b)
 		return ok1 && ok2 && x.Cmp(y) == 0, nil
 	case a.IsText() && b.IsText():
 		return a.text == b.text, nil

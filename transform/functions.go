@@ -227,21 +227,12 @@ func texts(name, does, example, result string, arity int, f func(s []string) (st
 // numbers makes a function of one number.
 func numbers(name, does, example, result string, f func(d Decimal) Decimal) function {
 	return function{Function: Function{name, does, example, result}, min: 1, max: 1, call: func(m *machine, args []Value) (Value, error) {
-		d, ok := number(args[0])
+		d, ok := m.number(args[0])
 		if !ok {
 			return Null, fmt.Errorf("%s needs a number, this is %s", name, describe(args[0]))
 		}
-		return m.give(f(d), args[0])
+		return m.give(f(d))
 	}}
-}
-
-// give returns a number that was made from another one.
-func (m *machine) give(d Decimal, from Value) (Value, error) {
-	v := d.Value()
-	if err := m.spend(len(from.text)); err != nil {
-		return Null, err
-	}
-	return v, m.charge(len(v.text))
 }
 
 // lists makes a function of one list, or of one value as a list of one. f does not change the values.
@@ -477,17 +468,17 @@ func init() {
 		numbers("floor", "the greatest whole number that is not above", `floor(1.5)`, `1`, Decimal.Floor),
 		numbers("ceil", "the least whole number that is not below", `ceil(1.5)`, `2`, Decimal.Ceil),
 		{Function{"round", "the number rounded to places after the point, half away from zero", `round(2.675, 2)`, `2.68`}, 1, 2, false, func(m *machine, args []Value) (Value, error) {
-			d, ok := number(args[0])
+			d, ok := m.number(args[0])
 			places := 0
 			if len(args) == 2 {
-				p, isNumber := number(args[1])
+				p, isNumber := m.number(args[1])
 				n, whole := p.Int()
 				ok, places = ok && isNumber && whole, n
 			}
 			if !ok {
 				return Null, errors.New("round needs a number and a whole number of places")
 			}
-			return m.give(d.Round(places), args[0])
+			return m.give(d.Round(places))
 		}},
 		extreme("min", "the least of its arguments, or of a list", `min([2, 1])`, `1`, -1),
 		extreme("max", "the greatest of its arguments, or of a list", `max(1, 2)`, `2`, 1),
@@ -515,12 +506,12 @@ func init() {
 			var out []Value
 			alike := map[string][]Value{} // what can be equal, by what equality goes by
 			for _, e := range v {
-				if err := m.charge(96 + len(e.text)); err != nil {
-					return Null, err
-				}
 				class := e.text
-				if d, ok := number(e); ok {
+				if d, ok := m.number(e); ok {
 					class = d.shortest().String()
+				}
+				if err := m.take(1, 96+len(class)); err != nil {
+					return Null, err
 				}
 				repeated := false
 				for _, o := range alike[class] {
@@ -541,14 +532,14 @@ func init() {
 			for name := range args[0].Fields() {
 				out = append(out, Text(name))
 			}
-			return List(out), errors.Join(m.spend(len(out)), m.charge(32*len(out)))
+			return List(out), m.take(len(out), 32*len(out))
 		}},
 		{Function{"values", "the values of an object's fields", `values({a: 1})`, `[1]`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
 			var out []Value
 			for _, v := range args[0].Fields() {
 				out = append(out, v)
 			}
-			return List(out), errors.Join(m.spend(len(out)), m.charge(32*len(out)))
+			return List(out), m.take(len(out), 32*len(out))
 		}},
 		{Function{"now", "when the run's first attempt began, in the flow's time zone", `len(now()) > 19`, `true`}, 0, 0, true, func(m *machine, _ []Value) (Value, error) {
 			return Text(isoTime(m.env.Now.In(m.zone()), true)), nil
@@ -625,7 +616,7 @@ func finding(name, does, example, result string, f func(hits []Value, places []i
 				return Null, err
 			}
 			if is {
-				if err := m.charge(40); err != nil {
+				if err := m.charge(80); err != nil {
 					return Null, err
 				}
 				if hits, places = append(hits, v), append(places, i); len(hits) == most {
@@ -669,7 +660,7 @@ var predicates = []predicate{
 			if err != nil {
 				return Null, err
 			}
-			if err := m.charge(32); err != nil {
+			if err := m.charge(64); err != nil {
 				return Null, err
 			}
 			out = append(out, result)
@@ -686,12 +677,12 @@ var predicates = []predicate{
 			if result.IsNull() {
 				continue
 			}
-			d, ok := number(result)
+			d, ok := m.number(result)
 			if !ok {
 				return Null, fmt.Errorf("sum needs numbers, this is %s", describe(result))
 			}
-			if d.big != nil || total.big != nil {
-				if err := m.spend(maxDigits / 4); err != nil {
+			if total.big != nil {
+				if err := m.spend(int(total.big.NumDigits())); err != nil {
 					return Null, err
 				}
 			}

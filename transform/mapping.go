@@ -254,13 +254,13 @@ func (m *Mapping) NeedsScope() bool { return m.roots.needScope() }
 // NeedsRaw reports whether the map reads the record's own text.
 func (m *Mapping) NeedsRaw() bool { return m.raw }
 
-// Apply returns the output's fields for a record. The error is a *Fault that names the field.
+// Apply returns the output's fields for a record, which may be nil for a map that reads none. The error is a *Fault that names the field.
 func (m *Mapping) Apply(env *Env, rec *Record) (Value, error) {
 	values, err := m.values(env, rec)
 	if err != nil {
 		return Null, err
 	}
-	return m.object(rec.Value, values), nil
+	return m.object(rootThis.of(env, rec), values), nil
 }
 
 // values computes the fields. Each has a budget of steps of its own, and all together one of memory.
@@ -448,8 +448,8 @@ func (c *mapCompiler) each(path string, t Term) eval {
 		// The elements share the budget of the field that they are made for.
 		state := machine{env: m.env, steps: m.steps, memory: m.memory}
 		for i, element := range elements.Values() {
-			if err := errors.Join(state.spend(1+len(inner.fields)), state.charge(64+32*len(inner.fields))); err != nil {
-				return Null, errBudget
+			if err := state.take(1+len(inner.fields), 64+32*len(inner.fields)); err != nil {
+				return Null, err
 			}
 			state.rec = &Record{Value: element, Source: element, Index: int64(i), Scope: &Scope{Parent: rootThis.of(m.env, m.rec), Doc: doc}}
 			values, err := evaluate(&state, inner.fields)

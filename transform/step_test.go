@@ -1,0 +1,151 @@
+package transform_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/integrator-go/integrator/transform"
+)
+
+func condition(t testing.TB, source string) *transform.Expression {
+	t.Helper()
+	e, err := transform.CompileExpression(source, transform.CompileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func mapping(t testing.TB, text string) *transform.Mapping {
+	t.Helper()
+	m, err := transform.CompileMap(mapOf(t, text), transform.CompileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestStep(t *testing.T) {
+	t.Parallel()
+	function := func(f func(r *transform.Record) error) transform.Step {
+		return transform.NewFunc("go twice", func(_ context.Context, r *transform.Record) error { return f(r) })
+	}
+	for _, row := range []struct {
+		name    string
+		step    transform.Step
+		records []string
+		want    []string // what is left: JSON, or ! and the fault
+	}{
+		{"filter", transform.NewFilter("filter", condition(t, "qty > 1")), []string{`{"qty":1}`, `{"qty":2}`, `{"qty":3}`}, []string{`{"qty":2}`, `{"qty":3}`}},
+		{"filter leaves out null", transform.NewFilter("filter", condition(t, "qty > 1")), []string{`{"qty":null}`, `{}`}, nil},
+		{"filter rejects what does not fit", transform.NewFilter("filter 2", condition(t, "qty > 1")), []string{`{"qty":"x"}`, `{"qty":2}`},
+			[]string{`! filter 2: >: text and number have no order`, `{"qty":2}`}},
+		{"filter that is no condition", transform.NewFilter("filter", condition(t, "qty")), []string{`{"qty":1}`}, []string{`! filter: a condition must be true or false, this is number`}},
+		{"map", transform.NewMap("map", mapping(t, `{"b": "a", "c": "= a + 1"}`)), []string{`{"a":1,"x":0}`}, []string{`{"b":1,"c":2}`}},
+		{"map rejects", transform.NewMap("map", mapping(t, `{"c": "= a * 2"}`)), []string{`{"a":"x"}`}, []string{`! map: "c": * needs numbers, its left side is text`}},
+		{"set", transform.NewSet("set", mapping(t, `{"a": "= a + 1", "b": "a"}`)), []string{`{"a":1,"x":0}`}, []string{`{"a":2,"x":0,"b":1}`}},
+		{"set on what is no object", transform.NewSet("set", mapping(t, `{"a": "= 1"}`)), []string{`"x"`}, []string{`{"a":1}`}},
+		{"drop", transform.NewDrop("a", "c", "no"), []string{`{"a":1,"b":2,"c":3}`, `{"b":1}`, `[1]`}, []string{`{"b":2}`, `{"b":1}`, `[1]`}},
+		{"rename in place", transform.NewRename(map[string]string{"new": "old", "a": "b", "b": "a"}), []string{`{"a":1,"old":2,"b":3}`}, []string{`{"b":1,"new":2,"a":3}`}},
+		{"rename to a name that is there", transform.NewRename(map[string]string{"a": "b"}), []string{`{"a":1,"b":3}`, `{"b":3}`},
+			[]string{`! rename: "a": the record has a field of this name already`, `{"a":3}`}},
+		{"rename what is missing", transform.NewRename(map[string]string{"a": "b"}), []string{`{"c":1}`, `7`}, []string{`{"c":1}`, `7`}},
+		{"reject", transform.NewReject("reject 3", condition(t, "total > 100"), "needs a person"), []string{`{"total":101}`, `{"total":100}`, `{}`},
+			[]string{`! reject 3: needs a person`, `{"total":100}`, `{}`}},
+		{"Go function", function(func(r *transform.Record) error {
+			r.Value = r.Value.With("n", transform.Int(2))
+			return nil
+		}), []string{`{"a":1}`}, []string{`{"a":1,"n":2}`}},
+		{"Go function that leaves out", function(func(*transform.Record) error { return fmt.Errorf("not this one: %w", transform.ErrDrop) }), []string{`{}`}, nil},
+		{"Go function that rejects", function(func(*transform.Record) error { return errors.New("no stock") }), []string{`{}`}, []string{"! go twice: no stock"}},
+		{"Go function with a fault of its own", function(func(*transform.Record) error { return &transform.Fault{Field: "sku", Reason: "unknown"} }), []string{`{}`},
+			[]string{`! go twice: "sku": unknown`}},
+		{"Go function that panics", function(func(r *transform.Record) error {
+			if r.Value.Len() == 0 {
+				panic("no fields")
+			}
+			return nil
+		}), []string{`{}`, `{"a":1}`}, []string{"! go twice: the Go function panicked: no fields", `{"a":1}`}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			// A record that is rejected already passes through every step as it is.
+			rejected := transform.Record{Value: value(t, `{"rejected":true}`), Err: errors.New("before")}
+			batch := &transform.Batch{Records: []transform.Record{rejected}}
+			for _, text := range row.records {
+				v := value(t, text)
+				batch.Records = append(batch.Records, transform.Record{Value: v, Source: v})
+			}
+			if err := row.step.Apply(t.Context(), environment(t), batch); err != nil {
+				t.Fatal(err)
+			}
+			if r := batch.Records[0]; r.Err.Error() != "before" || shown(r.Value) != `{"rejected":true}` {
+				t.Errorf("the rejected record became %s, %v", shown(r.Value), r.Err)
+			}
+			var got []string
+			for _, r := range batch.Records[1:] {
+				if r.Err == nil {
+					got = append(got, shown(r.Value))
+					continue
+				}
+				var f *transform.Fault
+				if !errors.As(r.Err, &f) || f.Kind != "input" {
+					t.Errorf("rejected with %#v", r.Err)
+				}
+				if shown(r.Source) != shown(r.Value) {
+					t.Errorf("rejected as %s, read as %s", shown(r.Value), shown(r.Source))
+				}
+				got = append(got, "! "+r.Err.Error())
+			}
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestGoFunctionCanceled: a run that is cancelled does not go on to the next batch.
+func TestGoFunctionCanceled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	step := transform.NewFunc("go", func(context.Context, *transform.Record) error { return nil })
+	if err := step.Apply(ctx, environment(t), &transform.Batch{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestWideRecords: a step over records with very many fields, each record with names of its own, takes memory in proportion.
+func TestWideRecords(t *testing.T) {
+	t.Parallel()
+	const width = 10_000
+	batch := &transform.Batch{}
+	for i := range 3 {
+		var b strings.Builder
+		for n := range width {
+			fmt.Fprintf(&b, `"f%d_%d":%d,`, n, i, n)
+		}
+		batch.Records = append(batch.Records, transform.Record{Value: value(t, "{"+b.String()+`"last":1}`)})
+	}
+	steps := []transform.Step{transform.NewDrop("f0_0"), transform.NewRename(map[string]string{"end": "last"}), transform.NewMap("map", mapping(t, `{"x": "end", "*": "*"}`))}
+	allocated := allocatedBy(func() {
+		for _, s := range steps {
+			if err := s.Apply(t.Context(), environment(t), batch); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	for i, r := range batch.Records {
+		if want := width + 1 - (1-min(i, 1))*1; r.Err != nil || r.Value.Len() != want || shown(r.Value.Field("x")) != "1" {
+			t.Errorf("record %d: %d fields, want %d, %v", i, r.Value.Len(), want, r.Err)
+		}
+	}
+	if limit := uint64(len(steps) * len(batch.Records) * width * 1000); allocated > limit {
+		t.Errorf("%d bytes allocated, want at most %d", allocated, limit)
+	}
+}
