@@ -174,7 +174,9 @@ func TestRestartKeepsTokensUsersAndHistory(t *testing.T) {
 		t.Errorf("the token from before the restart: %d %s", r.status, r.body)
 	}
 	r := h.get("/rest/v1/runs", ops)
-	runs := decode[struct{ Runs []struct{ AuditID, FlowID int64 } }](t, r.body).Runs
+	runs := decode[struct {
+		Runs []struct{ AuditID, FlowID int64 }
+	}](t, r.body).Runs
 	if len(runs) != 2 || runs[0].AuditID <= runs[1].AuditID || runs[0].FlowID != runs[1].FlowID {
 		t.Errorf("history after the restart: %s", r.body)
 	}

@@ -52,8 +52,7 @@ func startIn(t *testing.T, dir, yaml string, changes ...func(*integrator.Config)
 	t.Helper()
 	h := &host{t: t, dir: dir, log: &syncBuffer{}, events: newWatcher()}
 	config := integrator.Config{Dir: filepath.Join(dir, "data"), BaseDir: dir, Definitions: definitionsOf(yaml), Observer: h.events,
-		Logger:  slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Secrets: func(name string) (string, bool) { return "secret-of-" + name, true }}
+		Logger: logger(h.log), Secrets: func(name string) (string, bool) { return "secret-of-" + name, true }}
 	for _, change := range changes {
 		change(&config)
 	}
@@ -80,6 +79,11 @@ func startIn(t *testing.T, dir, yaml string, changes ...func(*integrator.Config)
 	})
 	t.Cleanup(h.stop)
 	return h
+}
+
+// logger returns a logger that keeps everything.
+func logger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // reply is an answer with its body read.

@@ -1,0 +1,384 @@
+package integrator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/store/memstore"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// The tests of this file run in bubbles, in which time passes when everybody waits for it: engine, server and client are all inside.
+
+// bubble is an engine with a server and a client that are joined by pipes.
+type bubble struct {
+	*host
+	client *http.Client
+	pipes  *pipeListener
+}
+
+// inBubble calls f with an engine at work.
+func inBubble(t *testing.T, yaml string, f func(b *bubble), changes ...func(*integrator.Config)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{t: t, dir: t.TempDir(), log: &syncBuffer{}, events: newWatcher()}
+		config := integrator.Config{Store: memstore.New(), BaseDir: h.dir, Definitions: definitionsOf(yaml), Observer: h.events, Logger: logger(h.log)}
+		for _, change := range changes {
+			change(&config)
+		}
+		engine, err := integrator.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.engine = engine
+		done := make(chan error, 1)
+		go func() { done <- engine.Run(context.Background()) }()
+		<-engine.Ready()
+		b := &bubble{host: h, pipes: newPipeListener()}
+		server := &http.Server{Handler: engine.Handler()}
+		go server.Serve(b.pipes)
+		b.client = &http.Client{Transport: &http.Transport{DialContext: b.pipes.dial, DisableKeepAlives: true}}
+		f(b)
+		server.Close()
+		engine.Close()
+		if err := <-done; err != nil {
+			t.Errorf("the engine ended with: %v", err)
+		}
+	})
+}
+
+func (b *bubble) do(ctx context.Context, method, path, token string, body io.Reader) (reply, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, body)
+	if err != nil {
+		return reply{}, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := b.client.Do(request)
+	if err != nil {
+		return reply{}, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return reply{response.StatusCode, response.Header, string(text)}, err
+}
+
+func (b *bubble) must(method, path, token, body string) reply {
+	b.t.Helper()
+	r, err := b.do(context.Background(), method, path, token, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return r
+}
+
+func (b *bubble) login() string {
+	b.t.Helper()
+	r := b.must("POST", "/rest/v1/token-auth/issue", "", `{"login": "ops", "password": "password-ops"}`)
+	return decode[struct{ Token string }](b.t, r.body).Token
+}
+
+// pipeListener accepts connections that are pipes.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	close func()
+}
+
+func newPipeListener() *pipeListener {
+	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	l.close = sync.OnceFunc(func() { close(l.done) })
+	return l
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error { l.close(); return nil }
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case l.conns <- theirs:
+		return ours, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+const slowYAML = `
+connections: {out: {type: file, dir: out}}
+listeners:
+  pure:    {path: /pure, format: json, mode: sync, timeout: 10s}
+  written: {path: /written, format: json, mode: sync, timeout: 10s}
+  async:   {path: /async, format: json, max_body: 1GiB}
+flows:
+  pure:    {from: {listener: pure}, steps: [{go: slow}], respond: {}}
+  written: {from: {listener: written}, steps: [{go: slow}], to: {connection: out, path: written.ndjson, format: ndjson}}
+  async:   {from: {listener: async}, steps: [{go: slow}], to: {connection: out, path: async.ndjson, format: ndjson}}
+  limited: {steps: [{go: slow}], timeout: 5s, to: {connection: out, path: limited.ndjson, format: ndjson}, retry: {attempts: 3}}
+  named:   {steps: [{go: slow}], to: {connection: out, path: named.ndjson, format: ndjson}}
+users: {ops: {role: operator, password: password-ops}}
+`
+
+// slow makes the step `slow` wait until its run ends or the time has passed.
+func slow(wait time.Duration) func(*integrator.Config) {
+	return func(c *integrator.Config) {
+		c.Steps = map[string]transform.Func{"slow": func(ctx context.Context, r *transform.Record) error {
+			select {
+			case <-time.After(wait):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}}
+	}
+}
+
+func TestTokenExpires(t *testing.T) {
+	t.Parallel()
+	inBubble(t, slowYAML, func(b *bubble) {
+		token := b.login()
+		time.Sleep(30*time.Second - time.Millisecond)
+		if r := b.must("GET", "/rest/v1/runs", token, ""); r.status != 200 {
+			t.Errorf("before its end: %d %s", r.status, r.body)
+		}
+		time.Sleep(time.Millisecond)
+		if r := b.must("GET", "/rest/v1/runs", token, ""); r.status != 401 {
+			t.Errorf("at its end: %d %s", r.status, r.body)
+		}
+	}, slow(0))
+}
+
+// TestTokenInTimeIsGoodForASlowBody begins an upload in time and ends it after the token has expired.
+func TestTokenInTimeIsGoodForASlowBody(t *testing.T) {
+	t.Parallel()
+	inBubble(t, slowYAML, func(b *bubble) {
+		body, write := io.Pipe()
+		token := b.login()
+		go func() {
+			for i := range 40 {
+				fmt.Fprintf(write, "%s\n%s", map[bool]string{true: "[", false: ","}[i == 0], `"`+strings.Repeat("x", 5000)+`"`)
+				time.Sleep(time.Second)
+			}
+			io.WriteString(write, "]")
+			write.Close()
+		}()
+		if r, err := b.do(context.Background(), "POST", listeners+"/async", token, body); err != nil || r.status != 200 {
+			t.Errorf("%v %d %s", err, r.status, r.body)
+		}
+	}, slow(0))
+}
+
+func TestClockSetBackRevivesNothing(t *testing.T) {
+	t.Parallel()
+	var back atomic.Int64
+	inBubble(t, slowYAML, func(b *bubble) {
+		token := b.login()
+		time.Sleep(31 * time.Second)
+		if r := b.must("GET", "/rest/v1/runs", token, ""); r.status != 401 {
+			t.Errorf("expired: %d", r.status)
+		}
+		back.Store(int64(time.Minute))
+		if r := b.must("GET", "/rest/v1/runs", token, ""); r.status != 401 {
+			t.Errorf("after the clock was set back: %d", r.status)
+		}
+	}, slow(0), func(c *integrator.Config) {
+		c.Clock = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+	})
+}
+
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	inBubble(t, slowYAML, func(b *bubble) {
+		token := b.login()
+		body, write := io.Pipe()
+		defer write.Close()
+		go io.WriteString(write, `{"a":`)
+		began := time.Now()
+		r, err := b.do(context.Background(), "POST", listeners+"/async", token, body)
+		if err != nil || r.status != http.StatusRequestTimeout {
+			t.Errorf("%v %d %s", err, r.status, r.body)
+		}
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it was waited for for %v", took)
+		}
+	}, slow(0))
+}
+
+func TestSynchronousTimeLimits(t *testing.T) {
+	t.Parallel()
+	inBubble(t, slowYAML, func(b *bubble) {
+		token := b.login()
+		r := b.must("POST", listeners+"/pure", token, "{}")
+		if r.status != http.StatusGatewayTimeout {
+			t.Errorf("nothing was written: %d %s", r.status, r.body)
+		}
+		if run := last[flow.Settled](b.events).Run; run.Status != store.Error || run.Kind != flow.KindTimeout {
+			t.Errorf("the pure run is %v of kind %s", run.Status, run.Kind)
+		}
+		r = b.must("POST", listeners+"/written", token, "{}")
+		receipt := decode[receipt](t, r.body)
+		if r.status != http.StatusAccepted || receipt.Status != "running" || r.header.Get("Location") != "/rest/v1/messages/"+receipt.MessageUUID.String() {
+			t.Errorf("what is written goes on: %d %v %s", r.status, r.header, r.body)
+		}
+		if e := b.events.settled(receipt.AuditID); e.Run.Status != store.Success || e.Took != 15*time.Second {
+			t.Errorf("it ended in %v after %v", e.Run.Status, e.Took)
+		}
+	}, slow(15*time.Second))
+}
+
+func TestRunByNameStillRuns(t *testing.T) {
+	t.Parallel()
+	inBubble(t, slowYAML, func(b *bubble) {
+		r := b.must("POST", "/plugins/flows/rest/v1/flow-name/named/run", b.login(), "")
+		if r.status != 200 || strings.TrimSpace(r.body) != `{"status":1,"exception":"run 1 is still running"}` {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+		if e := b.events.settled(1); e.Run.Status != store.Success {
+			t.Errorf("it ended in %v", e.Run.Status)
+		}
+	}, slow(90*time.Second))
+}
+
+func TestCallerGone(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]store.Status{"/pure": store.Canceled, "/written": store.Success} {
+		inBubble(t, slowYAML, func(b *bubble) {
+			token := b.login()
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			if _, err := b.do(ctx, "POST", listeners+path, token, strings.NewReader("{}")); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: the call ended with %v", path, err)
+			}
+			if e := await(b.events, func(flow.Settled) bool { return true }); e.Run.Status != want {
+				t.Errorf("%s: the run is %v, want %v", path, e.Run.Status, want)
+			}
+		}, slow(5*time.Second))
+	}
+}
+
+func TestFlowTimeLimit(t *testing.T) {
+	t.Parallel()
+	inBubble(t, slowYAML, func(b *bubble) {
+		began := time.Now()
+		result, err := b.engine.RunFlow(context.Background(), "limited", nil)
+		var failure *flow.Failure
+		if err != nil || !errors.As(result.Err, &failure) || failure.Kind != flow.KindTimeout || time.Since(began) != 5*time.Second {
+			t.Errorf("%v %+v after %v", err, result, time.Since(began))
+		}
+	}, slow(time.Hour))
+}
+
+func TestCancelRunning(t *testing.T) {
+	t.Parallel()
+	inBubble(t, slowYAML, func(b *bubble) {
+		token := b.login()
+		r := b.must("POST", listeners+"/async", token, "{}")
+		run := decode[receipt](t, r.body).AuditID
+		await(b.events, func(e flow.Started) bool { return e.Run == run })
+		if r := b.must("POST", fmt.Sprintf("/rest/v1/runs/%d/cancel", run), token, ""); r.status != http.StatusAccepted {
+			t.Errorf("cancel: %d %s", r.status, r.body)
+		}
+		if e := b.events.settled(run); e.Run.Status != store.Canceled || e.Took > time.Second {
+			t.Errorf("it is %v after %v", e.Run.Status, e.Took)
+		}
+	}, slow(time.Hour))
+}
+
+// TestRetries lets a destination fail: with a fault that passes, with one that stays, and with one that names its time.
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	const yaml = `
+connections: {away: {type: flaky}}
+listeners: {a: {path: /a, format: json}}
+flows: {a: {from: {listener: a}, to: {connection: away, table: t}, retry: {attempts: 4, backoff: 10s, max_backoff: 15s}}}
+users: {ops: {role: operator, password: password-ops}}
+`
+	for name, c := range map[string]struct {
+		fails    int
+		err      error
+		status   store.Status
+		kind     string
+		attempts int
+		from, to time.Duration // how long it takes all in all
+	}{
+		"once":      {1, errors.New("connection refused"), store.Success, "", 2, 8 * time.Second, 12 * time.Second},
+		"always":    {99, errors.New("connection refused"), store.Error, flow.KindConnection, 4, 32 * time.Second, 48 * time.Second},
+		"for good":  {99, connector.Permanent(errors.New("no such table")), store.Error, flow.KindRefused, 1, 0, 0},
+		"with time": {1, flow.RetryAfter(errors.New("come back in a minute"), time.Minute), store.Success, "", 2, time.Minute, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := &flaky{fails: c.fails, err: c.err}
+			inBubble(t, yaml, func(b *bubble) {
+				began := time.Now()
+				r := b.must("POST", listeners+"/a", b.login(), "{}")
+				e := b.events.settled(decode[receipt](t, r.body).AuditID)
+				if e.Run.Status != c.status || e.Run.Kind != c.kind || e.Run.Attempts != c.attempts {
+					t.Errorf("%v, kind %q, %d attempts: %s", e.Run.Status, e.Run.Kind, e.Run.Attempts, e.Run.Exception)
+				}
+				if took := time.Since(began); took < c.from || took > c.to {
+					t.Errorf("it took %v, want %v to %v", took, c.from, c.to)
+				}
+				if want := c.status == store.Success; want != (f.committed.Load() == 1) {
+					t.Errorf("committed %d times", f.committed.Load())
+				}
+			}, func(config *integrator.Config) { config.Connectors = []connector.Kind{f.kind()} })
+		})
+	}
+}
+
+// flaky is a destination whose first commits fail.
+type flaky struct {
+	fails     int
+	err       error
+	tries     atomic.Int64
+	committed atomic.Int64
+}
+
+func (f *flaky) kind() connector.Kind {
+	return connector.Kind{Name: "flaky", New: func(_ connector.Env, decode func(any) error) (connector.Connection, error) {
+		return f, decode(&struct{}{})
+	}}
+}
+
+func (f *flaky) Ping(context.Context) error                                { return nil }
+func (f *flaky) Close() error                                              { return nil }
+func (f *flaky) PrepareWrite([]connector.Target) (connector.Writer, error) { return f, nil }
+func (f *flaky) MaxRuns() int                                              { return 1 }
+func (f *flaky) Begin(context.Context) (connector.Work, error)             { return flakyWork{f}, nil }
+
+type flakyWork struct{ f *flaky }
+
+func (w flakyWork) Start(connector.Run, []string) (bool, error) { return false, nil }
+func (w flakyWork) Write(int, *transform.Batch) error           { return nil }
+func (w flakyWork) Rollback() error                             { return nil }
+func (w flakyWork) Commit() error {
+	if w.f.tries.Add(1) <= int64(w.f.fails) {
+		return w.f.err
+	}
+	w.f.committed.Add(1)
+	return nil
+}
