@@ -173,7 +173,8 @@ func New(config Config) (*Engine, error) {
 		config.Observer = flow.ObserverFunc(func(flow.Event) {})
 	}
 	config.Retention.Runs = cmp.Or(config.Retention.Runs, 30*24*time.Hour)
-	e := &Engine{config: config, logger: config.Logger, ready: make(chan struct{}), stopped: make(chan struct{})}
+	e := &Engine{config: config, ready: make(chan struct{}), stopped: make(chan struct{})}
+	e.logger = slog.New(redactor{config.Logger.Handler(), &e.secrets})
 	var err error
 	if config.Definitions != nil {
 		e.files, err = define.Load(config.Definitions, define.LoadOptions{Skip: skipped(config)})

@@ -80,7 +80,11 @@ func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
 		if base == nil {
 			s.close(e.logger)
 		}
-		return nil, tree.Locate(faults)
+		faults = tree.Locate(faults)
+		for i := range faults {
+			faults[i].Reason, faults[i].Hint = e.secrets.redact(faults[i].Reason), e.secrets.redact(faults[i].Hint)
+		}
+		return nil, faults
 	}
 	return s, nil
 }

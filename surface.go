@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/integrator-go/integrator/auth"
@@ -186,31 +184,4 @@ func authError(err error) error {
 		return auth.ErrConflict
 	}
 	return err
-}
-
-// secrets takes the values of secrets out of texts.
-type secrets struct {
-	mu     sync.RWMutex
-	values []string
-}
-
-// minSecret is the length from which a secret is taken out of texts: shorter ones would take words apart.
-const minSecret = 4
-
-func (s *secrets) add(value string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(value) >= minSecret && !slices.Contains(s.values, value) {
-		s.values = append(s.values, value)
-		slices.SortFunc(s.values, func(a, b string) int { return len(b) - len(a) })
-	}
-}
-
-func (s *secrets) redact(text string) string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, v := range s.values {
-		text = strings.ReplaceAll(text, v, "***")
-	}
-	return text
 }

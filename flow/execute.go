@@ -46,13 +46,16 @@ func (j *job) failed(step string, err error) {
 }
 
 // begin prepares an attempt, also after an earlier one of the same job was rolled back.
-func (j *job) begin(blobs store.Blobs) {
+func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
 	j.failure = nil
 	j.discard()
-	j.rejects = newRejects(j.ctx, blobs)
+	j.rejects = newRejects(j.ctx, r.store)
 	if j.waiter != nil && j.plan.answer != nil {
 		j.response = newResponse(j.plan.answer)
+		j.response.leftOut = func(header string, err error) {
+			r.Logger.Warn("a header of an answer is left out", "flow", j.plan.Name, "run", j.run.Number, "header", header, "error", err)
+		}
 	}
 	j.env = environment(j)
 }
@@ -116,7 +119,7 @@ func fromPairs(pairs []store.Pair) transform.Value {
 func (r *Runner) execute(jobs []*job) {
 	plan := jobs[0].plan
 	for _, j := range jobs {
-		j.begin(r.store)
+		j.begin(r)
 	}
 	if len(jobs) == 1 {
 		r.executeAlone(jobs[0])
@@ -144,7 +147,7 @@ func (r *Runner) execute(jobs []*job) {
 	if err := r.writeTogether(plan, jobs, batches); err != nil {
 		for _, j := range jobs { // the group is split: each run answers for itself
 			if j.failure == nil {
-				j.begin(r.store)
+				j.begin(r)
 				r.executeAlone(j)
 			}
 		}

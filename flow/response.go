@@ -17,6 +17,7 @@ type Response struct {
 	Header http.Header
 
 	plan    *answer
+	leftOut func(header string, err error) // told of a header that cannot be sent
 	encoder transform.Encoder
 	memory  bytes.Buffer
 	file    *os.File // set once the body has outgrown the memory
@@ -61,7 +62,8 @@ func (r *Response) begin(env *transform.Env) error {
 	for _, h := range r.plan.headers {
 		value, err := h.value.fill(env, headerValue)
 		if err != nil {
-			continue // a header that cannot be sent is left out rather than changed
+			r.leftOut(h.name, err) // rather than changed
+			continue
 		}
 		r.Header.Set(h.name, value)
 	}

@@ -497,10 +497,11 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 		}
 		j.log.add("ends in %s: read %d, written %d, rejected %d", run.Status, run.Read, run.Written, run.Rejected)
 	case interrupted && !j.inPlace:
-		run.Status, run.Due = store.Queued, now
+		run.Status, run.Due, run.Written = store.Queued, now, 0
 		run.Attempts--
 		j.log.add("interrupted by the engine's stop; the attempt does not count")
 	default:
+		run.Written = 0 // what was written is rolled back
 		run.Kind, run.ErrorID = f.Kind, errorID()
 		run.Exception, run.Reason = r.Redact(capped(f.Exception())), r.Redact(capped(f.Public()))
 		j.log.add("fails (%s, error id %s): %s", run.Kind, run.ErrorID, run.Exception)
