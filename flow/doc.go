@@ -1,0 +1,35 @@
+// Package flow holds what a person defines to happen to payloads, and what makes it happen: a [Definition] is compiled to a [Plan], and the
+// [Runner] takes each run of a plan from acceptance to settlement.
+//
+//	plan, faults := flow.Compile("load-orders", 1, "flows.load-orders", definition, environment)
+//	…
+//	receipt, err := runner.Submit(ctx, flow.Submission{Message: message, Plans: []*flow.Plan{plan}, Trigger: "listener"})
+//
+// # What is promised
+//
+// Never lost: Submit and Call return without an error only when the message and its runs are durable in the store. From then on each run is
+// executed until it has settled as success, warning, error or canceled. A run that ended in error keeps its message, so that it can be
+// looked at and sent again.
+//
+// Applied once where the destination dedupes, at least once elsewhere: a crash between a destination's commit and the settlement executes the
+// run again, with the same id, the same start time and the same definitions; destinations that keep run ids (SQL tables, files) find that
+// they have it. A run with several connections commits them one after the other: a crash in between is completed by the next attempt.
+//
+// All or nothing for each connection: what a run writes to one connection takes effect together, when the run has seen all of its records, or
+// not at all. A rejected record is left out of every destination that stands behind the one which rejected it.
+//
+// Order: runs of one flow begin in the order in which they became due, and run at the same time where the flow allows it. Only an order key
+// keeps them one after the other.
+//
+// # Attempts
+//
+// A run that nobody waits for is tried again when it failed for a passing reason: kinds connection and timeout, or an error marked by
+// [RetryAfter]. The pause doubles from the flow's back-off to its cap, with a fifth of jitter, and holds no worker. Rejected input, a refusal
+// ([Permanent]) and internal faults are not tried again. A run that an orderly stop interrupts keeps its attempts. A run that was at work in
+// three crashes is taken for their cause and ends in error.
+//
+// # Small runs together
+//
+// Runs of one flow whose payloads are small, and whom nobody waits for an answer of, share a piece of work on each connection, up to the
+// flow's group. Each keeps its own counters, rejects and status; a fault splits the group, and each run answers for itself.
+package flow

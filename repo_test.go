@@ -1,0 +1,130 @@
+package integrator_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/integrator-go/integrator"
+
+// layers is which of the project's own packages a package may import: those on a line know the ones that it names, and what is below
+// internal/ is open to all. Packages further down a path count as their first element.
+var layers = map[string][]string{
+	"store":     {},
+	"auth":      {},
+	"transform": {},
+	"connector": {"transform"},
+	"flow":      {"store", "transform", "connector"},
+	"listener":  {"store", "transform", "auth", "flow"},
+	"httpapi":   {"store", "transform", "auth", "flow", "listener"},
+	".":         {"store", "transform", "auth", "flow", "listener", "connector", "httpapi"},
+	"cmd":       {".", "store", "transform", "auth", "flow", "listener", "connector", "httpapi"},
+	"examples":  {".", "store", "transform", "auth", "flow", "listener", "connector", "httpapi"},
+	"internal":  {"transform"},
+}
+
+// goFiles parses every Go file of the repository.
+func goFiles(t *testing.T, visit func(name string, file *ast.File)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && name != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata"):
+			return fs.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(name, ".go"):
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		visit(filepath.ToSlash(name), file)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// part is the first element of a package's path below the module.
+func part(dir string) string {
+	first, _, _ := strings.Cut(dir, "/")
+	return first
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	t.Parallel()
+	goFiles(t, func(name string, file *ast.File) {
+		dir := path.Dir(name)
+		from, ok := layers[part(dir)]
+		if !ok {
+			t.Errorf("%s is in no layer", name)
+			return
+		}
+		for _, spec := range file.Imports {
+			imported, _ := strconv.Unquote(spec.Path.Value)
+			rest, ours := strings.CutPrefix(imported, module)
+			if !ours {
+				continue
+			}
+			to := part(strings.TrimPrefix(rest, "/"))
+			if to == "" {
+				to = "."
+			}
+			test := strings.HasSuffix(name, "_test.go")
+			if strings.HasSuffix(imported, "test") && !test && !strings.HasSuffix(dir, "test") {
+				t.Errorf("%s is no test and imports a suite, %s", name, imported)
+			}
+			if test || to == part(dir) || to == "internal" || slices.Contains(from, to) {
+				continue
+			}
+			t.Errorf("%s imports %s: %s may know %v only", name, imported, part(dir), from)
+		}
+	})
+}
+
+// TestEveryPackageSaysWhatItIs wants a package comment that begins as Go's tools expect it.
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	t.Parallel()
+	said := map[string]bool{}
+	goFiles(t, func(name string, file *ast.File) {
+		dir := path.Dir(name)
+		if strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		said[dir] = said[dir] || file.Doc != nil && (strings.HasPrefix(file.Doc.Text(), "Package "+file.Name.Name) || file.Name.Name == "main")
+	})
+	for dir, ok := range said {
+		if !ok {
+			t.Errorf("package %s has no comment", dir)
+		}
+	}
+}
+
+// TestModulesAgree wants the same Go version everywhere, the language's and not a patch release.
+func TestModulesAgree(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("**/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, "go.mod", "cmd/integrator/go.mod", "connector/sqldb/sqlite/go.mod", "go.work") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), "\ngo 1.26.0\n") && !strings.HasPrefix(string(text), "go 1.26.0\n") {
+			t.Errorf("%s does not say go 1.26.0", file)
+		}
+	}
+}
