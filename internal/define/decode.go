@@ -21,12 +21,12 @@ type DecodeOptions struct {
 }
 
 // Decode fills the struct that v points to from the whole set, strictly: unknown keys, wrong types and ${…} without a value are faults, and all
-// of them are returned.
+// of them are returned, with what the reading of the files found.
 func (t *Tree) Decode(v any, options DecodeOptions) Faults {
 	if t == nil {
 		return nil
 	}
-	return decode(t.root, "", v, options)
+	return append(slices.Clone(t.faults), decode(t.root, "", v, options)...)
 }
 
 // DecodeAt fills v from the entry that the names lead to; nothing when there is none.
@@ -105,6 +105,9 @@ var (
 )
 
 func (d *decoder) value(n *node, v reflect.Value, path string, t tags) {
+	if n.kind == refused {
+		return
+	}
 	if v.Kind() == reflect.Pointer {
 		if n.kind == null {
 			d.fault(n, path, "a value is missing", "write one, or leave the key out")
@@ -140,22 +143,43 @@ func (d *decoder) value(n *node, v reflect.Value, path string, t tags) {
 			d.fault(n, path, "text is expected here, this is "+n.kind.String(), "")
 			return
 		}
-		v.SetString(d.text(n, path, t))
+		filled, _ := d.text(n, path, t)
+		v.SetString(filled)
 	case reflect.Bool:
+		n, ok := d.scalar(n, path, t)
+		if !ok {
+			return
+		}
 		if n.kind != boolean {
-			d.fault(n, path, "true or false is expected here, this is "+n.kind.String(), "")
+			d.fault(n, path, "true or false is expected here, this is "+n.kind.String(), "write true or false, without quotes")
 			return
 		}
 		v.SetBool(n.text == "true")
 	case reflect.Int, reflect.Int64:
-		d.integer(n, v, path, t)
+		if n, ok := d.scalar(n, path, t); ok {
+			d.integer(n, v, path, t)
+		}
 	default:
 		panic("define: no way to decode into " + v.Type().String())
 	}
 }
 
+// scalar returns text with its ${…} filled in as what it is without quotes: a number where a number is due.
+func (d *decoder) scalar(n *node, path string, t tags) (*node, bool) {
+	if n.kind != text || !strings.Contains(n.text, "${") {
+		return n, true
+	}
+	filled, ok := d.text(n, path, t)
+	c := *n
+	c.text, c.kind = filled, plain(filled)
+	return &c, ok
+}
+
 // own lets a type read its own JSON.
 func (d *decoder) own(n *node, v reflect.Value, path string) {
+	if !d.complete(n, path) {
+		return
+	}
 	err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(n.json(nil, 0))
 	for _, f := range FaultsOf(path, err) {
 		if f.Path == path {
@@ -163,6 +187,23 @@ func (d *decoder) own(n *node, v reflect.Value, path string) {
 		}
 		d.faults = append(d.faults, f)
 	}
+}
+
+// complete reports whether each value below n is written; an explicit null is one.
+func (d *decoder) complete(n *node, path string) bool {
+	whole := n.kind != refused
+	if n.kind == null && n.text == "" {
+		d.fault(n, path, "a value is missing", `quote it if it is text: "#text"; write null for the constant`)
+		return false
+	}
+	for i, e := range n.nodes {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if n.kind == object {
+			at = Join(path, n.names[i].text)
+		}
+		whole = d.complete(e, at) && whole
+	}
+	return whole
 }
 
 func (d *decoder) integer(n *node, v reflect.Value, path string, t tags) {
@@ -173,7 +214,7 @@ func (d *decoder) integer(n *node, v reflect.Value, path string, t tags) {
 				duration, err = time.Duration(count)*24*time.Hour, nil
 			}
 		}
-		if err != nil || n.kind == number {
+		if err != nil || n.kind == number || duration < 0 {
 			d.fault(n, path, "a time is expected here", "write it with its unit: 500ms, 30s, 5m, 2h, 7d")
 			return
 		}
@@ -196,8 +237,14 @@ func (d *decoder) integer(n *node, v reflect.Value, path string, t tags) {
 	switch {
 	case t.size && (err != nil || i < 0 || i > math.MaxInt64/factor || n.kind > text):
 		d.fault(n, path, "a size is expected here", "write it as 64MiB, 10MB or a number of bytes")
-	case err != nil || n.kind != number && !t.size:
-		d.fault(n, path, "a whole number is expected here, this is "+n.kind.String(), "")
+	case err != nil && n.kind == number:
+		d.fault(n, path, "a whole number that is not too large is expected here", "")
+	case n.kind != number && !t.size:
+		hint := ""
+		if n.kind == text && err == nil {
+			hint = "leave out the quotes"
+		}
+		d.fault(n, path, "a whole number is expected here, this is "+n.kind.String(), hint)
 	default:
 		v.SetInt(i * factor)
 	}
@@ -336,24 +383,23 @@ func (d *decoder) generic(n *node, path string) any {
 	return ""
 }
 
-// text returns a scalar with the ${…} filled in that are known when it is loaded.
-func (d *decoder) text(n *node, path string, t tags) string {
+// text returns a scalar with the ${…} filled in that are known when it is loaded; false after a fault.
+func (d *decoder) text(n *node, path string, t tags) (filled string, ok bool) {
 	if t.expression || !strings.Contains(n.text, "${") {
-		return n.text
+		return n.text, true
 	}
 	var b strings.Builder
+	before := len(d.faults)
 	for rest := n.text; ; {
 		open := strings.Index(rest, "${")
 		if open < 0 {
 			b.WriteString(rest)
-			return b.String()
+			return b.String(), len(d.faults) == before
 		}
 		offset := len(n.text) - len(rest) + open
 		fault := func(reason, hint string) {
 			f := n.fault(path, reason, hint)
-			if !n.block {
-				f.Column += n.inset + len([]rune(n.text[:offset]))
-			}
+			f.Line, f.Column = n.at(offset)
 			d.faults = append(d.faults, f)
 		}
 		if open > 0 && rest[open-1] == '$' {
@@ -369,7 +415,7 @@ func (d *decoder) text(n *node, path string, t tags) string {
 		inner, after, closed := strings.Cut(rest[open+2:], "}")
 		if !closed {
 			fault("${ is not closed", "write $${ for the characters themselves")
-			return b.String()
+			return b.String(), false
 		}
 		rest = after
 		reference, otherwise, hasDefault := strings.Cut(inner, "??")
@@ -396,6 +442,9 @@ func (d *decoder) text(n *node, path string, t tags) string {
 			}
 			if !ok {
 				fault(fmt.Sprintf("%s %s is not set", map[string]string{"env": "environment variable", "secret": "secret", "vars": "variable"}[kind], name), missingHint(kind, name))
+			}
+			if t.template { // a run finds no ${ in it
+				value = strings.ReplaceAll(value, "${", "$${")
 			}
 			b.WriteString(value)
 		}

@@ -1,7 +1,6 @@
 package define
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -20,7 +19,7 @@ func FromGo(v any) (*Tree, error) {
 	if n == nil {
 		n = &node{kind: object}
 	}
-	return &Tree{n}, nil
+	return &Tree{root: n}, nil
 }
 
 var marshalerType = reflect.TypeFor[json.Marshaler]()
@@ -158,48 +157,13 @@ func encodeStruct(v reflect.Value, path string) (*node, error) {
 
 // parsed reads the JSON that a type wrote of itself.
 func parsed(data []byte, path string) (*node, error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	n, err := fromTokens(decoder)
-	if err != nil {
-		return nil, Faults{{Path: path, Reason: err.Error()}}
+	p := &reader{}
+	n := p.readJSON(data)
+	for i := range p.faults {
+		p.faults[i].Path = Below(path, p.faults[i].Path)
+	}
+	if p.faults != nil {
+		return nil, p.faults
 	}
 	return n, nil
-}
-
-func fromTokens(d *json.Decoder) (*node, error) {
-	token, err := d.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch token := token.(type) {
-	case string:
-		return &node{kind: text, text: token}, nil
-	case json.Number:
-		return &node{kind: number, text: token.String()}, nil
-	case bool:
-		return &node{kind: boolean, text: strconv.FormatBool(token)}, nil
-	case json.Delim:
-		n := &node{kind: list}
-		if token == '{' {
-			n.kind = object
-		}
-		for d.More() {
-			if n.kind == object {
-				key, err := d.Token()
-				if err != nil {
-					return nil, err
-				}
-				n.names = append(n.names, name{text: key.(string)})
-			}
-			e, err := fromTokens(d)
-			if err != nil {
-				return nil, err
-			}
-			n.nodes = append(n.nodes, e)
-		}
-		_, err := d.Token()
-		return n, err
-	}
-	return &node{kind: null}, nil
 }

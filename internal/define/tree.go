@@ -10,10 +10,10 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
@@ -21,7 +21,10 @@ import (
 )
 
 // Tree is a set of definitions as it was written. It never changes; nil is an empty set.
-type Tree struct{ root *node }
+type Tree struct {
+	root   *node
+	faults Faults // of what can be read all the same; Decode returns them with its own
+}
 
 // kind says what a node is.
 type kind uint8
@@ -33,16 +36,17 @@ const (
 	text
 	list
 	object
+	refused // what it stands for has a fault already
 )
 
 func (k kind) String() string {
-	return [...]string{"nothing", "true or false", "a number", "text", "a list", "a map of keys"}[k]
+	return [...]string{"nothing", "true or false", "a number", "text", "a list", "a map of keys", "refused"}[k]
 }
 
 // node is a value with its place.
 type node struct {
 	kind   kind
-	text   string // of scalars, as written
+	text   string // of scalars, as written; "" for a null that nobody wrote
 	names  []name // of an object
 	nodes  []*node
 	file   string
@@ -61,27 +65,37 @@ func (n *node) fault(path, reason, hint string) Fault {
 	return Fault{Path: path, File: n.file, Line: n.line, Column: n.column, Reason: reason, Hint: hint}
 }
 
+// at returns the line and column of an offset in a scalar's text.
+func (n *node) at(offset int) (line, column int) {
+	before := n.text[:min(offset, len(n.text))]
+	if n.block {
+		return n.line + 1 + strings.Count(before, "\n"), 1
+	}
+	return n.line, n.column + n.inset + utf8.RuneCountInString(before)
+}
+
 func (n *node) get(name string) *node {
 	if n == nil || n.kind != object {
 		return nil
 	}
-	for i := range n.names {
-		if n.names[i].text == name {
-			return n.nodes[i]
-		}
+	if i := n.index(name); i >= 0 {
+		return n.nodes[i]
 	}
 	return nil
+}
+
+// index returns the place of an object's entry, -1 when there is none.
+func (n *node) index(entry string) int {
+	return slices.IndexFunc(n.names, func(o name) bool { return o.text == entry })
 }
 
 // with returns a copy of an object with an entry replaced or added.
 func (n *node) with(entry name, value *node) *node {
 	c := *n
 	c.names, c.nodes = slices.Clone(n.names), slices.Clone(n.nodes)
-	for i := range c.names {
-		if c.names[i].text == entry.text {
-			c.nodes[i] = value
-			return &c
-		}
+	if i := n.index(entry.text); i >= 0 {
+		c.nodes[i] = value
+		return &c
 	}
 	c.names, c.nodes = append(c.names, entry), append(c.nodes, value)
 	return &c
@@ -94,7 +108,8 @@ type LoadOptions struct {
 }
 
 // Load reads the definition files of a folder: *.yaml, *.yml and *.json at its top and below flows/. Left out are *_test.*, names that begin
-// with _ or . and folders named secrets. The error is Faults, or that of the file system.
+// with _ or . and folders named secrets, and the folders of file connections: the engine itself writes there. The error is Faults when a file
+// cannot be read as what it is, or that of the file system; what else is wrong is found by Decode.
 func Load(fsys fs.FS, options LoadOptions) (*Tree, error) {
 	var files []string
 	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
@@ -104,7 +119,7 @@ func Load(fsys fs.FS, options LoadOptions) (*Tree, error) {
 		base := path.Base(p)
 		hidden := p != "." && (base[0] == '_' || base[0] == '.')
 		if d.IsDir() {
-			if hidden || base == "secrets" || slices.Contains(options.Skip, p) || p != "." && p != "flows" && !strings.HasPrefix(p, "flows/") {
+			if p != "." && (hidden || base == "secrets" || slices.Contains(options.Skip, p) || p != "flows" && !strings.HasPrefix(p, "flows/")) {
 				return fs.SkipDir
 			}
 			return nil
@@ -119,34 +134,38 @@ func Load(fsys fs.FS, options LoadOptions) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the definitions: %w", err)
 	}
-	var trees []*Tree
-	var faults Faults
-	for _, file := range files {
+	trees := make([]*Tree, len(files)) // nil: the file's fault is in unread
+	unread := make([]error, len(files))
+	for i, file := range files {
 		data, err := fs.ReadFile(fsys, file)
 		if err != nil {
 			return nil, fmt.Errorf("read the definitions: %w", err)
 		}
-		t, err := Parse(file, data)
-		if err != nil {
-			faults = append(faults, FaultsOf("", err)...)
-			continue
-		}
-		trees = append(trees, t)
+		trees[i], unread[i] = Parse(file, data)
 	}
-	// A folder that the engine itself writes to holds no definitions.
 	var merged *Tree
-	folders := folders(trees)
-	for _, t := range trees {
-		file := t.root.file
-		if slices.ContainsFunc(folders, func(dir string) bool { return strings.HasPrefix(file, dir+"/") }) {
+	var fatal, more Faults
+	written := folders(trees)
+	for i, file := range files {
+		if slices.ContainsFunc(written, func(dir string) bool { return strings.HasPrefix(file, dir+"/") }) {
 			continue
 		}
-		var more Faults
-		merged, more = merged.Merge(t)
-		faults = append(faults, more...)
+		if unread[i] != nil {
+			fatal = append(fatal, FaultsOf("", unread[i])...)
+			continue
+		}
+		var twice Faults
+		merged, twice = merged.Merge(trees[i])
+		more = append(more, twice...)
 	}
-	if faults != nil {
-		return nil, faults.sorted()
+	if fatal != nil {
+		if merged != nil {
+			more = append(more, merged.faults...)
+		}
+		return nil, append(fatal, more...).sorted()
+	}
+	if merged != nil {
+		merged = &Tree{merged.root, append(more, merged.faults...)}
 	}
 	return merged, nil
 }
@@ -155,6 +174,9 @@ func Load(fsys fs.FS, options LoadOptions) (*Tree, error) {
 func folders(trees []*Tree) []string {
 	var dirs []string
 	for _, t := range trees {
+		if t == nil {
+			continue
+		}
 		connections := t.root.get("connections")
 		if connections == nil {
 			continue
@@ -168,66 +190,125 @@ func folders(trees []*Tree) []string {
 	return dirs
 }
 
-var errorLine = regexp.MustCompile(`line (\d+)(?:, column (\d+))?`)
-
-// Parse reads one document, YAML or JSON. The error is Faults.
+// Parse reads one document: JSON when the file's name says so or it has none, YAML otherwise. The error is Faults.
 func Parse(file string, data []byte) (*Tree, error) {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var document yaml.Node
-	err := decoder.Decode(&document)
-	if errors.Is(err, io.EOF) {
-		return &Tree{&node{kind: object, file: file, line: 1, column: 1}}, nil
-	}
-	if err != nil {
-		f := Fault{File: file, Line: 1, Column: 1, Reason: strings.TrimPrefix(err.Error(), "yaml: ")}
-		if m := errorLine.FindStringSubmatch(err.Error()); m != nil {
-			f.Line, _ = strconv.Atoi(m[1])
-			if m[2] != "" {
-				f.Column, _ = strconv.Atoi(m[2])
-			}
-		}
-		return nil, Faults{f}
-	}
 	p := &reader{file: file}
-	var second yaml.Node
-	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		p.faults = append(p.faults, Fault{File: file, Line: max(1, second.Line), Column: max(1, second.Column), Reason: "a file holds one document", Hint: "leave --- out"})
+	var root *node
+	if file == "" || path.Ext(file) == ".json" {
+		root = p.readJSON(data)
+	} else {
+		root = p.readYAML(data)
 	}
-	root := p.read(document.Content[0], "", 0)
 	switch {
-	case p.faults != nil:
+	case root == nil:
+		return nil, p.faults.sorted()
 	case root.kind == null:
 		root = &node{kind: object, file: file, line: 1, column: 1}
-	case root.kind != object:
-		p.faults = append(p.faults, root.fault("", "a file of definitions is a map of keys, this is "+root.kind.String(), "begin with connections:, listeners: or flows:"))
-	}
-	if p.faults != nil {
+	case root.kind == refused:
 		return nil, p.faults.sorted()
+	case root.kind != object:
+		f := root.fault("", "a file of definitions is a map of keys, this is "+root.kind.String(), "begin with connections:, listeners: or flows:")
+		return nil, append(p.faults, f).sorted()
 	}
-	return &Tree{root}, nil
+	return &Tree{root, p.faults}, nil
 }
 
-// reader turns YAML nodes into nodes of a tree.
+// reader turns a file into nodes.
 type reader struct {
 	file   string
 	faults Faults
+	nodes  int                 // read so far
+	shared map[*yaml.Node]bool // anchored below x- keys
 }
 
-const maxDepth = 64
+const (
+	maxDepth = 64
+	maxNodes = 1 << 20 // of one file, with what aliases repeat
+)
+
+// entry adds an entry to an object, or a fault when it has one of that name.
+func (p *reader) entry(n *node, at string, key name, read func(at string) *node) {
+	at = Join(at, key.text)
+	if i := n.index(key.text); i >= 0 {
+		p.faults = append(p.faults, Fault{Path: at, File: p.file, Line: key.line, Column: key.column,
+			Reason: fmt.Sprintf("key %q is there twice, first in line %d", key.text, n.names[i].line)})
+		return
+	}
+	n.names = append(n.names, key)
+	n.nodes = append(n.nodes, read(at))
+}
+
+// readYAML returns the document; nil after a fault that leaves none.
+func (p *reader) readYAML(data []byte) *node {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var document, second yaml.Node
+	err := decoder.Decode(&document)
+	if errors.Is(err, io.EOF) {
+		return &node{kind: null}
+	}
+	if err == nil {
+		if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+			p.faults = append(p.faults, Fault{File: p.file, Line: max(1, second.Line), Column: max(1, second.Column), Reason: "a file holds one document", Hint: "leave --- out"})
+			return nil
+		}
+		return p.read(document.Content[0], "", 0)
+	}
+	p.faults = append(p.faults, p.syntaxFault(data, err))
+	return nil
+}
+
+// syntaxFault is what the YAML parser found wrong, with what people most often meant.
+func (p *reader) syntaxFault(data []byte, err error) Fault {
+	f := Fault{File: p.file, Line: 1, Column: 1, Reason: err.Error()}
+	var place *yaml.LoadError
+	if !errors.As(err, &place) {
+		return f
+	}
+	at := place.Mark
+	f.Reason = place.Message
+	switch {
+	case strings.Contains(f.Reason, "end of stream"):
+		at, f.Hint = place.ContextMark, "close the quote"
+	case strings.Contains(f.Reason, "expected ',' or"):
+		at, f.Hint = place.ContextMark, "close the bracket, or write a comma between what it holds"
+	case strings.Contains(f.Reason, "cannot start any token"):
+		f.Hint = "quote text that begins with @, % or `"
+		if lines := bytes.Split(data, []byte("\n")); at.Line <= len(lines) && bytes.HasPrefix(bytes.TrimLeft(lines[at.Line-1], " "), []byte("\t")) {
+			f.Hint = "indent with blanks, not with tabs"
+		}
+	case strings.Contains(f.Reason, "mapping values are not allowed"):
+		f.Hint = "quote text that holds a colon before a blank"
+	case strings.Contains(f.Reason, "alphabetic or numeric character"):
+		f.Hint = "quote text that begins with * or &"
+	case strings.Contains(f.Reason, "expected key"):
+		f.Hint = "keep one indentation; quote text that begins with {, [ or a quote"
+	}
+	f.Line, f.Column = max(1, at.Line), max(1, at.Column)
+	return f
+}
 
 func (p *reader) read(y *yaml.Node, at string, depth int) *node {
 	n := &node{file: p.file, line: y.Line, column: y.Column}
 	refuse := func(reason, hint string) *node {
+		n.kind = refused
 		p.faults = append(p.faults, n.fault(at, reason, hint))
 		return n
 	}
+	p.nodes++
 	switch {
 	case depth > maxDepth:
 		return refuse(fmt.Sprintf("nested deeper than %d", maxDepth), "")
+	case p.nodes == maxNodes:
+		return refuse(fmt.Sprintf("the file has more than %d values", maxNodes), "")
+	case p.nodes > maxNodes:
+		n.kind = refused
+		return n
+	case y.Kind == yaml.AliasNode && p.shared[y.Alias]:
+		return p.read(y.Alias, at, depth+1)
 	case y.Kind == yaml.AliasNode:
-		return refuse("*"+y.Value+" is an alias, which definitions do not use", "quote it if it is text")
-	case y.Anchor != "":
-		return refuse("&"+y.Anchor+" is an anchor, which definitions do not use", "quote it if it is text")
+		return refuse("*"+y.Value+" is an alias, which definitions use for what stands below an x- key only", "quote it if it is text")
+	case y.Anchor != "" && !p.shared[y]:
+		return refuse("&"+y.Anchor+" is an anchor, which definitions use below x- keys only", "quote it if it is text")
 	case y.Style&yaml.TaggedStyle != 0:
 		return refuse(y.Tag+" is a tag, which definitions do not use", "quote it if it is text")
 	}
@@ -235,21 +316,16 @@ func (p *reader) read(y *yaml.Node, at string, depth int) *node {
 	case yaml.MappingNode:
 		n.kind = object
 		for i := 0; i+1 < len(y.Content); i += 2 {
-			key := y.Content[i]
-			if key.Kind != yaml.ScalarNode {
+			key, value := y.Content[i], y.Content[i+1]
+			if key.Kind != yaml.ScalarNode || key.Anchor != "" || key.Style&yaml.TaggedStyle != 0 {
+				n.line, n.column = key.Line, key.Column
 				return refuse("a key is text", "quote it")
 			}
 			if depth == 0 && strings.HasPrefix(key.Value, "x-") {
+				p.share(value)
 				continue
 			}
-			if n.get(key.Value) != nil {
-				first := n.names[slices.IndexFunc(n.names, func(o name) bool { return o.text == key.Value })]
-				p.faults = append(p.faults, Fault{Path: Join(at, key.Value), File: p.file, Line: key.Line, Column: key.Column,
-					Reason: fmt.Sprintf("key %q is there twice, first in line %d", key.Value, first.line)})
-				continue
-			}
-			n.names = append(n.names, name{key.Value, key.Line, key.Column})
-			n.nodes = append(n.nodes, p.read(y.Content[i+1], Join(at, key.Value), depth+1))
+			p.entry(n, at, name{key.Value, key.Line, key.Column}, func(at string) *node { return p.read(value, at, depth+1) })
 		}
 	case yaml.SequenceNode:
 		n.kind = list
@@ -263,17 +339,37 @@ func (p *reader) read(y *yaml.Node, at string, depth int) *node {
 			n.kind, n.inset = text, 1
 		case y.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 			n.kind, n.block = text, true
-		case y.Value == "" || y.Value == "null" || y.Value == "~" || y.Value == "Null" || y.Value == "NULL":
-			n.kind = null
-		case y.Value == "true" || y.Value == "false":
-			n.kind = boolean
-		case transform.IsNumber(y.Value):
-			n.kind = number
 		default:
-			n.kind = text
+			n.kind = plain(y.Value)
 		}
 	}
 	return n
+}
+
+// plain returns the kind of a scalar that is written without quotes.
+func plain(s string) kind {
+	switch {
+	case s == "" || s == "null" || s == "~" || s == "Null" || s == "NULL":
+		return null
+	case s == "true" || s == "false":
+		return boolean
+	case transform.IsNumber(s):
+		return number
+	}
+	return text
+}
+
+// share notes the anchors below an x- key.
+func (p *reader) share(y *yaml.Node) {
+	if y.Anchor != "" {
+		if p.shared == nil {
+			p.shared = map[*yaml.Node]bool{}
+		}
+		p.shared[y] = true
+	}
+	for _, e := range y.Content {
+		p.share(e)
+	}
 }
 
 // Merge returns both sets together. A name that both define is a fault.
@@ -307,19 +403,23 @@ func (t *Tree) combine(o *Tree, twice func(kind string, at name, file string, he
 	root := t.root
 	for i, section := range o.root.names {
 		value, held := o.root.nodes[i], root.get(section.text)
-		if held == nil || held.kind != object || value.kind != object {
+		switch {
+		case held == nil || held.kind == null:
 			root = root.with(section, value)
-			continue
-		}
-		for k, entry := range value.names {
-			if other := held.get(entry.text); other != nil && !twice(section.text, entry, value.file, other) {
-				continue
+		case value.kind == null:
+		case held.kind == object && value.kind == object:
+			for k, entry := range value.names {
+				if other := held.get(entry.text); other == nil || twice(section.text, entry, value.file, other) {
+					held = held.with(entry, value.nodes[k])
+				}
 			}
-			held = held.with(entry, value.nodes[k])
+			root = root.with(section, held)
+		case held.kind == value.kind && held.text == value.text && held.nodes == nil: // such as version: 1
+		case twice("", section, value.file, held):
+			root = root.with(section, value)
 		}
-		root = root.with(section, held)
 	}
-	return &Tree{root}
+	return &Tree{root, append(slices.Clone(t.faults), o.faults...)}
 }
 
 // Names returns the names that are defined of a kind.
@@ -358,7 +458,7 @@ func (n *node) json(b []byte, sortedLevels int) []byte {
 		b = append(b, q...)
 	}
 	switch n.kind {
-	case null:
+	case null, refused:
 		return append(b, "null"...)
 	case boolean, number:
 		return append(b, n.text...)
@@ -406,12 +506,11 @@ func (t *Tree) Locate(faults Faults) Faults {
 		for _, part := range split(f.Path) {
 			var next *node
 			if n.kind == list {
-				if k, err := strconv.Atoi(part); err == nil && k < len(n.nodes) {
-					next = n.nodes[k]
+				if k, err := strconv.Atoi(part); err == nil && 0 <= k && k < len(n.nodes) {
+					next, key = n.nodes[k], nil
 				}
 			} else if next = n.get(part); next != nil {
-				k := slices.IndexFunc(n.names, func(o name) bool { return o.text == part })
-				key = &n.names[k]
+				key = &n.names[n.index(part)]
 			} else if part == "0" {
 				continue // a single value stands for a list
 			}
@@ -422,14 +521,10 @@ func (t *Tree) Locate(faults Faults) Faults {
 			n = next
 		}
 		f.File, f.Line, f.Column = n.file, n.line, n.column
-		scalar := n.kind != list && n.kind != object
+		scalar := n.kind < list
 		switch {
-		case whole && scalar && n.block:
-			before := n.text[:min(f.Offset, len(n.text))]
-			f.Line += 1 + strings.Count(before, "\n")
-			f.Column = 1
 		case whole && scalar:
-			f.Column += n.inset + len([]rune(n.text[:min(f.Offset, len(n.text))]))
+			f.Line, f.Column = n.at(f.Offset)
 		case key != nil && n.file != "":
 			f.Line, f.Column = key.line, key.column
 		}

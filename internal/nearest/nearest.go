@@ -14,21 +14,24 @@ func Name(name string, names []string) string {
 	return best
 }
 
+// editDistance counts the characters to insert, delete, replace, or swap with their neighbour.
 func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
+	former, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		former, last, row = last, row, former
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
+			row[j+1] = min(last[j]+cost, row[j]+1, last[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], former[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]
