@@ -20,7 +20,9 @@ func (checkCommand) Help() string {
 	return `Every fault is told on standard error as file:line:column with what to write instead, and the exit code is 2; a connection that --connect cannot use makes
 it 1. Warnings do not change it.
 
-Example: integrator check flows --connect`
+Example:
+
+    integrator check flows --connect`
 }
 
 // pingTimeout is what connections get to answer.
@@ -44,7 +46,7 @@ func (c *checkCommand) Run(ctx context.Context) error {
 		for _, name := range slices.Sorted(maps.Keys(said)) {
 			if err := said[name]; err != nil {
 				failed++
-				fmt.Fprintf(os.Stderr, "connection %s: %v\n", name, err)
+				fmt.Fprintf(os.Stderr, "connection %s: %s\n", name, oneLine(err.Error()))
 			}
 		}
 		if failed > 0 {

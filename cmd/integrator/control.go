@@ -42,7 +42,7 @@ type control struct {
 const maxSocketPath = 103
 
 // openControl opens the socket. The caller has the store open: a socket file that is there is a dead process's.
-func openControl(engine *integrator.Engine, data string) (*control, error) {
+func openControl(engine *integrator.Engine, data string, logger *slog.Logger) (*control, error) {
 	path := controlPath(data)
 	if len(path) > maxSocketPath {
 		return nil, usagef("the path %s has more than %d bytes: give --data relative to the working directory, or a shorter one", path, maxSocketPath)
@@ -66,7 +66,7 @@ func openControl(engine *integrator.Engine, data string) (*control, error) {
 	routes.HandleFunc("POST /control/flows/{flow}/run", func(w http.ResponseWriter, r *http.Request) { runFlow(w, r, engine, nil) })
 	routes.HandleFunc("POST /control/flows/{flow}/payload", func(w http.ResponseWriter, r *http.Request) { runFlow(w, r, engine, r.Body) })
 	routes.Handle("/", engine.Handler())
-	c := &control{listener: listener, server: newServer(routes, slog.New(slog.DiscardHandler))}
+	c := &control{listener: listener, server: newServer(routes, logger)}
 	c.server.BaseContext = func(net.Listener) context.Context {
 		return context.WithValue(context.Background(), throughControl{}, true)
 	}
@@ -94,10 +94,16 @@ func shutdown(server *http.Server) {
 
 // outcome is how a run ended, or why there was none, as it crosses the control socket.
 type outcome struct {
-	integrator.Result
-	Err     error  `json:"-"`          // in place of Result's, which no JSON carries
-	Refused string `json:",omitempty"` // why there was no run
-	Usage   bool   `json:",omitempty"` // the caller has to ask differently
+	Run      int64
+	Status   string
+	Read     int64
+	Written  int64
+	Rejected int64
+	Rejects  []flow.Rejected
+	Response []byte
+
+	Refused string // why there was no run; "" when there was one
+	Usage   bool   // the caller has to ask differently
 }
 
 // runFlow runs a flow for a command and answers an outcome. Parameters are in the query.
@@ -120,10 +126,11 @@ func runFlow(w http.ResponseWriter, r *http.Request, engine *integrator.Engine, 
 	}
 	var answer outcome
 	if err != nil {
-		wrong := errors.As(err, new(usageError)) || errors.As(err, new(*flow.ParamError)) || errors.Is(err, store.ErrNotFound)
-		answer = outcome{Refused: strings.TrimPrefix(err.Error(), "integrator: "), Usage: wrong}
+		answer.Refused = strings.TrimPrefix(err.Error(), "integrator: ")
+		answer.Usage = errors.As(err, new(usageError)) || errors.As(err, new(*flow.ParamError)) || errors.Is(err, store.ErrNotFound)
 	} else {
-		answer.Result = *result
+		answer = outcome{Run: result.Run, Status: result.Status, Read: result.Read, Written: result.Written, Rejected: result.Rejected,
+			Rejects: result.Rejects, Response: result.Response}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(answer) // a caller that is gone misses nothing
@@ -158,7 +165,7 @@ func reach(ctx context.Context, s setup, use func(*client) error) error {
 	if err != nil {
 		return err
 	}
-	h, err := start(engine, s.data)
+	h, err := start(engine, s.data, s.logger)
 	switch {
 	case errors.Is(err, store.ErrInUse) && answers(ctx, s.data): // it has come up in the meantime
 		return use(c)
@@ -215,7 +222,7 @@ type user struct {
 	Defined   bool     `json:"defined"`
 }
 
-func userRoute(login string) string { return "/rest/v1/users/" + url.PathEscape(login) }
+func userRoute(login string) string { return "/rest/v1/users/" + login }
 
 func (c *client) user(ctx context.Context, login string) (u user, err error) {
 	return u, c.call(ctx, "GET", userRoute(login), nil, nil, &u)

@@ -95,7 +95,7 @@ type host struct {
 }
 
 // start runs an engine and opens its control socket once it is ready. The error wraps store.ErrInUse when another process has the store.
-func start(engine *integrator.Engine, data string) (*host, error) {
+func start(engine *integrator.Engine, data string, logger *slog.Logger) (*host, error) {
 	h := &host{engine: engine, ended: make(chan struct{})}
 	go func() {
 		defer close(h.ended)
@@ -107,7 +107,7 @@ func start(engine *integrator.Engine, data string) (*host, error) {
 		return nil, h.err
 	}
 	var err error
-	if h.control, err = openControl(engine, data); err != nil {
+	if h.control, err = openControl(engine, data, logger); err != nil {
 		engine.Close()
 		return nil, fmt.Errorf("open the control socket: %w", err)
 	}

@@ -9,11 +9,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -82,11 +84,22 @@ func report(err error) int {
 		fmt.Fprintln(os.Stderr, faults) // each names its place, as compilers do
 		return exitUsage
 	}
-	fmt.Fprintf(os.Stderr, "integrator: %s\n", strings.ReplaceAll(err.Error(), "\n", ": "))
-	if errors.As(err, new(usageError)) {
+	fmt.Fprintln(os.Stderr, "integrator: "+oneLine(err.Error()))
+	var p *problem
+	if errors.As(err, new(usageError)) || errors.As(err, &p) && p.status == http.StatusUnprocessableEntity {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// oneLine returns a text as one line that a terminal shows as it is: it may hold what a payload brought.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ReplaceAll(strings.TrimSpace(text), "\n", ": "))
 }
 
 func version() string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ type passwordFlags struct {
 const maxInput = 64 << 10
 
 // password returns the password to set.
-func (f passwordFlags) password() (string, error) {
+func (f passwordFlags) password(ctx context.Context) (string, error) {
 	switch {
 	case f.Generate:
 		return rand.Text(), nil
@@ -33,11 +34,11 @@ func (f passwordFlags) password() (string, error) {
 	case !term.IsTerminal(int(os.Stdin.Fd())):
 		return "", usagef("there is no terminal to ask for the password: use --password-stdin or --generate")
 	}
-	first, err := ask("Password: ")
+	first, err := ask(ctx, "Password: ")
 	if err != nil {
 		return "", err
 	}
-	second, err := ask("Once more: ")
+	second, err := ask(ctx, "Once more: ")
 	if err != nil {
 		return "", err
 	}
@@ -47,10 +48,21 @@ func (f passwordFlags) password() (string, error) {
 	return first, nil
 }
 
-// ask reads a line from the terminal without showing it.
-func ask(prompt string) (string, error) {
+// ask reads a line from the terminal without showing it. Interrupted, it gives the terminal back as it was and ends the process, which holds
+// nothing yet.
+func ask(ctx context.Context, prompt string) (string, error) {
+	terminal := int(os.Stdin.Fd())
+	before, err := term.GetState(terminal)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		term.Restore(terminal, before)
+		os.Exit(exitFailure)
+	})
+	defer stop()
 	fmt.Fprint(os.Stderr, prompt)
-	text, err := term.ReadPassword(int(os.Stdin.Fd()))
+	text, err := term.ReadPassword(terminal)
 	fmt.Fprintln(os.Stderr)
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)

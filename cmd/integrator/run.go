@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,11 +25,13 @@ opened here, and runs that an earlier stop interrupted go on beside this one.
 
 Exit codes: 0 success; 1 the run failed; 2 wrong usage or definitions; 3 it finished, but records were rejected.
 
-Example: integrator run load-orders flows --input orders.json --param store=berlin`
+Example:
+
+    integrator run load-orders flows --input orders.json --param store=berlin`
 }
 
 func (c *runCommand) Run(ctx context.Context) error {
-	route := "/control/flows/" + url.PathEscape(c.Flow) + "/run"
+	route := "/control/flows/" + c.Flow + "/run"
 	var payload io.Reader
 	if c.Input != "" {
 		file := os.Stdin
@@ -39,7 +42,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 			}
 			defer file.Close()
 		}
-		payload, route = file, "/control/flows/"+url.PathEscape(c.Flow)+"/payload"
+		payload, route = file, "/control/flows/"+c.Flow+"/payload"
 	}
 	query := url.Values{}
 	for name, value := range c.Param {
@@ -51,6 +54,9 @@ func (c *runCommand) Run(ctx context.Context) error {
 		var o outcome
 		err := client.call(ctx, "POST", route, query, meter.reader(), &o)
 		meter.stop()
+		if ctx.Err() != nil {
+			return errors.New("interrupted: a run that writes ends by itself, or goes on when the store is next opened with its definitions")
+		}
 		if err != nil {
 			return err
 		}
@@ -64,7 +70,7 @@ func (c *runCommand) show(ctx context.Context, client *client, o *outcome) error
 	case o.Refused != "" && o.Usage:
 		return usagef("%s", o.Refused)
 	case o.Refused != "":
-		return fmt.Errorf("%s", o.Refused)
+		return errors.New(o.Refused)
 	}
 	if _, err := os.Stdout.Write(o.Response); err != nil {
 		return err
@@ -78,7 +84,7 @@ func (c *runCommand) show(ctx context.Context, client *client, o *outcome) error
 		if r.Field != "" {
 			place += ", " + r.Field
 		}
-		fmt.Fprintf(os.Stderr, "  %s: %s: %s\n", place, r.Step, r.Reason)
+		fmt.Fprintf(os.Stderr, "  %s: %s: %s\n", place, r.Step, oneLine(r.Reason))
 	}
 	if more := o.Rejected - int64(len(o.Rejects)); more > 0 {
 		fmt.Fprintf(os.Stderr, "  and %d more\n", more)
@@ -90,7 +96,7 @@ func (c *runCommand) show(ctx context.Context, client *client, o *outcome) error
 		if err := client.call(ctx, "GET", "/rest/v1/runs/"+strconv.FormatInt(o.Run, 10), nil, nil, &run); err != nil {
 			return fmt.Errorf("run %d failed, and why cannot be read: %w", o.Run, err)
 		}
-		return fmt.Errorf("%s", run.Exception)
+		return errors.New(run.Exception)
 	case o.Rejected > 0:
 		return errRejected
 	}

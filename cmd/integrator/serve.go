@@ -29,7 +29,9 @@ func (serveCommand) Help() string {
 	return `Secrets come from the environment (INTEGRATOR_SECRET_NAME), else from the file secrets/NAME beside the definitions. SIGTERM or Ctrl-C stops in
 order: nothing new is taken, runs end within --drain, the rest goes on at the next start; the second signal ends at once.
 
-Example: integrator serve flows --addr 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem`
+Example:
+
+    integrator serve flows --addr 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem`
 }
 
 func (c *serveCommand) Run(ctx context.Context) error {
@@ -53,19 +55,19 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer listener.Close()
+	h, err := start(engine, c.Data, logger)
+	if err != nil {
+		return c.inUse(err)
+	}
 	failed := make(chan error, 1)
-	go func() { // answers 503 until the engine is ready; ends with the server
+	go func() { // ends with the listener
 		if server.TLSConfig != nil {
 			failed <- server.ServeTLS(listener, "", "")
 		} else {
 			failed <- server.Serve(listener)
 		}
 	}()
-	h, err := start(engine, c.Data)
-	if err != nil {
-		server.Close()
-		return c.inUse(err)
-	}
 	if err := c.welcome(h, listener); err != nil {
 		logger.Warn("the users cannot be listed", "error", err)
 	}
@@ -115,5 +117,5 @@ func (c *serveCommand) logger() *slog.Logger {
 // newServer returns a server with its limits set. The time for bodies and answers is the handler's to bound: it differs by route.
 func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn)}
 }

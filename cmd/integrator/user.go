@@ -47,8 +47,9 @@ type grantFlags struct {
 	Grant    []string `sep:"none" placeholder:"NAME" help:"Grant listeners and flows of that name. Repeat for more."`
 }
 
-func (g grantFlags) listeners() []string { return slices.Concat(g.Listener, g.Grant) }
-func (g grantFlags) flows() []string     { return slices.Concat(g.Flow, g.Grant) }
+// listeners and flows are never nil: an empty list takes grants back, none would leave them.
+func (g grantFlags) listeners() []string { return union(g.Listener, g.Grant) }
+func (g grantFlags) flows() []string     { return union(g.Flow, g.Grant) }
 
 type userAdd struct {
 	Login   string   `arg:"" help:"Login of the new user."`
@@ -61,11 +62,13 @@ type userAdd struct {
 func (userAdd) Help() string {
 	return `The password is asked for, unless it comes from standard input or is made here; it is never part of the command line.
 
-Example: integrator user add shop --role api --listener orders --flow nightly-export`
+Example:
+
+    integrator user add shop --role api --listener orders --flow nightly-export`
 }
 
 func (a *userAdd) Run(ctx context.Context, u *userCommands) error {
-	password, err := a.password()
+	password, err := a.password(ctx)
 	if err != nil {
 		return err
 	}
@@ -89,7 +92,9 @@ type userList struct{}
 func (userList) Help() string {
 	return `Users of the definitions are listed while a server holds the store.
 
-Example: integrator user list`
+Example:
+
+    integrator user list`
 }
 
 func (userList) Run(ctx context.Context, u *userCommands) error {
@@ -130,7 +135,9 @@ type userGrant struct {
 func (userGrant) Help() string {
 	return `Tokens that are out end.
 
-Example: integrator user grant shop --listener price-quote`
+Example:
+
+    integrator user grant shop --listener price-quote`
 }
 
 func (g *userGrant) Run(ctx context.Context, u *userCommands) error {
@@ -147,12 +154,13 @@ func (g *userGrant) Run(ctx context.Context, u *userCommands) error {
 }
 
 func union(a, b []string) []string {
-	for _, name := range b {
-		if !slices.Contains(a, name) {
-			a = append(a, name)
+	all := []string{}
+	for _, name := range slices.Concat(a, b) {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
 		}
 	}
-	return a
+	return all
 }
 
 type userPasswd struct {
@@ -163,11 +171,13 @@ type userPasswd struct {
 func (userPasswd) Help() string {
 	return `Tokens that are out end.
 
-Example: integrator user passwd shop --password-stdin < new-password`
+Example:
+
+    integrator user passwd shop --password-stdin < new-password`
 }
 
 func (p *userPasswd) Run(ctx context.Context, u *userCommands) error {
-	password, err := p.password()
+	password, err := p.password(ctx)
 	if err != nil {
 		return err
 	}
@@ -188,7 +198,11 @@ type userDisable struct {
 }
 
 func (userDisable) Help() string {
-	return "Tokens that are out end.\n\nExample: integrator user disable shop"
+	return `Tokens that are out end.
+
+Example:
+
+    integrator user disable shop`
 }
 
 func (d *userDisable) Run(ctx context.Context, u *userCommands) error {
@@ -201,7 +215,11 @@ type userEnable struct {
 	Login string `arg:"" help:"Login of the user."`
 }
 
-func (userEnable) Help() string { return "Example: integrator user enable shop" }
+func (userEnable) Help() string {
+	return `Example:
+
+    integrator user enable shop`
+}
 
 func (e *userEnable) Run(ctx context.Context, u *userCommands) error {
 	return u.existing(ctx, e.Login, func(c *client, _ user) error {
@@ -214,7 +232,11 @@ type userRemove struct {
 }
 
 func (userRemove) Help() string {
-	return "Tokens that are out end.\n\nExample: integrator user remove shop"
+	return `Tokens that are out end.
+
+Example:
+
+    integrator user remove shop`
 }
 
 func (r *userRemove) Run(ctx context.Context, u *userCommands) error {
