@@ -1,10 +1,12 @@
 package transform_test
 
 import (
+	"flag"
 	"fmt"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/integrator-go/integrator/transform"
 )
@@ -126,7 +128,15 @@ func FuzzExpression(f *testing.F) {
 	}
 	env := environment(f)
 	rec := &transform.Record{Value: hostile()}
-	f.Fuzz(func(t *testing.T, source string) { evaluate(t, source, rec, env) })
+	// Time is looked at while fuzzing only: as a test it would depend on what else the machine does.
+	fuzzing := flag.Lookup("test.fuzz").Value.String() != ""
+	f.Fuzz(func(t *testing.T, source string) {
+		began := time.Now()
+		evaluate(t, source, rec, env)
+		if took := time.Since(began); fuzzing && took > time.Second {
+			t.Errorf("%q takes %v", source, took)
+		}
+	})
 }
 
 func BenchmarkBudget(b *testing.B) {

@@ -121,7 +121,8 @@ func FuzzParseLayout(f *testing.F) {
 		if err != nil {
 			return // a layout can hold less than a date, or text that only can be written
 		}
-		if again := l.Format(read); again != written && !strings.Contains(text, "E") {
+		twice := strings.Contains(text, "H") && strings.Contains(text, "h") || strings.Contains(text, "E") // says one thing in two ways
+		if again := l.Format(read); again != written && !twice {
 			t.Fatalf("%s: %s is read and written as %s", text, written, again)
 		}
 	})
