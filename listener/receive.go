@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -91,6 +92,9 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	return &Answer{Receipt: receipt, Outcome: outcome}, err
 }
 
+// checked is how a payload is checked: what its records are, and so how long one may be, is for the flows to say.
+var checked = transform.DecodeOptions{Limits: transform.Limits{RecordBytes: math.MaxInt}}
+
 // body spools and checks the payload. On an error nothing of it stays.
 func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, error) {
 	check := l.Check && l.Format != nil && l.reads()
@@ -103,7 +107,7 @@ func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, 
 			return store.Body{}, err
 		}
 		if check {
-			if err := l.Format.Check(bytes.NewReader(inline), transform.DecodeOptions{}); err != nil {
+			if err := l.Format.Check(bytes.NewReader(inline), checked); err != nil {
 				return store.Body{}, &PayloadError{err}
 			}
 		}
@@ -113,7 +117,7 @@ func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, 
 	source := &sourceReader{r: c.Body}
 	var err error
 	if tee := io.TeeReader(source, spool); check {
-		err = l.Format.Check(tee, transform.DecodeOptions{})
+		err = l.Format.Check(tee, checked)
 	} else {
 		_, err = io.Copy(io.Discard, tee)
 	}

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -45,9 +46,9 @@ func (c Column) Value(text string) (Value, error) {
 		number := plainNumber(text)
 		if !IsNumber(number) || c.name == "int" && strings.ContainsAny(number, ".eE") {
 			if c.name == "int" {
-				return Null, fmt.Errorf("is no whole number")
+				return Null, errors.New("is no whole number")
 			}
-			return Null, fmt.Errorf("is no number with a decimal point")
+			return Null, errors.New("is no number with a decimal point")
 		}
 		return Number(number), nil
 	case "bool":
@@ -57,7 +58,7 @@ func (c Column) Value(text string) (Value, error) {
 		case "false", "no", "0":
 			return Bool(false), nil
 		}
-		return Null, fmt.Errorf("is neither true nor false")
+		return Null, errors.New("is neither true nor false")
 	case "date":
 		t, err := c.layout.Parse(text, time.UTC)
 		if err != nil {
@@ -71,8 +72,8 @@ func (c Column) Value(text string) (Value, error) {
 // plainNumber takes away a plus sign and leading zeros, which people write and JSON does not know.
 func plainNumber(text string) string {
 	digits, negative := strings.CutPrefix(text, "-")
-	if !negative {
-		digits = strings.TrimPrefix(digits, "+")
+	if after, plus := strings.CutPrefix(digits, "+"); plus && !negative && after != "" && after[0] != '-' {
+		digits = after
 	}
 	for len(digits) > 1 && digits[0] == '0' && '0' <= digits[1] && digits[1] <= '9' {
 		digits = digits[1:]

@@ -15,8 +15,11 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/feed"
 )
 
 // Options are the choices of the format. The zero value is RFC 4180 with a header.
@@ -77,6 +80,9 @@ func New(o Options) (transform.Format, error) {
 	}
 	if f.quote == f.delimiter {
 		return fail("quote", "the quote is the delimiter", "")
+	}
+	if strings.ContainsAny(o.Null, "\x00\n\r"+string(rune(f.delimiter))) || f.quote != 0 && strings.IndexByte(o.Null, f.quote) >= 0 || !utf8.ValidString(o.Null) {
+		return fail("null", "the text of null cells cannot hold a line end, a NUL, the delimiter or the quote", "")
 	}
 	seen := map[string]bool{}
 	for i, name := range o.Names {
@@ -141,7 +147,7 @@ func (f *format) NewDecoder(r io.Reader, o transform.DecodeOptions) (transform.D
 	if err != nil {
 		return nil, err
 	}
-	return &decoder{document: d, raw: o.Raw}, nil
+	return feed.New(d.limits, (&decoder{document: d, raw: o.Raw}).decode), nil
 }
 
 func (f *format) document(r io.Reader, o transform.DecodeOptions) (*document, error) {

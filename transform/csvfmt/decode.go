@@ -2,10 +2,12 @@ package csvfmt
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/feed"
 )
 
 // document is a CSV document being read: its rows behind its header.
@@ -41,16 +43,16 @@ func (d *document) next() error {
 // open reads the header, or makes one.
 func (d *document) open() error {
 	names := d.format.options.Names
-	if d.format.header || names == nil {
+	if d.format.header || len(names) == 0 {
 		if err := d.scanner.next(); err != nil {
 			return err // io.EOF: a document without anything has no records
 		}
 		d.first = !d.format.header
-		if d.format.header && names != nil && len(names) != len(d.cells) {
+		if d.format.header && len(names) > 0 && len(names) != len(d.cells) {
 			return d.headerFault(0, fmt.Sprintf("the header has %d columns and the definition names %d", len(d.cells), len(names)))
 		}
 	}
-	if names == nil {
+	if len(names) == 0 {
 		seen := make(map[string]int, len(d.cells))
 		for i, c := range d.cells {
 			name := fmt.Sprintf("c%d", i+1)
@@ -68,7 +70,7 @@ func (d *document) open() error {
 		}
 	}
 	d.shape, d.root, d.single = transform.NewShape(names...), transform.NewShape(), len(names) == 1
-	for name, column := range d.format.columns {
+	for _, name := range slices.Sorted(maps.Keys(d.format.columns)) {
 		i := d.shape.Index(name)
 		if i < 0 {
 			return d.headerFault(0, fmt.Sprintf("the document has no column %q, which the definition gives a type", name))
@@ -76,18 +78,18 @@ func (d *document) open() error {
 		if d.types == nil {
 			d.types = make([]*columnOf, len(names))
 		}
-		d.types[i] = &columnOf{name, column}
+		d.types[i] = &columnOf{name, d.format.columns[name]}
 	}
 	return nil
 }
 
 // headerFault is a fault of the header, which was the row found last.
 func (d *document) headerFault(column int, reason string) error {
-	e := &transform.SyntaxError{Format: "csv", Line: max(d.begins, 1), Column: 1, Reason: reason}
+	at := d.At
 	if column < len(d.cells) {
-		e.Column += int64(utf8.RuneCountInString(d.Text[d.cells[0].start:d.cells[column].start]))
+		at = d.cells[column].start
 	}
-	return e
+	return d.Fault(at, "%s", reason)
 }
 
 // content returns what a cell holds.
@@ -103,37 +105,25 @@ func (d *document) content(c cell) string {
 // decoder makes records of rows.
 type decoder struct {
 	*document
-	raw   bool
-	index int64
-	done  error
-	slab  []transform.Value // room for the values of the next records
+	raw  bool
+	slab []transform.Value // room for the values of the next records
 }
 
-// Decode fills b with the next records.
-func (d *decoder) Decode(b *transform.Batch) error {
-	b.Records = b.Records[:0]
-	size := 0
-	for d.done == nil && len(b.Records) < d.limits.BatchSize && size < d.limits.BatchBytes {
-		if len(b.Records) > 0 && d.At == len(d.Text) {
-			break // what there is goes on before the reader is waited for
-		}
+func (d *decoder) decode(f *feed.Feed) error {
+	d.Wait = f.Wait
+	for {
 		if err := d.next(); err != nil {
-			d.done = err
-			break
+			return err
 		}
-		size += len(d.row)
-		b.Records = append(b.Records, d.record())
+		if err := f.Emit(d.record(), int64(len(d.row))); err != nil {
+			return err
+		}
 	}
-	if len(b.Records) == 0 {
-		return d.done
-	}
-	return nil
 }
 
 // record makes a record of the row found last.
 func (d *decoder) record() transform.Record {
-	r := transform.Record{Index: d.index, Line: d.begins}
-	d.index++
+	r := transform.Record{Line: d.begins}
 	if d.raw {
 		r.Raw = d.row
 	}

@@ -2,9 +2,11 @@ package csvfmt
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
 )
@@ -72,6 +74,10 @@ func (e *encoder) Encode(b *transform.Batch) error {
 			continue
 		}
 		if e.shape == nil {
+			if r.Value.Len() == 0 {
+				r.Err = unfit("", "a row needs a column, and the record has no fields")
+				continue
+			}
 			e.shape = r.Value.Shape()
 		}
 		if err := e.begin(); err != nil {
@@ -129,10 +135,7 @@ func (e *encoder) value(b []byte, v transform.Value) ([]byte, error) {
 	case transform.KindNull:
 		return append(b, e.format.options.Null...), nil
 	case transform.KindBool, transform.KindNumber:
-		if e.format.options.Quoting == "all" || strings.IndexByte(v.Text(), e.format.delimiter) >= 0 {
-			return e.quoted(b, v.Text())
-		}
-		return append(b, v.Text()...), nil
+		return e.cell(b, v.Text())
 	case transform.KindText, transform.KindUntyped:
 		return e.text(b, v.Text())
 	case transform.KindBytes:
@@ -141,19 +144,27 @@ func (e *encoder) value(b []byte, v transform.Value) ([]byte, error) {
 	return b, fmt.Errorf("a cell cannot hold a %s: map its parts to columns", v.Kind())
 }
 
-// text appends a cell that holds text, quoted where it must be.
+// text appends a cell that holds text.
 func (e *encoder) text(b []byte, s string) ([]byte, error) {
 	if e.format.options.Formula != "" && e.format.options.Formula != "keep" && isFormula(s) {
 		if e.format.options.Formula == "reject" {
-			return b, fmt.Errorf("a spreadsheet would run the text as a formula")
+			return b, errors.New("a spreadsheet would run the text as a formula")
 		}
 		s = "'" + s
 	}
+	if !utf8.ValidString(s) {
+		return b, errors.New("the text is not valid UTF-8")
+	}
+	return e.cell(b, s)
+}
+
+// cell appends a cell, quoted where it must be.
+func (e *encoder) cell(b []byte, s string) ([]byte, error) {
 	quote := s == "" || s == e.format.options.Null || e.format.options.Quoting == "all" || strings.HasPrefix(s, "\uFEFF")
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == 0:
-			return b, fmt.Errorf("CSV cannot hold a NUL character")
+			return b, errors.New("CSV cannot hold a NUL character")
 		case c == '\n' || c == '\r' || c == e.format.delimiter || c == e.format.quote:
 			quote = true
 		}
@@ -170,7 +181,7 @@ func (e *encoder) quoted(b []byte, s string) ([]byte, error) {
 		if s == "" {
 			return b, nil // without quotes '' and null look the same
 		}
-		return b, fmt.Errorf("the text must be quoted, and the format has no quote")
+		return b, errors.New("the text must be quoted, and the format has no quote")
 	}
 	b = append(b, q)
 	for {

@@ -2,7 +2,6 @@ package csvfmt
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -33,7 +32,7 @@ type scanner struct {
 }
 
 func newScanner(r io.Reader, delimiter, quote byte, limits transform.Limits) *scanner {
-	s := &scanner{Window: window.New(r), delimiter: delimiter, quote: quote, limits: limits}
+	s := &scanner{Window: window.New("csv", r), delimiter: delimiter, quote: quote, limits: limits}
 	s.special[delimiter], s.special['\n'], s.special['\r'], s.special[0] = true, true, true, true
 	return s
 }
@@ -46,10 +45,10 @@ func (s *scanner) next() error {
 	if !s.started {
 		s.started = true
 		if err := s.Start(); err != nil {
-			return fmt.Errorf("read csv: %w", err)
+			return err
 		}
 		if strings.HasPrefix(s.Text, "\xff\xfe") || strings.HasPrefix(s.Text, "\xfe\xff") {
-			return s.fault(0, "the document is UTF-16: send it as UTF-8")
+			return s.Fault(0, "the document is UTF-16: send it as UTF-8")
 		}
 	}
 	for {
@@ -59,6 +58,7 @@ func (s *scanner) next() error {
 		if s.At == len(s.Text) && s.EOF {
 			return io.EOF
 		}
+		s.begins = s.Begin(s.At, s.limits.RecordBytes, false)
 		err := errMore
 		if s.At < len(s.Text) {
 			err = s.scan()
@@ -66,11 +66,12 @@ func (s *scanner) next() error {
 		if err != errMore {
 			return err
 		}
-		if len(s.Text)-s.At > s.limits.RecordBytes {
-			return s.fault(s.At, fmt.Sprintf("the row is longer than %d bytes", s.limits.RecordBytes))
+		// The last byte may be a CR, which is no part of the row.
+		if err := s.Within(len(s.Text) - 1); err != nil {
+			return err
 		}
-		if err := s.Fill(s.At); err != nil {
-			return fmt.Errorf("read csv: %w", err)
+		if err := s.Fill(); err != nil {
+			return err
 		}
 	}
 }
@@ -84,9 +85,7 @@ func (s *scanner) skipBlank() {
 	if i > s.At && i == len(s.Text) && s.Text[i-1] == '\r' && !s.EOF {
 		i-- // a LF may follow
 	}
-	if i > s.At {
-		s.Advance(i)
-	}
+	s.At = i
 }
 
 // scan finds the row that begins at s.At, and moves behind it.
@@ -106,7 +105,7 @@ func (s *scanner) scan() error {
 				i++
 			}
 			if i-c.start > s.limits.FieldBytes {
-				return s.fault(c.start, fmt.Sprintf("the cell that begins here is longer than %d bytes", s.limits.FieldBytes))
+				return s.Fault(c.start, "the cell that begins here is longer than %d bytes", s.limits.FieldBytes)
 			}
 			if i == len(text) && !s.EOF {
 				return errMore
@@ -115,7 +114,7 @@ func (s *scanner) scan() error {
 		}
 		s.cells = append(s.cells, c)
 		if len(s.cells) > s.limits.Fields {
-			return s.fault(c.start, fmt.Sprintf("the row has more than %d cells", s.limits.Fields))
+			return s.Fault(c.start, "the row has more than %d cells", s.limits.Fields)
 		}
 		switch {
 		case i == len(text):
@@ -133,9 +132,9 @@ func (s *scanner) scan() error {
 			}
 			return s.found(i, i+1)
 		case text[i] == 0:
-			return s.fault(i, "a NUL character cannot be part of CSV")
+			return s.Fault(i, "a NUL character cannot be part of CSV")
 		default:
-			return s.fault(i, "text follows the closing quote: a quote inside quotes is written twice")
+			return s.Fault(i, "text follows the closing quote: a quote inside quotes is written twice")
 		}
 	}
 }
@@ -145,31 +144,27 @@ func (s *scanner) quotedCell(c *cell) (int, error) {
 	text, i := s.Text, c.start+1
 	for {
 		k := strings.IndexByte(text[i:], s.quote)
+		end := i + k
 		if k < 0 {
-			switch {
-			case len(text)-c.start > s.limits.FieldBytes+2:
-				return 0, s.fault(c.start, fmt.Sprintf("the quote that opens here is not closed within %d bytes", s.limits.FieldBytes))
-			case s.EOF:
-				return 0, s.fault(c.start, "the quote that opens here is never closed")
-			}
+			end = len(text)
+		}
+		switch {
+		case end-c.start-1 > s.limits.FieldBytes:
+			return 0, s.Fault(c.start, "the quote that opens here is not closed within %d bytes", s.limits.FieldBytes)
+		case k < 0 && s.EOF:
+			return 0, s.Fault(c.start, "the quote that opens here is never closed")
+		case k < 0 || end+1 == len(text) && !s.EOF:
 			return 0, errMore
 		}
-		i += k + 1
-		if i == len(text) && !s.EOF {
-			return 0, errMore
-		}
-		if i == len(text) || text[i] != s.quote {
+		if i = end + 1; i == len(text) || text[i] != s.quote {
 			break
 		}
 		c.escaped = true
 		i++
 	}
 	c.start, c.end, c.quoted = c.start+1, i-1, true
-	if c.end-c.start > s.limits.FieldBytes {
-		return 0, s.fault(c.start, fmt.Sprintf("the cell that begins here is longer than %d bytes", s.limits.FieldBytes))
-	}
 	if k := strings.IndexByte(text[c.start:c.end], 0); k >= 0 {
-		return 0, s.fault(c.start+k, "a NUL character cannot be part of CSV")
+		return 0, s.Fault(c.start+k, "a NUL character cannot be part of CSV")
 	}
 	return i, nil
 }
@@ -177,27 +172,19 @@ func (s *scanner) quotedCell(c *cell) (int, error) {
 // found notes the row that ends at end, and goes to next.
 func (s *scanner) found(end, next int) error {
 	s.row = s.Text[s.At:end]
-	if len(s.row) > s.limits.RecordBytes {
-		return s.fault(s.At, fmt.Sprintf("the row is longer than %d bytes", s.limits.RecordBytes))
+	if err := s.Within(end); err != nil {
+		return err
 	}
 	if !utf8.ValidString(s.row) {
 		i := s.At
 		for {
 			r, size := utf8.DecodeRuneInString(s.Text[i:])
 			if r == utf8.RuneError && size == 1 {
-				return s.fault(i, "this byte is no UTF-8: send the document as UTF-8")
+				return s.Fault(i, "this byte is no UTF-8: send the document as UTF-8")
 			}
 			i += size
 		}
 	}
-	s.begins = s.Line()
-	s.Advance(next)
+	s.At = next
 	return nil
-}
-
-// fault returns a document fault at a place of the text.
-func (s *scanner) fault(at int, reason string) error {
-	e := &transform.SyntaxError{Format: "csv", Reason: reason}
-	e.Line, e.Column, e.Offset = s.Position(at)
-	return e
 }

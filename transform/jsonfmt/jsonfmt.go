@@ -8,7 +8,7 @@
 package jsonfmt
 
 import (
-	"bufio"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/window"
 )
 
 // Options are the choices of both formats. The zero value is strict and compact.
@@ -80,57 +81,34 @@ func (f *format) MediaType() string {
 }
 
 func (f *format) Check(r io.Reader, o transform.DecodeOptions) error {
-	if !f.lines {
-		return f.source(r, o.Limits).check()
-	}
-	d, err := f.newLines(r, o)
+	selector, err := transform.ParseSelector(o.Records)
 	if err != nil {
 		return err
 	}
-	for {
-		if _, err := d.readLine(); err == io.EOF { // what a line holds concerns its record alone
-			return nil
-		} else if err != nil {
-			return err
-		}
+	if f.lines {
+		return f.lineScanner(r, o.Limits).check()
 	}
+	w := &walker{scanner: f.scanner(o.Limits), selector: selector}
+	w.Window = window.New("json", r)
+	if err := w.Start(); err != nil {
+		return err
+	}
+	return w.document()
 }
 
 func (f *format) NewDecoder(r io.Reader, o transform.DecodeOptions) (transform.Decoder, error) {
-	if f.lines {
-		return f.newLines(r, o)
-	}
 	selector, err := transform.ParseSelector(o.Records)
 	if err != nil {
 		return nil, err
 	}
-	d := f.decoder(r, o, selector)
-	if o.Scope && len(selector) > 0 {
-		if d.scopes, err = f.scopes(o, selector); err != nil {
-			d.stop()
-			return nil, err
-		}
+	if f.lines {
+		return f.lineDecoder(r, o, selector), nil
 	}
-	return d, nil
-}
-
-func (f *format) newLines(r io.Reader, o transform.DecodeOptions) (*lineDecoder, error) {
-	d := &lineDecoder{format: f, r: bufio.NewReaderSize(r, 64<<10), root: transform.NewShape(), options: o, limits: o.Limits.WithDefaults()}
-	if o.Records != "" {
-		p, err := transform.ParsePath(o.Records)
-		if err != nil {
-			return nil, err
-		}
-		d.path = &p
-	}
-	return d, nil
+	return f.decoder(r, o, selector, nil)
 }
 
 func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.Encoder, error) {
-	e := &encoder{w: w, as: o.As}
-	if f.lines || e.as == "" {
-		e.as = "array"
-	}
+	e := &encoder{w: w, as: cmp.Or(o.As, "array")}
 	if f.lines {
 		e.as = "lines"
 	}
@@ -186,6 +164,9 @@ func (e *encoder) Encode(b *transform.Batch) error {
 }
 
 func (e *encoder) flush() error {
+	if len(e.buf) == 0 {
+		return nil
+	}
 	_, err := e.w.Write(e.buf)
 	e.buf = e.buf[:0]
 	if err != nil {

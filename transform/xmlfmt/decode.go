@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/feed"
 )
 
 // reader makes values of elements.
@@ -33,6 +34,15 @@ func (r *reader) attributeName(name string) string {
 	return field
 }
 
+// add adds a field to an element's object.
+func (r *reader) add(object *transform.Builder, name string, v transform.Value) error {
+	if object.Len() == r.limits.Fields {
+		return r.fault(r.At, fmt.Sprintf("an element has more than %d attributes and children of different names", r.limits.Fields))
+	}
+	object.Add(name, v)
+	return nil
+}
+
 // skip passes over the element whose start tag was read.
 func (r *reader) skip() error {
 	for depth := len(r.open); len(r.open) >= depth; {
@@ -43,47 +53,69 @@ func (r *reader) skip() error {
 	return nil
 }
 
-// element reads the element whose start tag was read. from is the offset where the record begins. The names of omit lead to elements that are
-// left out.
-func (r *reader) element(from int64, omit []string) (transform.Value, error) {
+// element reads the element whose start tag was read. Without build it only checks it, and returns null. The names of omit lead to
+// elements that are left out.
+func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 	object := transform.NewBuilder(r.shapes)
-	var lists map[int][]transform.Value // the values of fields that came more than once
 	for _, a := range r.attrs {
 		if _, ok := declares(a.name); !ok {
-			object.Add(r.attributeName(a.name), transform.Untyped(a.value))
+			if err := r.add(&object, r.attributeName(a.name), transform.Untyped(a.value)); err != nil {
+				return transform.Null, err
+			}
 		}
 	}
-	content, children := "", false
+	var (
+		first    string // piece of text
+		content  []byte // all of it, when it has several
+		length   int
+		lists    map[int][]transform.Value // the values of fields that came more than once
+		children bool
+	)
+	repeat := func(field int, values ...transform.Value) {
+		if lists == nil {
+			lists = map[int][]transform.Value{}
+		}
+		lists[field] = append(lists[field], values...)
+	}
 	for {
 		if err := r.next(); err != nil {
 			return transform.Null, err
 		}
-		if r.Offset()-from > int64(r.limits.RecordBytes) {
-			return transform.Null, r.fault(r.At, fmt.Sprintf("the record is longer than %d bytes", r.limits.RecordBytes))
+		if err := r.Within(r.At); err != nil {
+			return transform.Null, err
 		}
 		switch r.kind {
 		case text:
-			if content == "" {
-				content = r.content
-			} else {
-				content += r.content
+			if length += len(r.content); length > r.limits.FieldBytes {
+				return transform.Null, r.fault(r.At, fmt.Sprintf("the text of an element is longer than %d bytes", r.limits.FieldBytes))
 			}
-			if len(content) > r.limits.FieldBytes {
-				return transform.Null, r.fault(r.At, fmt.Sprintf("a text is longer than %d bytes", r.limits.FieldBytes))
+			switch {
+			case !build:
+			case first == "":
+				first = r.content
+			case content == nil:
+				content = append([]byte(first), r.content...)
+			default:
+				content = append(content, r.content...)
 			}
 			continue
 		case endTag:
+			if !build {
+				return transform.Null, nil
+			}
+			if content != nil {
+				first = string(content)
+			}
 			for i, values := range lists {
 				object.Set(i, transform.List(values))
 			}
-			if object.Len() == 0 && !children {
-				if content == "" {
-					return transform.Null, nil
-				}
-				return transform.Untyped(content), nil
-			}
-			if content != "" && (!children || !blank(content)) {
-				object.Add("#text", transform.Untyped(content))
+			switch {
+			case object.Len() == 0 && !children && first == "":
+				return transform.Null, nil
+			case object.Len() == 0 && !children:
+				return transform.Untyped(first), nil
+			case first != "" && (!children || !blank(first)):
+				object.Add("#text", transform.Untyped(first))
 			}
 			return object.Object(), nil
 		}
@@ -92,149 +124,118 @@ func (r *reader) element(from int64, omit []string) (transform.Value, error) {
 		var below []string
 		if len(omit) > 0 && name == omit[0] {
 			if below = omit[1:]; len(below) == 0 {
-				if err := r.skip(); err != nil {
+				if err := r.Aside(r.skip); err != nil {
 					return transform.Null, err
 				}
 				continue
 			}
 		}
-		v, err := r.element(from, below)
+		v, err := r.element(build, below)
 		if err != nil {
 			return transform.Null, err
 		}
 		i := object.Index(name)
-		if i < 0 {
+		switch {
+		case i < 0:
 			i = object.Len()
-			object.Add(name, v)
-			if !r.lists[name] {
-				continue
+			if err := r.add(&object, name, v); err != nil {
+				return transform.Null, err
 			}
-		} else if _, several := lists[i]; !several {
-			if lists == nil {
-				lists = map[int][]transform.Value{}
+			if r.lists[name] {
+				repeat(i, v)
 			}
-			lists[i] = append(lists[i], object.At(i))
-		}
-		if lists == nil {
-			lists = map[int][]transform.Value{}
-		}
-		lists[i] = append(lists[i], v)
-		if object.Len() > r.limits.Fields {
-			return transform.Null, r.fault(r.At, fmt.Sprintf("an element has more than %d children of different names", r.limits.Fields))
+		case build && lists[i] == nil:
+			repeat(i, object.At(i), v)
+		case build:
+			repeat(i, v)
 		}
 	}
 }
 
-// decoder reads the selected elements of one document.
-type decoder struct {
+// walker goes through one document along the path of its records.
+type walker struct {
 	*reader
 	records selector // nil: the document is the record
 	matched int      // how many of its steps the open elements follow
 	raw     bool
 	omit    []string // what the records leave out
 	scopes  *scopes
-	index   int64
-	done    error
+	emit    func(r transform.Record, size int64) error // nil: the document is only checked
 }
 
-// Decode fills b with the next records.
-func (d *decoder) Decode(b *transform.Batch) error {
-	b.Records = b.Records[:0]
-	var from int64
-	if d.Window != nil {
-		from = d.Offset()
-	}
-	for d.done == nil && len(b.Records) < d.limits.BatchSize && (len(b.Records) == 0 || d.Offset()-from < int64(d.limits.BatchBytes)) {
-		record, err := d.record()
-		if err != nil {
-			d.done = err
-			d.scopes.close()
-			break
-		}
-		b.Records = append(b.Records, record)
-	}
-	if len(b.Records) == 0 {
-		return d.done
-	}
-	return nil
-}
-
-// Close releases what an unfinished decoder holds; after the end it does nothing.
-func (d *decoder) Close() error {
-	if d.done == nil {
-		d.done = io.EOF
-	}
-	d.scopes.close()
-	return nil
-}
-
-// record finds and reads the next record. Behind the last one it reads the rest of the document, which must be well-formed too.
-func (d *decoder) record() (transform.Record, error) {
+// document reads the whole document. Behind the last record the rest of it must be well-formed too.
+func (w *walker) document() error {
 	for {
-		if err := d.next(); err != nil {
-			return transform.Record{}, err
+		if err := w.next(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
 		}
-		depth := len(d.open)
+		depth := len(w.open)
 		switch {
-		case d.kind == endTag && d.matched > depth:
-			d.matched = depth
-		case d.kind == startTag && d.records == nil:
-			return d.take(func(v transform.Value, name string) transform.Value {
-				return transform.NewObject(transform.NewShape(name), []transform.Value{v})
-			})
-		case d.kind == startTag && d.matched == depth-1 && depth <= len(d.records) && d.name == d.records[depth-1].name:
-			if depth == len(d.records) {
-				return d.take(func(v transform.Value, _ string) transform.Value { return v })
-			}
-			d.matched = depth
-			if d.scopes != nil && depth == len(d.records)-1 {
-				if err := d.scopes.advance(); err != nil {
-					return transform.Record{}, err
+		case w.kind == endTag:
+			w.matched = min(w.matched, depth)
+			continue
+		case w.kind == text:
+			continue
+		case w.records == nil:
+		case w.matched != depth-1 || depth > len(w.records) || w.name != w.records[depth-1].name:
+			continue
+		case depth < len(w.records):
+			w.matched = depth
+			if w.scopes != nil && depth == len(w.records)-1 {
+				if err := w.scopes.advance(); err != nil {
+					return err
 				}
 			}
+			continue
+		}
+		if err := w.record(); err != nil {
+			return err
 		}
 	}
 }
 
-// take reads the element whose start tag was read as a record.
-func (d *decoder) take(shape func(transform.Value, string) transform.Value) (transform.Record, error) {
-	r := transform.Record{Index: d.index, Line: d.line}
-	d.index++
-	name := strings.Clone(d.name)
-	from := d.Offset()
-	var head string
-	if d.raw {
-		d.keep = d.begins
-		head = d.standalone()
+// record reads the element whose start tag was read as a record.
+func (w *walker) record() error {
+	r := transform.Record{Line: w.Begin(w.begins, w.limits.RecordBytes, w.raw)}
+	name, inherited := w.name, ""
+	if w.raw {
+		inherited = w.inherited()
 	}
-	v, err := d.element(from, d.omit)
+	v, err := w.element(w.emit != nil, w.omit)
 	if err != nil {
-		return r, err
+		return err
 	}
-	if d.raw {
-		rest := d.Text[d.keep:d.At]
-		r.Raw = rest[:1+len(name)] + head + rest[1+len(name):]
-		d.keep = -1
+	if w.raw {
+		tag := 1 + len(name)
+		r.Raw = w.Kept()[:tag] + inherited + w.Kept()[tag:]
 	}
-	r.Value = shape(v, name)
-	r.Source = r.Value
-	if d.scopes != nil {
-		r.Scope = d.scopes.now
+	size, err := w.Finish(w.At)
+	if err != nil || w.emit == nil {
+		return err
 	}
-	return r, nil
+	if w.records == nil {
+		v = transform.NewObject(w.shapes.With(name), []transform.Value{v})
+	}
+	r.Value, r.Source = v, v
+	if w.scopes != nil {
+		r.Scope = w.scopes.now
+	}
+	return w.emit(r, size)
 }
 
-// standalone returns the namespace declarations that the element whose start tag was read inherits.
-func (d *decoder) standalone() string {
+// inherited returns the namespace declarations that the element whose start tag was read inherits.
+func (w *walker) inherited() string {
 	var b strings.Builder
 	seen := map[string]bool{}
-	for i := len(d.bindings) - 1; i >= 0; i-- {
-		bound := d.bindings[i]
+	for i := len(w.bindings) - 1; i >= 0; i-- {
+		bound := w.bindings[i]
 		if seen[bound.prefix] {
 			continue
 		}
 		seen[bound.prefix] = true
-		if i >= d.open[len(d.open)-1].bindings {
+		if i >= w.open[len(w.open)-1].bindings {
 			continue // its own
 		}
 		b.WriteString(" xmlns")
@@ -246,10 +247,27 @@ func (d *decoder) standalone() string {
 	return b.String()
 }
 
-// scopes runs ahead of a decoder over the same document and knows what encloses the records that come next.
+// decoder returns the decoder of the records of r. Its scopes come from the same document opened again.
+func (f *format) decoder(r io.Reader, o transform.DecodeOptions, records selector, omit []string) (*feed.Feed, error) {
+	w := &walker{reader: f.reader(r, o.Limits), records: records, raw: o.Raw, omit: omit}
+	if o.Scope && len(records) > 1 {
+		var err error
+		if w.scopes, err = f.scopes(o, records); err != nil {
+			return nil, err
+		}
+	}
+	d := feed.New(w.limits, func(d *feed.Feed) error {
+		w.emit, w.Wait = d.Emit, d.Wait
+		return w.document()
+	})
+	d.Release = w.scopes.close
+	return d, nil
+}
+
+// scopes runs ahead of a walker over the same document and knows what encloses the records that come next.
 type scopes struct {
 	doc     transform.Value
-	parents *decoder
+	parents transform.Decoder // of the enclosing elements
 	batch   transform.Batch
 	used    int
 	now     *transform.Scope
@@ -262,32 +280,33 @@ func (f *format) scopes(o transform.DecodeOptions, records selector) (*scopes, e
 		return nil, errors.New("xmlfmt: Scope needs Reopen")
 	}
 	s := &scopes{}
-	open := func(d *decoder) error {
+	open := func(records selector, omit []string) (transform.Decoder, error) {
 		r, err := o.Reopen()
-		if err == nil {
-			s.closers = append(s.closers, r)
-			d.reader = f.reader(r, o.Limits)
+		if err != nil {
+			return nil, err
 		}
-		return err
+		s.closers = append(s.closers, r)
+		d, err := f.decoder(r, transform.DecodeOptions{Limits: o.Limits}, records, omit)
+		if err == nil {
+			s.closers = append(s.closers, d)
+		}
+		return d, err
 	}
-	whole := &decoder{}
+	var toList []string
 	for _, step := range records[1:] {
-		whole.omit = append(whole.omit, step.name)
+		toList = append(toList, step.name)
 		if step.list {
 			break
 		}
 	}
-	err := open(whole)
+	whole, err := open(nil, toList)
 	if err == nil {
-		var outline transform.Record
-		if outline, err = whole.record(); err == nil {
-			s.doc = outline.Value
+		var doc transform.Batch
+		if err = whole.Decode(&doc); err == nil {
+			s.doc = doc.Records[0].Value
+			last := len(records) - 1
+			s.parents, err = open(records[:last], []string{records[last].name})
 		}
-	}
-	if err == nil {
-		last := len(records) - 1
-		s.parents = &decoder{records: records[:last], omit: []string{records[last].name}}
-		err = open(s.parents)
 	}
 	if err != nil {
 		s.close()

@@ -109,9 +109,11 @@ func (e *encoder) element(name string, v transform.Value, declare bool) error {
 	}
 	outside := len(e.bound)
 	defer func() { e.bound = e.bound[:outside] }()
-	for field := range v.Fields() {
-		if prefix, ok := declares(strings.TrimPrefix(field, "@")); ok && field[0] == '@' {
-			e.bound = append(e.bound, prefix)
+	for field, value := range v.Fields() {
+		if name, ok := strings.CutPrefix(field, "@"); ok && value.Text() != "" {
+			if prefix, ok := declares(name); ok {
+				e.bound = append(e.bound, prefix)
+			}
 		}
 	}
 	if err := e.checkPrefix(name); err != nil {
@@ -174,13 +176,17 @@ func (e *encoder) attribute(field string, v transform.Value) error {
 	if reason := checkName(name); reason != "" {
 		return &transform.Fault{Field: field, Reason: reason + ": rename the field"}
 	}
-	if _, declaration := declares(name); !declaration {
+	prefix, declaration := declares(name)
+	if !declaration {
 		if err := e.checkPrefix(name); err != nil {
 			return err
 		}
 	}
 	if v.IsNull() {
 		return nil
+	}
+	if declaration && (prefix != "" && v.Text() == "" || prefix == "xml" || prefix == "xmlns" || v.Text() == xmlURI || v.Text() == xmlnsURI) {
+		return &transform.Fault{Field: field, Reason: "this namespace cannot be declared"}
 	}
 	s, err := scalar(v)
 	if err != nil {

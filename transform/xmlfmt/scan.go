@@ -1,7 +1,6 @@
 package xmlfmt
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +27,6 @@ const (
 // with more of it. Comments and processing instructions are checked and passed over.
 type scanner struct {
 	*window.Window
-	input  io.Reader
 	limits transform.Limits
 
 	// The token found last.
@@ -37,13 +35,12 @@ type scanner struct {
 	attrs   []attribute // of a start tag, in the order they are written
 	content string      // of a text, with references resolved
 	begins  int         // where it begins in Text
-	line    int64       // its line
 
-	open      []element // the elements that are open
-	bindings  []binding // of prefixes to namespaces, the innermost last
-	pending   bool      // an empty-element tag was given as a start tag: its end tag comes next
-	root      bool      // the root element was seen
-	keep      int       // place in Text that must stay; -1: none
+	open     []element // the elements that are open
+	bindings []binding // of prefixes to namespaces, the innermost last
+	pending  bool      // an empty-element tag was given as a start tag: its end tag comes next
+	started  bool
+	root     bool // the root element was seen
 }
 
 type attribute struct{ name, value string }
@@ -61,7 +58,7 @@ const (
 )
 
 func newScanner(r io.Reader, limits transform.Limits) *scanner {
-	return &scanner{input: r, limits: limits, keep: -1}
+	return &scanner{Window: window.New("xml", r), limits: limits}
 }
 
 // errMore says that a token goes on behind the text that was read.
@@ -69,52 +66,58 @@ var errMore = errors.New("the token goes on")
 
 // start reads the beginning of the document: its encoding and its declaration.
 func (s *scanner) start() error {
-	r := bufio.NewReaderSize(s.input, 1<<10)
-	head, err := r.Peek(1 << 10)
-	if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
-		return fmt.Errorf("read xml: %w", err)
-	}
-	s.Window = window.New(r)
-	var encoding string
-	if declared, _, ok := strings.Cut(strings.TrimPrefix(string(head), "\uFEFF"), "?>"); ok && strings.HasPrefix(declared, "<?xml") {
-		encoding = pseudoAttribute(declared, "encoding")
-	}
-	switch strings.ToLower(encoding) {
-	case "", "utf-8", "utf8", "us-ascii", "ascii":
-	case "iso-8859-1", "latin1":
-		s.Window = window.New(charmap.ISO8859_1.NewDecoder().Reader(r))
-	case "windows-1252", "cp1252":
-		s.Window = window.New(charmap.Windows1252.NewDecoder().Reader(r))
-	default:
-		return s.fault(0, fmt.Sprintf("the encoding %.40q is not supported: send the document as UTF-8", encoding))
-	}
-	if len(head) > 1 && (head[0] == 0xff && head[1] == 0xfe || head[0] == 0xfe && head[1] == 0xff || head[0] == 0 || head[1] == 0) {
-		return s.fault(0, "the document is UTF-16: send it as UTF-8")
-	}
 	if err := s.Start(); err != nil {
-		return fmt.Errorf("read xml: %w", err)
+		return err
+	}
+	if h := s.Text; len(h) > 1 && (h[0] == 0xff && h[1] == 0xfe || h[0] == 0xfe && h[1] == 0xff || h[0] == 0 || h[1] == 0) {
+		return s.Fault(0, "the document is UTF-16: send it as UTF-8")
 	}
 	for len(s.Text)-s.At < len("<?xml ") && !s.EOF {
-		if err := s.fill(); err != nil {
+		if err := s.Fill(); err != nil {
 			return err
 		}
 	}
 	if rest := s.Text[s.At:]; !strings.HasPrefix(rest, "<?xml") || len(rest) > 5 && !isSpace(rest[5]) {
 		return nil
 	}
-	for !strings.Contains(s.Text[s.At:], "?>") {
-		if s.EOF || len(s.Text) > 4<<10 {
-			return s.fault(s.At, "the XML declaration does not end")
+	for {
+		end := strings.Index(s.Text[s.At:], "?>")
+		if end > maxDeclaration || end < 0 && (s.EOF || len(s.Text)-s.At > maxDeclaration) {
+			return s.Fault(s.At, "the XML declaration does not end")
 		}
-		if err := s.fill(); err != nil {
+		if end >= 0 {
+			return s.declaration(end)
+		}
+		if err := s.Fill(); err != nil {
 			return err
 		}
 	}
-	declaration, _, _ := strings.Cut(s.Text[s.At:], "?>")
-	if !validDeclaration(declaration[len("<?xml"):]) {
-		return s.fault(s.At, `the XML declaration is not as <?xml version="1.0" encoding="UTF-8"?>`)
+}
+
+// maxDeclaration is how long the XML declaration may be.
+const maxDeclaration = 4 << 10
+
+// declaration reads the XML declaration that begins at At, and changes to the encoding that it names.
+func (s *scanner) declaration(end int) error {
+	text := s.Text[s.At : s.At+end]
+	if !validDeclaration(text[len("<?xml"):]) {
+		return s.Fault(s.At, `the XML declaration is not as <?xml version="1.0" encoding="UTF-8"?>`)
 	}
-	s.Advance(s.At + len(declaration) + 2)
+	encoding := pseudoAttribute(text, "encoding")
+	var recode *charmap.Charmap
+	switch strings.ToLower(encoding) {
+	case "", "utf-8", "utf8", "us-ascii", "ascii":
+	case "iso-8859-1", "latin1":
+		recode = charmap.ISO8859_1
+	case "windows-1252", "cp1252":
+		recode = charmap.Windows1252
+	default:
+		return s.Fault(s.At, "the encoding %.40q is not supported: send the document as UTF-8", encoding)
+	}
+	s.At += end + len("?>")
+	if recode != nil {
+		s.Recode(recode.NewDecoder().Reader)
+	}
 	return nil
 }
 
@@ -181,21 +184,10 @@ func validDeclared(name, value string) bool {
 	return value == "yes" || value == "no"
 }
 
-// fill reads more behind the window.
-func (s *scanner) fill() error {
-	keep := s.At
-	if s.keep >= 0 {
-		keep, s.keep = s.keep, 0
-	}
-	if err := s.Fill(keep); err != nil {
-		return fmt.Errorf("read xml: %w", err)
-	}
-	return nil
-}
-
 // next finds the next token. It returns io.EOF behind the document.
 func (s *scanner) next() error {
-	if s.Window == nil {
+	if !s.started {
+		s.started = true
 		if err := s.start(); err != nil {
 			return err
 		}
@@ -207,19 +199,27 @@ func (s *scanner) next() error {
 		return nil
 	}
 	for {
+		s.begins = s.At
 		found, err := s.scan()
+		end := s.At
+		if err == errMore {
+			end = len(s.Text)
+		}
 		switch {
+		case (err == nil || err == errMore) && end-s.begins > s.limits.FieldBytes:
+			return s.tooLong()
 		case err == errMore:
-			if len(s.Text)-s.At > s.limits.FieldBytes {
-				return s.fault(s.At, fmt.Sprintf("what begins here is longer than %d bytes", s.limits.FieldBytes))
-			}
-			if err := s.fill(); err != nil {
+			if err := s.Fill(); err != nil {
 				return err
 			}
 		case err != nil || found:
 			return err
 		}
 	}
+}
+
+func (s *scanner) tooLong() error {
+	return s.Fault(s.begins, "what begins here is longer than %d bytes", s.limits.FieldBytes)
 }
 
 // more says that the token goes on, or that it cannot because the document ends.
@@ -232,7 +232,6 @@ func (s *scanner) more(what string) error {
 
 // scan reads one piece of the document; found is false when it is one that nobody asks for.
 func (s *scanner) scan() (found bool, err error) {
-	s.begins, s.line = s.At, s.Line()
 	rest := s.Text[s.At:]
 	switch {
 	case rest == "":
@@ -248,7 +247,7 @@ func (s *scanner) scan() (found bool, err error) {
 		return false, io.EOF
 	case rest[0] != '<':
 		return s.text(rest)
-	case len(rest) < len("<![CDATA[") && !s.EOF:
+	case !s.EOF && (beginsWith("<![CDATA[", rest) || beginsWith("<!DOCTYPE", rest) || beginsWith("<!--", rest)):
 		return false, errMore
 	case strings.HasPrefix(rest, "</"):
 		return true, s.endTag(rest)
@@ -266,6 +265,9 @@ func (s *scanner) scan() (found bool, err error) {
 	return true, s.startTag(rest)
 }
 
+// beginsWith reports whether rest is what begins a longer mark, which may go on behind the window.
+func beginsWith(mark, rest string) bool { return len(rest) < len(mark) && mark[:len(rest)] == rest }
+
 // text reads characters up to the next tag.
 func (s *scanner) text(rest string) (bool, error) {
 	end := strings.IndexByte(rest, '<')
@@ -281,7 +283,7 @@ func (s *scanner) text(rest string) (bool, error) {
 			at := len(raw) - len(strings.TrimLeft(raw, " \t\r\n"))
 			return false, s.fault(s.At+at, "text stands outside the root element")
 		}
-		s.Advance(s.At + end)
+		s.At += end
 		return false, nil
 	}
 	if i := strings.Index(raw, "]]>"); i >= 0 {
@@ -292,7 +294,7 @@ func (s *scanner) text(rest string) (bool, error) {
 		return false, err
 	}
 	s.kind, s.content = text, content
-	s.Advance(s.At + end)
+	s.At += end
 	return true, nil
 }
 
@@ -395,7 +397,7 @@ func (s *scanner) comment(rest string) error {
 	if i := badChar(body[:end]); i >= 0 {
 		return s.badChar(at + i)
 	}
-	s.Advance(at + end + len("-->"))
+	s.At = at + end + len("-->")
 	return nil
 }
 
@@ -414,17 +416,16 @@ func (s *scanner) cdata(rest string) (bool, error) {
 		return false, s.badChar(at + i)
 	}
 	s.kind, s.content = text, strings.ReplaceAll(strings.ReplaceAll(body[:end], "\r\n", "\n"), "\r", "\n")
-	s.Advance(at + end + len("]]>"))
+	s.At = at + end + len("]]>")
 	return true, nil
 }
 
 // instruction passes over <?target … ?>.
 func (s *scanner) instruction(rest string) error {
-	end := strings.Index(rest, "?>")
-	if end < 0 {
+	body, _, ended := strings.Cut(rest[len("<?"):], "?>")
+	if !ended {
 		return s.more("a processing instruction")
 	}
-	body := rest[2:end]
 	n := nameEnd(body)
 	switch {
 	case n == 0 || strings.IndexByte(body[:n], ':') >= 0:
@@ -437,7 +438,7 @@ func (s *scanner) instruction(rest string) error {
 	if i := badChar(body); i >= 0 {
 		return s.badChar(s.At + 2 + i)
 	}
-	s.Advance(s.At + end + 2)
+	s.At += len("<?") + len(body) + len("?>")
 	return nil
 }
 
@@ -512,7 +513,7 @@ func (s *scanner) startTag(rest string) error {
 		return err
 	}
 	s.kind, s.name, s.root, s.pending = startTag, name, true, empty
-	s.Advance(s.At + i)
+	s.At += i
 	return nil
 }
 
@@ -535,28 +536,24 @@ func (s *scanner) attr(rest string, i int) (int, error) {
 	if i == len(rest) {
 		return 0, s.more("a tag")
 	}
-	quote := rest[i]
-	if quote != '"' && quote != '\'' {
+	quote := rest[i : i+1]
+	if quote != `"` && quote != "'" {
 		return 0, s.fault(s.At+i, "an attribute's value stands in quotes")
 	}
 	i++
-	end := strings.IndexByte(rest[i:], quote)
-	if end < 0 {
-		if k := strings.IndexByte(rest[i:], '<'); k >= 0 {
-			return 0, s.fault(s.At+i+k, "< cannot be part of an attribute's value: write &lt;, or close the quote")
-		}
-		return 0, s.more("an attribute's value")
-	}
-	raw := rest[i : i+end]
+	raw, _, closed := strings.Cut(rest[i:], quote)
 	if k := strings.IndexByte(raw, '<'); k >= 0 {
-		return 0, s.fault(s.At+i+k, "< cannot be part of an attribute's value: write &lt;")
+		return 0, s.fault(s.At+i+k, "< cannot be part of an attribute's value: write &lt;, or close the quote")
+	}
+	if !closed {
+		return 0, s.more("an attribute's value")
 	}
 	value, err := s.resolve(raw, s.At+i, true)
 	if err != nil {
 		return 0, err
 	}
 	s.attrs = append(s.attrs, attribute{name, value})
-	return i + end + 1, nil
+	return i + len(raw) + 1, nil
 }
 
 // namespaces notes the declarations of the start tag and checks that prefixes are bound and attributes differ.
@@ -579,6 +576,9 @@ func (s *scanner) namespaces(name string) error {
 		}
 		if reason != "" {
 			return s.fault(s.At, reason)
+		}
+		if len(s.bindings) == s.limits.Attributes {
+			return s.fault(s.At, fmt.Sprintf("more than %d namespace declarations are in force", s.limits.Attributes))
 		}
 		s.bindings = append(s.bindings, binding{prefix, a.value})
 	}
@@ -667,7 +667,7 @@ func (s *scanner) endTag(rest string) error {
 		return s.fault(s.At+i, "> is missing in an end tag")
 	}
 	s.kind = endTag
-	s.Advance(s.At + i + 1)
+	s.At += i + 1
 	s.close()
 	return nil
 }
@@ -678,9 +678,10 @@ func (s *scanner) close() {
 	s.name, s.open, s.bindings = top.name, s.open[:len(s.open)-1], s.bindings[:top.bindings]
 }
 
-// fault returns a document fault at a place of the window.
+// fault returns a document fault at a place of the token.
 func (s *scanner) fault(at int, reason string) error {
-	e := &transform.SyntaxError{Format: "xml", Reason: reason}
-	e.Line, e.Column, e.Offset = s.Position(at)
-	return e
+	if at-s.begins > s.limits.FieldBytes {
+		return s.tooLong() // which comes first, however much was read at once
+	}
+	return s.Fault(at, "%s", reason)
 }

@@ -112,32 +112,27 @@ func (f *format) Describe(o transform.DecodeOptions) transform.Description {
 func (f *format) MediaType() string { return "application/xml; charset=utf-8" }
 
 func (f *format) Check(r io.Reader, o transform.DecodeOptions) error {
-	s := newScanner(r, o.Limits.WithDefaults())
-	for {
-		if err := s.next(); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
+	records, err := f.selector(o)
+	if err != nil {
+		return err
 	}
+	return (&walker{reader: f.reader(r, o.Limits), records: records}).document()
 }
 
 func (f *format) NewDecoder(r io.Reader, o transform.DecodeOptions) (transform.Decoder, error) {
-	records := f.records
-	if o.Records != "" {
-		var err error
-		if records, err = parseSelector(o.Records); err != nil {
-			return nil, err
-		}
+	records, err := f.selector(o)
+	if err != nil {
+		return nil, err
 	}
-	d := &decoder{reader: f.reader(r, o.Limits), records: records, raw: o.Raw}
-	if o.Scope && len(records) > 1 {
-		var err error
-		if d.scopes, err = f.scopes(o, records); err != nil {
-			return nil, err
-		}
+	return f.decoder(r, o, records, nil)
+}
+
+// selector returns the path of the records.
+func (f *format) selector(o transform.DecodeOptions) (selector, error) {
+	if o.Records == "" {
+		return f.records, nil
 	}
-	return d, nil
+	return parseSelector(o.Records)
 }
 
 // selector is the path of the records: names of elements from the root on.

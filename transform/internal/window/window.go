@@ -1,52 +1,112 @@
 // Package window gives a scanner of text the piece of a document that it looks at. The piece is one immutable string, so that what is
-// found in it may be kept as substrings; where it ends too early, more is read behind it.
+// found in it may be kept as substrings; where it ends too early, more is read behind it. The window knows where its places stand in the
+// document, and bounds how long a record may be.
 package window
 
 import (
-	"errors"
+	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/integrator-go/integrator/transform"
 )
 
-// Window is a piece of a document. A scanner looks at Text from At on, and moves on with Advance.
+// Window is a piece of a document. A scanner looks at Text from At on, and moves on by setting At.
 type Window struct {
 	Text string
 	At   int
-	EOF  bool // Text ends where the document ends
+	EOF  bool         // Text ends where the document ends
+	Wait func() error // called before the reader is waited for, if set; its error is that of Fill
 
+	format  string // of faults
+	recoded bool   // Text is not as the document has it: offsets mean nothing
 	r       io.Reader
+	err     error // of r, behind Text
 	scratch []byte
 	offset  int64 // of Text in the document
-	line    int64 // of At, from 1
-	column  int64 // of At in characters, from 1
+	mark    place // where lines were counted to: At or a place before it
+
+	record record // that is read
+	keep   int    // place in Text that must stay for it; -1: none
+}
+
+// place is a place in Text whose line and column are known.
+type place struct {
+	at           int
+	line, column int64 // from 1, the column in characters
+	cr           bool  // a CR stands before it, so that a LF belongs to the line end that was counted
+}
+
+type record struct {
+	line, column, offset int64  // where it begins
+	most                 uint64 // offset behind which it is too long
+	limit                int
 }
 
 const (
 	readSize      = 64 << 10
+	maxEmptyReads = 100
 	byteOrderMark = "\uFEFF"
 )
 
 // New returns the window at the start of what r reads.
-func New(r io.Reader) *Window { return &Window{r: r, line: 1, column: 1} }
+func New(format string, r io.Reader) *Window {
+	w := Of(format, "", 1, 0)
+	w.r, w.EOF = r, false
+	return w
+}
+
+// Of returns the window over a text that is there already: a line of a document.
+func Of(format, text string, line, offset int64) *Window {
+	return &Window{Text: text, EOF: true, format: format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
+}
+
+// Recode makes what comes behind At come from a reader that changes its encoding.
+func (w *Window) Recode(recode func(io.Reader) io.Reader) {
+	var behind io.Reader = failing{w.err}
+	if w.err == nil {
+		behind = w.r
+	}
+	w.r, w.err = recode(io.MultiReader(strings.NewReader(w.Text[w.At:]), behind)), nil
+	w.Text, w.EOF, w.recoded = w.Text[:w.At], false, true
+}
+
+// failing is a reader that has nothing but a fault.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // Start reads the first bytes, and passes over a byte order mark.
 func (w *Window) Start() error {
 	for len(w.Text) < len(byteOrderMark) && !w.EOF {
-		if err := w.Fill(0); err != nil {
+		if err := w.Fill(); err != nil {
 			return err
 		}
 	}
 	if strings.HasPrefix(w.Text, byteOrderMark) {
-		w.At = len(byteOrderMark)
+		w.At, w.mark.at = len(byteOrderMark), len(byteOrderMark)
 	}
 	return nil
 }
 
-// Fill reads more behind Text and lets go of what stands before keep, which is At or a place before it. Long pieces are read in
-// growing portions, so that scanning them again costs a constant factor only. At the end of the document it sets EOF; other errors of the
-// reader are returned as they are.
-func (w *Window) Fill(keep int) error {
+// Fill reads more behind Text and lets go of what stands before At, or before the record that is kept. Long pieces are read in growing
+// portions, so that scanning them again costs a constant factor only. At the end of the document it sets EOF; other faults of the
+// reader are returned wrapped, once what was read before them has been given.
+func (w *Window) Fill() error {
+	if w.Wait != nil {
+		if err := w.Wait(); err != nil {
+			return err
+		}
+	}
+	if w.err != nil && w.err != io.EOF {
+		return w.fault()
+	}
+	keep := w.At
+	if w.keep >= 0 {
+		keep, w.keep = w.keep, 0
+	}
 	rest := w.Text[keep:]
 	least := 1
 	if len(rest) > readSize {
@@ -55,51 +115,114 @@ func (w *Window) Fill(keep int) error {
 	if size := max(readSize, least); len(w.scratch) < size {
 		w.scratch = make([]byte, size)
 	}
-	n, err := io.ReadAtLeast(w.r, w.scratch, least)
-	switch {
-	case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
-		w.EOF = true
-	case err != nil:
-		return err
+	n := 0
+	for empty := 0; n < least && w.err == nil; {
+		var more int
+		more, w.err = w.r.Read(w.scratch[n:])
+		n += more
+		if more > 0 {
+			empty = 0
+		} else if empty++; empty == maxEmptyReads && w.err == nil {
+			w.err = io.ErrNoProgress
+		}
+	}
+	w.EOF = w.err == io.EOF
+	if n == 0 && !w.EOF {
+		return w.fault()
+	}
+	if w.mark.at < keep {
+		w.mark = w.place(keep)
 	}
 	w.offset += int64(keep)
+	w.mark.at -= keep
 	w.Text, w.At = rest+string(w.scratch[:n]), w.At-keep
 	return nil
 }
 
-// Advance moves on to a place in Text. It does not split CR LF.
-func (w *Window) Advance(to int) {
-	w.line, w.column = w.after(to)
-	w.At = to
-}
+func (w *Window) fault() error { return fmt.Errorf("read %s: %w", w.format, w.err) }
 
-// after returns line and column of a place in Text at or behind At.
-func (w *Window) after(to int) (line, column int64) {
-	passed := w.Text[w.At:to]
-	line, column = w.line+int64(strings.Count(passed, "\n")), w.column
-	last := strings.LastIndexByte(passed, '\n')
-	if strings.IndexByte(passed, '\r') >= 0 { // a CR alone ends a line too
-		for i := range len(passed) {
-			if passed[i] == '\r' && (i+1 == len(passed) || passed[i+1] != '\n') {
-				line, last = line+1, max(last, i)
-			}
+// place returns where a place of Text at or behind the mark stands.
+func (w *Window) place(at int) place {
+	p := w.mark
+	passed := w.Text[p.at:at]
+	p.at = at
+	if !p.cr && strings.IndexByte(passed, '\r') < 0 {
+		if last := strings.LastIndexByte(passed, '\n'); last >= 0 {
+			p.line, p.column = p.line+int64(strings.Count(passed, "\n")), 1
+			passed = passed[last+1:]
 		}
+		p.column += int64(utf8.RuneCountInString(passed))
+		return p
 	}
-	if last >= 0 {
-		column = 1
+	for _, c := range passed {
+		switch {
+		case c == '\n' && p.cr:
+		case c == '\n' || c == '\r': // a CR alone ends a line too
+			p.line, p.column = p.line+1, 1
+		default:
+			p.column++
+		}
+		p.cr = c == '\r'
 	}
-	return line, column + int64(utf8.RuneCountInString(passed[last+1:]))
+	return p
 }
-
-// Line returns the line of At, from 1.
-func (w *Window) Line() int64 { return w.line }
 
 // Offset returns how many bytes of the document stand before At.
 func (w *Window) Offset() int64 { return w.offset + int64(w.At) }
 
-// Position returns where a place of Text at or behind At stands in the document: line and column from 1, the column in characters,
-// and the offset in bytes.
-func (w *Window) Position(at int) (line, column, offset int64) {
-	line, column = w.after(at)
-	return line, column, w.offset + int64(at)
+// Begin notes that a record begins at a place, which is At or before it and not before what the last Fill kept. Of its text at most
+// limit bytes are read; with keep all of it stays in the window.
+func (w *Window) Begin(at, limit int, keep bool) (line int64) {
+	w.mark = w.place(at)
+	offset := w.offset + int64(at)
+	w.record = record{w.mark.line, w.mark.column, offset, uint64(offset) + uint64(limit), limit}
+	if keep {
+		w.keep = at
+	}
+	return w.mark.line
+}
+
+// Kept returns the text of the record so far.
+func (w *Window) Kept() string { return w.Text[w.keep:w.At] }
+
+// Aside runs read in the middle of a record; what it passes over does not count for the record.
+func (w *Window) Aside(read func() error) error {
+	most, from := w.record.most, w.Offset()
+	w.record.most = math.MaxUint64
+	err := read()
+	w.record.most = most + uint64(w.Offset()-from)
+	return err
+}
+
+// Within returns the fault that the record is too long if it reaches to at.
+func (w *Window) Within(at int) error {
+	if uint64(w.offset+int64(at)) <= w.record.most {
+		return nil
+	}
+	r := w.record
+	return w.syntax(r.line, r.column, r.offset, fmt.Sprintf("the record is longer than %d bytes", r.limit))
+}
+
+// Finish notes that the record ends at a place, and returns its length.
+func (w *Window) Finish(at int) (size int64, err error) {
+	err = w.Within(at)
+	w.record.most, w.keep = math.MaxUint64, -1
+	return w.offset + int64(at) - w.record.offset, err
+}
+
+// Fault returns a document fault at a place of Text, which is At or behind it, or behind the beginning of the record or of what the last
+// Fill kept. Behind the end of what the record may be it is that fault, however much was read at once.
+func (w *Window) Fault(at int, format string, args ...any) error {
+	if err := w.Within(at); err != nil {
+		return err
+	}
+	p := w.place(at)
+	return w.syntax(p.line, p.column, w.offset+int64(at), fmt.Sprintf(format, args...))
+}
+
+func (w *Window) syntax(line, column, offset int64, reason string) error {
+	if w.recoded {
+		offset = -1
+	}
+	return &transform.SyntaxError{Format: w.format, Line: line, Column: column, Offset: offset, Reason: reason}
 }

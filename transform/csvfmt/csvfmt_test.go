@@ -1,0 +1,119 @@
+package csvfmt_test
+
+import (
+	"testing"
+
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/csvfmt"
+	"github.com/integrator-go/integrator/transform/transformtest"
+)
+
+var shape = transform.NewShape("id", "odd name $", "note")
+
+func row(id, name, note transform.Value) transform.Value {
+	return transform.NewObject(shape, []transform.Value{id, name, note})
+}
+
+var (
+	text  = transform.Untyped
+	empty = transform.Untyped("")
+)
+
+func format(t testing.TB, o csvfmt.Options) transform.Format {
+	f, err := csvfmt.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func harness(t testing.TB, o csvfmt.Options) transformtest.Harness {
+	return transformtest.Harness{
+		Format: format(t, o),
+		Values: []transform.Value{
+			row(text("1"), text("plain"), transform.Null),
+			row(text("12345678901234567890"), text("1e400"), text("0123.10")),
+			row(text("CR LF\r\ninside\rquotes\n"), text(`a "quoted" 'word'`), text("a,b;c\td|e")),
+			row(transform.Null, empty, text(" blanks ")),
+			row(transform.Null, transform.Null, transform.Null),
+			row(text("Jürgen \U0001F600"), text("\uFEFF"), text("=1+2")),
+			row(text(`"`), text(`""`), text("NULL")),
+		},
+		Refused: map[string]transform.Value{
+			"a list":          row(text("1"), transform.List(nil), empty),
+			"an object":       row(text("1"), row(empty, empty, empty), empty),
+			"another column":  row(text("1"), empty, empty).With("more", empty),
+			"no object":       text("text"),
+			"NUL":             row(text("a\x00"), empty, empty),
+			"bad UTF-8":       row(text("\xff"), empty, empty),
+			"a list as a row": transform.List([]transform.Value{text("1")}),
+		},
+		Faults: map[string]string{
+			"an open quote":               "id,name\n1,\"abc\n2,x\n",
+			"text behind a quote":         "id,name\n1,\"abc\"d\n",
+			"an open quote before others": "id,name\n1,\"abc\n2,\"x\"\n",
+			"NUL":                         "id,name\n1,a\x00b\n",
+			"NUL in quotes":               "id,name\n1,\"a\n\x00b\"\n",
+			"bad UTF-8":                   "id,name\n1,ä\xff\n",
+			"a cut character":             "id,name\n1,ä\xc3",
+			"UTF-16":                      "\xff\xfei\x00d\x00",
+			"a column twice":              "id,name,id\n1,2,3\n",
+			"a made-up name twice":        "c2,\n1,2\n",
+		},
+		Limits: []transformtest.Limit{
+			{Name: "cell", Limits: transform.Limits{FieldBytes: 5}, Within: "a,b\n12345,\"12345\"\n", Beyond: "a,b\n1,123456\n"},
+			{Name: "quoted cell", Limits: transform.Limits{FieldBytes: 5}, Within: "a,b\n1,\"\"\"\"\"1\"\n", Beyond: "a,b\n1,\"\"\"\"\"\"\"\"\n"},
+			{Name: "open quote", Limits: transform.Limits{FieldBytes: 5}, Within: "a\n\"1\n2\n3\"", Beyond: "a\n\"1\n2\n3\n4\n"},
+			{Name: "row", Limits: transform.Limits{RecordBytes: 7}, Within: "a,b\r\n123,456\r\n", Beyond: "a,b\r\n1234,456\r\n"},
+			{Name: "columns", Limits: transform.Limits{Fields: 2}, Within: "a,b\n1,2\n", Beyond: "a,b,c\n"},
+			{Name: "name", Limits: transform.Limits{NameBytes: 2}, Within: "ab,b\n", Beyond: "abc,b\n"},
+		},
+	}
+}
+
+// dialects are options with which everything that CSV can hold is held.
+var dialects = map[string]csvfmt.Options{
+	"RFC 4180":           {},
+	"semicolon and CRLF": {Delimiter: ";", LineEnd: "crlf"},
+	"tab, all quoted":    {Delimiter: "\t", Quoting: "all"},
+	"pipe, single quote": {Delimiter: "|", Quote: "'"},
+	"null is a word":     {Null: "NULL"},
+	"no header":          {Header: new(bool), Names: shapeNames},
+}
+
+var shapeNames = []string{"id", "odd name $", "note"}
+
+func TestFormat(t *testing.T) {
+	t.Parallel()
+	for name, o := range dialects {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := harness(t, o)
+			if name != "RFC 4180" { // its documents are in another dialect
+				h.Faults, h.Limits = nil, nil
+			}
+			if o.Null != "" {
+				h.Values = h.Values[:5] // what stands in quotes is no null, but a plain empty cell is one too
+			}
+			transformtest.Run(t, h)
+		})
+	}
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	transformtest.Golden(t, csvfmt.Kind(), "testdata/*.txtar")
+}
+
+func BenchmarkFormat(b *testing.B) { transformtest.Bench(b, harness(b, csvfmt.Options{})) }
+
+func FuzzDecode(f *testing.F) {
+	h := harness(f, csvfmt.Options{})
+	for _, c := range transformtest.Cases(f, csvfmt.Kind(), "testdata/*.txtar") {
+		f.Add(c.In)
+	}
+	for _, document := range h.Faults {
+		f.Add([]byte(document))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) { transformtest.Fuzz(t, h, document) })
+}

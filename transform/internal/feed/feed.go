@@ -1,0 +1,102 @@
+// Package feed makes a transform.Decoder of a function that walks through a document and emits its records.
+package feed
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Feed is a decoder. Its function runs when Decode is called, up to the end of a batch, and goes on from there with the next call.
+type Feed struct {
+	// Release is called once: at the end, on a fault, or when the decoder is closed before either. It may be nil.
+	Release func()
+
+	limits transform.Limits
+	batch  *transform.Batch
+	size   int64
+	index  int64
+	next   func() (error, bool)
+	stop   func()
+	yield  func(error) bool
+	done   error
+}
+
+// errStopped ends a walk whose decoder was closed.
+var errStopped = errors.New("the decoder was closed")
+
+// New returns the decoder of what walk emits. The limits are complete.
+func New(limits transform.Limits, walk func(*Feed) error) *Feed {
+	f := &Feed{limits: limits}
+	f.next, f.stop = iter.Pull(func(yield func(error) bool) {
+		f.yield = yield
+		if err := walk(f); err != errStopped {
+			yield(cmp.Or(err, io.EOF))
+		}
+	})
+	return f
+}
+
+// Emit hands over a record, whose text is that long, and numbers it. The walk returns its error.
+func (f *Feed) Emit(r transform.Record, size int64) error {
+	r.Index = f.index
+	f.index++
+	f.batch.Records = append(f.batch.Records, r)
+	f.size += size
+	if len(f.batch.Records) < f.limits.BatchSize && f.size < int64(f.limits.BatchBytes) {
+		return nil
+	}
+	return f.flush()
+}
+
+// Wait is called before a reader is waited for: the records that there are go on. The walk returns its error.
+func (f *Feed) Wait() error {
+	if f.batch == nil || len(f.batch.Records) == 0 {
+		return nil
+	}
+	return f.flush()
+}
+
+func (f *Feed) flush() error {
+	if !f.yield(nil) {
+		return errStopped
+	}
+	return nil
+}
+
+// Decode is that of transform.Decoder.
+func (f *Feed) Decode(b *transform.Batch) error {
+	b.Records = b.Records[:0]
+	if f.done != nil {
+		return f.done
+	}
+	f.batch, f.size = b, 0
+	err, _ := f.next()
+	f.batch = nil
+	if err != nil {
+		f.end(err)
+	}
+	if len(b.Records) == 0 {
+		return f.done
+	}
+	return nil
+}
+
+// Close releases what an unfinished decoder holds; after the end it does nothing.
+func (f *Feed) Close() error {
+	if f.done == nil {
+		f.end(io.EOF)
+	}
+	return nil
+}
+
+func (f *Feed) end(err error) {
+	f.done = err
+	f.stop()
+	if f.Release != nil {
+		f.Release()
+	}
+}

@@ -1,0 +1,184 @@
+package jsonfmt_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/jsonfmt"
+	"github.com/integrator-go/integrator/transform/transformtest"
+)
+
+func object(fields ...any) transform.Value {
+	v := transform.NewObject(transform.NewShape(), nil)
+	for i := 0; i < len(fields); i += 2 {
+		v = v.With(fields[i].(string), fields[i+1].(transform.Value))
+	}
+	return v
+}
+
+var values = []transform.Value{
+	object("id", transform.Int(1), "name", transform.Text("Jürgen \"J\" O'Neil\r\n\t\\ \x01\u2028\U0001F600"), "none", transform.Null),
+	object("big", transform.Number("12345678901234567890"), "huge", transform.Number("1e400"), "exact", transform.Number("-0.10"), "zero", transform.Number("-0")),
+	object("list", transform.List([]transform.Value{transform.Bool(true), transform.List(nil), object(), transform.Null}), "", transform.Text("")),
+	object("z", transform.Int(1), "a", object("z", transform.Bool(false), "a", transform.Text("order is kept"))),
+	transform.Text("no object"),
+	transform.List([]transform.Value{transform.Int(1)}),
+	object("e\u0301", transform.Text("\u00e9"), "odd name.[0]", transform.Int(2)),
+	transform.Int(7),
+}
+
+// bad are texts that are no JSON.
+var bad = map[string]string{
+	"not closed":                "[{\"a\": 1,\n \"b\": [1, 2}",
+	"a name twice":              "[{\"a\": 1,\n \"a\": 2}]",
+	"a name twice, escaped":     `[{"a": 1, "\u0061": 2}]`,
+	"bad UTF-8":                 "[\"ä\xff\"]",
+	"overlong UTF-8":            "[\"\xc0\xaf\"]",
+	"a surrogate in UTF-8":      "[\"\xed\xa0\x80\"]",
+	"a cut character":           "[\"\xe2\x82",
+	"a lone high surrogate":     `["\ud83d"]`,
+	"a lone low surrogate":      `["\ude00"]`,
+	"two high surrogates":       `["\ud83d\ud83d"]`,
+	"something behind":          "[]\n{}",
+	"a comma behind the last":   "[1,]",
+	"a comma behind the field":  `[{"a": 1,}]`,
+	"no comma":                  "[1 2]",
+	"no colon":                  `[{"a" 1}]`,
+	"a name without quotes":     "[{a: 1}]",
+	"single quotes":             "['a']",
+	"a comment":                 "[1, // one\n 2]",
+	"a leading zero":            "[01]",
+	"a plus sign":               "[+1]",
+	"a bare point":              "[1.]",
+	"no digit before the point": "[.5]",
+	"an empty exponent":         "[1e]",
+	"NaN":                       "[NaN]",
+	"a wrong literal":           "[nul]",
+	"upper case":                "[True]",
+	"a tab in a text":           "[\"a\tb\"]",
+	"an unknown escape":         `["\x41"]`,
+	"a short escape":            `["\u12"]`,
+	"NUL":                       "[1\x00]",
+	"a form feed":               "[1,\f2]",
+	"UTF-16":                    "\xff\xfe[\x001\x00]\x00",
+	"nothing":                   "",
+	"blanks":                    " \n ",
+}
+
+func format(t testing.TB, o jsonfmt.Options) transform.Format {
+	f, err := jsonfmt.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func lines(t testing.TB, o jsonfmt.Options) transform.Format {
+	f, err := jsonfmt.NewLines(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func documents(t testing.TB) transformtest.Harness {
+	return transformtest.Harness{
+		Format:  format(t, jsonfmt.Options{}),
+		Decode:  transform.DecodeOptions{Records: "[*]"},
+		Values:  values,
+		Refused: map[string]transform.Value{"bad UTF-8": transform.Text("\xff"), "bad UTF-8 in a name": object("\xff", transform.Null)},
+		Faults:  bad,
+		Limits:  limits,
+	}
+}
+
+var limits = []transformtest.Limit{
+	{Name: "depth", Limits: transform.Limits{Depth: 3}, Within: `[{"a":[1]}]`, Beyond: `[{"a":[[1]]}]`},
+	{Name: "field", Limits: transform.Limits{FieldBytes: 5}, Within: `["12345",12345]`, Beyond: `["123456"]`},
+	{Name: "number", Limits: transform.Limits{FieldBytes: 5}, Within: `[12345]`, Beyond: `[123456]`},
+	{Name: "name", Limits: transform.Limits{NameBytes: 5}, Within: `[{"12345":1}]`, Beyond: `[{"123456":1}]`},
+	{Name: "fields", Limits: transform.Limits{Fields: 2}, Within: `[{"a":1,"b":2}]`, Beyond: `[{"a":1,"b":2,"c":3}]`},
+	{Name: "record", Limits: transform.Limits{RecordBytes: 9}, Within: `[{"a":123}]`, Beyond: `[{"a":1234}]`},
+	{Name: "record of blanks", Limits: transform.Limits{RecordBytes: 9}, Within: `[[1,    2]]`, Beyond: `[[1,           2]]`},
+}
+
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	transformtest.Run(t, documents(t))
+}
+
+func newlineDelimited(t testing.TB) transformtest.Harness {
+	h := documents(t)
+	h.Format, h.Decode = lines(t, jsonfmt.Options{}), transform.DecodeOptions{}
+	h.Faults = nil // a bad line is a fault of its record
+	h.Limits = nil
+	for _, l := range limits {
+		cut := func(s string) string { return strings.TrimSuffix(strings.TrimPrefix(s, "["), "]") }
+		if l.Name != "number" && l.Name != "field" {
+			l.Limits.Depth = max(0, l.Limits.Depth-1)
+			l.Within, l.Beyond = cut(l.Within), cut(l.Beyond)
+			h.Limits = append(h.Limits, l)
+		}
+	}
+	return h
+}
+
+func TestLines(t *testing.T) {
+	t.Parallel()
+	transformtest.Run(t, newlineDelimited(t))
+}
+
+func BenchmarkDocuments(b *testing.B) { transformtest.Bench(b, documents(b)) }
+func BenchmarkLines(b *testing.B)     { transformtest.Bench(b, newlineDelimited(b)) }
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	transformtest.Golden(t, jsonfmt.Kind(), "testdata/*.txtar")
+}
+
+func TestGoldenLines(t *testing.T) {
+	t.Parallel()
+	transformtest.Golden(t, jsonfmt.LinesKind(), "testdata/lines/*.txtar")
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, c := range transformtest.Cases(f, jsonfmt.Kind(), "testdata/*.txtar") {
+		f.Add(c.In)
+	}
+	for _, document := range bad {
+		f.Add([]byte(document))
+	}
+	list, whole, each := documents(f), documents(f), newlineDelimited(f)
+	whole.Decode.Records, whole.Encode.As = "", "object"
+	f.Fuzz(func(t *testing.T, document []byte) {
+		accepted := list.Format.Check(bytes.NewReader(document), list.Decode) == nil
+		bare := bytes.TrimPrefix(document, []byte("\uFEFF"))
+		if depth(bare) < 200 && accepted != (strict(bare) == nil) {
+			t.Fatalf("accepted: %v; another strict parser says %v", accepted, strict(bare))
+		}
+		transformtest.Fuzz(t, list, document)
+		transformtest.Fuzz(t, whole, document)
+		transformtest.Fuzz(t, each, document)
+	})
+}
+
+// strict is what a parser of the same strictness says of a text.
+func strict(text []byte) error {
+	d := jsontext.NewDecoder(bytes.NewReader(text))
+	if _, err := d.ReadValue(); err != nil {
+		return err
+	}
+	if _, err := d.ReadToken(); err != io.EOF {
+		return errors.New("something follows")
+	}
+	return nil
+}
+
+// depth is at least how deep a text is nested.
+func depth(text []byte) int { return bytes.Count(text, []byte("[")) + bytes.Count(text, []byte("{")) }

@@ -1,0 +1,163 @@
+package xmlfmt_test
+
+import (
+	"testing"
+
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/transformtest"
+	"github.com/integrator-go/integrator/transform/xmlfmt"
+)
+
+func object(fields ...any) transform.Value {
+	v := transform.NewObject(transform.NewShape(), nil)
+	for i := 0; i < len(fields); i += 2 {
+		value, ok := fields[i+1].(transform.Value)
+		if !ok {
+			value = transform.Untyped(fields[i+1].(string))
+		}
+		v = v.With(fields[i].(string), value)
+	}
+	return v
+}
+
+func list(values ...transform.Value) transform.Value { return transform.List(values) }
+
+var text = transform.Untyped
+
+// bad are texts that are no well-formed XML, or that are refused.
+var bad = map[string]string{
+	"nothing":                         "",
+	"blanks":                          " \n",
+	"text alone":                      "abc",
+	"not closed":                      "<a>\n <b>x</b>",
+	"another end tag":                 "<a>\n <b>x</c></a>",
+	"an end tag alone":                "</a>",
+	"two roots":                       "<a/>\n<b/>",
+	"text behind":                     "<a/>\n b",
+	"text before":                     "x<a/>",
+	"CDATA behind":                    "<a/><![CDATA[x]]>",
+	"a DOCTYPE":                       "<?xml version='1.0'?>\n<!DOCTYPE a [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><a>&e;</a>",
+	"a billion laughs":                `<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><a>&b;</a>`,
+	"a DOCTYPE inside":                "<a><!DOCTYPE a></a>",
+	"an entity":                       "<a>&nbsp;</a>",
+	"a bare ampersand":                "<a>b & c</a>",
+	"a reference that never ends":     "<a>&amp</a>",
+	"a reference to NUL":              "<a>&#0;</a>",
+	"a reference to a surrogate":      "<a>&#xD800;</a>",
+	"a reference too large":           "<a>&#x110000;</a>",
+	"an empty reference":              "<a>&#;</a>",
+	"an upper case X":                 "<a>&#X41;</a>",
+	"a control character":             "<a>\x01</a>",
+	"NUL":                             "<a>\x00</a>",
+	"U+FFFF":                          "<a>\uffff</a>",
+	"bad UTF-8":                       "<a>ä\xff</a>",
+	"bad UTF-8 in a name":             "<a\xff/>",
+	"bad UTF-8 in an attribute":       "<a b='\xff'/>",
+	"bad UTF-8 in a comment":          "<a><!--\xff--></a>",
+	"]]> in text":                     "<a>]]></a>",
+	"-- in a comment":                 "<a><!-- a -- b --></a>",
+	"a comment that ends ---":         "<a><!-- a ---></a>",
+	"a comment that never ends":       "<a><!-- a -></a>",
+	"an instruction named xml":        "<a><?xml version='1.0'?></a>",
+	"an instruction of nothing":       "<?>",
+	"an instruction without name":     "<a><? x?></a>",
+	"a declaration behind a blank":    " <?xml version='1.0'?><a/>",
+	"a declaration without version":   "<?xml encoding='UTF-8'?><a/>",
+	"an unknown encoding":             "<?xml version='1.0' encoding='EBCDIC'?><a/>",
+	"UTF-16":                          "\xff\xfe<\x00a\x00/\x00>\x00",
+	"an attribute twice":              "<a b='1'\n b='2'/>",
+	"an attribute twice, by name":     "<a xmlns:x='u' xmlns:y='u' x:b='1' y:b='2'/>",
+	"an attribute without quotes":     "<a b=1/>",
+	"an attribute without value":      "<a b/>",
+	"no space between attributes":     "<a b='1'c='2'/>",
+	"< in an attribute":               "<a b='<'/>",
+	"an undeclared prefix":            "<x:a/>",
+	"an undeclared prefix within":     "<a x:b='1'/>",
+	"a prefix out of scope":           "<a><b xmlns:x='u'/><x:c/></a>",
+	"a prefix bound to nothing":       "<a xmlns:x=''/>",
+	"two colons":                      "<a:b:c xmlns:a='u'/>",
+	"a name that begins with a digit": "<1a/>",
+	"a space before the name":         "< a/>",
+	"a slash in a tag":                "<a / b='1'/>",
+	"a space before >":                "<a/ >",
+	"a declaration of markup":         "<a><!ELEMENT b></a>",
+}
+
+func format(t testing.TB, o xmlfmt.Options) transform.Format {
+	f, err := xmlfmt.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func harness(t testing.TB) transformtest.Harness {
+	return transformtest.Harness{
+		Format: format(t, xmlfmt.Options{Records: "/records/record", Namespaces: map[string]string{"x": "urn:x"}, Lists: []string{"always"}}),
+		Values: []transform.Value{
+			object("id", "12345678901234567890", "name", "Jürgen & <Söhne> \"x\" 'y' ]]> \U0001F600", "none", transform.Null),
+			object("@id", "1", "@text", "a\r\nb\tc \"d\" <&>", "#text", " kept\r\n text "),
+			object("line", list(object("n", "1"), text("two"), transform.Null), "always", list(text("one"))),
+			text("only text"),
+			transform.Null,
+			object("@xml:lang", "de", "x:a", object("@x:b", "1", "x:c", "2")),
+			object("größe", " ", "a.b-c_d", "1e400"),
+			object("z", "1", "a", object("z", "2", "a", "3")),
+		},
+		Refused: map[string]transform.Value{
+			"a control character":       object("a", "\x01"),
+			"NUL in an attribute":       object("@a", "\x00"),
+			"bad UTF-8":                 object("a", "\xff"),
+			"a blank in a name":         object("a b", "1"),
+			"an empty name":             object("", "1"),
+			"an undeclared prefix":      object("y:a", "1"),
+			"a list in a list":          object("a", list(list(text("1")))),
+			"an object as attribute":    object("@a", object()),
+			"a list as text":            object("#text", list()),
+			"< in a name":               object("a><b", "1"),
+			"a prefix bound to nothing": object("@xmlns:y", "", "y:a", "1"),
+			"XML's own prefix":          object("@xmlns:xmlns", "urn:y"),
+			"a declaration undone":      object("@xmlns:y", transform.Null, "y:a", "1"),
+		},
+		Faults: bad,
+		Limits: []transformtest.Limit{
+			{Name: "depth", Limits: transform.Limits{Depth: 3}, Within: "<records><record><a/></record></records>", Beyond: "<records><record><a><b/></a></record></records>"},
+			{Name: "depth outside of records", Limits: transform.Limits{Depth: 3}, Within: "<a><b><c/></b></a>", Beyond: "<a><b><c><d/></c></b></a>"},
+			{Name: "text", Limits: transform.Limits{FieldBytes: 12}, Within: "<a>123456789012</a>", Beyond: "<a>1234567890123</a>"},
+			{Name: "attribute", Limits: transform.Limits{FieldBytes: 13}, Within: "<a b='1234'/>", Beyond: "<a b='12345'/>"},
+			{Name: "pieces of text", Limits: transform.Limits{FieldBytes: 10}, Within: "<records><record>12345<!---->67890</record></records>", Beyond: "<records><record>12345<!---->678901</record></records>"},
+			{Name: "comment", Limits: transform.Limits{FieldBytes: 12}, Within: "<a><!--12345--></a>", Beyond: "<a><!--123456--></a>"},
+			{Name: "record", Limits: transform.Limits{RecordBytes: 27}, Within: "<records>" + "<record><a>1</a>  </record>" + "</records>", Beyond: "<records>" + "<record><a>12</a>  </record>" + "</records>"},
+			{Name: "name", Limits: transform.Limits{NameBytes: 7}, Within: "<records a23456='1'/>", Beyond: "<records a2345678='1'/>"},
+			{Name: "attributes", Limits: transform.Limits{Attributes: 2}, Within: "<a b='' c=''/>", Beyond: "<a b='' c='' d=''/>"},
+			{Name: "namespaces in force", Limits: transform.Limits{Attributes: 2}, Within: "<a xmlns:b='1' xmlns:c='2'><b/></a>", Beyond: "<a xmlns:b='1' xmlns:c='2'><b xmlns:d='3'/></a>"},
+			{Name: "children", Limits: transform.Limits{Fields: 2}, Within: "<records><record a='1'><b/><b/></record></records>", Beyond: "<records><record a='1'><b/><c/></record></records>"},
+		},
+	}
+}
+
+func TestFormat(t *testing.T) {
+	t.Parallel()
+	transformtest.Run(t, harness(t))
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	transformtest.Golden(t, xmlfmt.Kind(), "testdata/*.txtar")
+}
+
+func BenchmarkFormat(b *testing.B) { transformtest.Bench(b, harness(b)) }
+
+func FuzzDecode(f *testing.F) {
+	h := harness(f)
+	for _, c := range transformtest.Cases(f, xmlfmt.Kind(), "testdata/*.txtar") {
+		f.Add(c.In)
+	}
+	for _, document := range h.Faults {
+		f.Add([]byte(document))
+	}
+	for _, l := range h.Limits {
+		f.Add([]byte(l.Within))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) { transformtest.Fuzz(t, h, document) })
+}
