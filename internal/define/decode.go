@@ -37,11 +37,7 @@ func (t *Tree) DecodeAt(names []string, v any, options DecodeOptions) Faults {
 	n, path := t.root, ""
 	for _, name := range names {
 		path = Join(path, name)
-		next := n.get(name)
-		if index, err := strconv.Atoi(name); next == nil && err == nil && n.kind == list && index < len(n.nodes) {
-			next = n.nodes[index]
-		}
-		if n = next; n == nil {
+		if n, _ = n.child(name); n == nil {
 			return nil
 		}
 	}
@@ -180,6 +176,10 @@ func (d *decoder) own(n *node, v reflect.Value, path string) {
 	if !d.complete(n, path) {
 		return
 	}
+	before := len(d.faults)
+	if n = d.filled(n, path); len(d.faults) > before {
+		return
+	}
 	err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(n.json(nil, 0))
 	for _, f := range FaultsOf(path, err) {
 		if f.Path == path {
@@ -187,6 +187,23 @@ func (d *decoder) own(n *node, v reflect.Value, path string) {
 		}
 		d.faults = append(d.faults, f)
 	}
+}
+
+// filled returns n, whose texts are expressions and paths, with their ${…} filled in.
+func (d *decoder) filled(n *node, path string) *node {
+	copied := *n
+	if n.kind == text {
+		copied.text, _ = d.text(n, path, tags{expression: true})
+	}
+	copied.nodes = make([]*node, len(n.nodes))
+	for i, child := range n.nodes {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if n.kind == object {
+			at = Join(path, n.names[i].text)
+		}
+		copied.nodes[i] = d.filled(child, at)
+	}
+	return &copied
 }
 
 // complete reports whether each value below n is written; an explicit null is one.
@@ -385,7 +402,7 @@ func (d *decoder) generic(n *node, path string) any {
 
 // text returns a scalar with the ${…} filled in that are known when it is loaded; false after a fault.
 func (d *decoder) text(n *node, path string, t tags) (filled string, ok bool) {
-	if t.expression || !strings.Contains(n.text, "${") {
+	if !strings.Contains(n.text, "${") {
 		return n.text, true
 	}
 	var b strings.Builder
@@ -424,6 +441,12 @@ func (d *decoder) text(n *node, path string, t tags) (filled string, ok bool) {
 		switch {
 		case t.sql && (!known || kind == "secret"):
 			fault(fmt.Sprintf("${%s} is refused in SQL", inner), "write a bind such as :name; only env and vars are filled in here")
+		case t.expression && (!known || kind == "secret"):
+			hint := "only env and vars are filled in here"
+			if !known {
+				hint = "write " + strings.TrimSpace(inner) + " itself; " + hint
+			}
+			fault(fmt.Sprintf("${%s} is refused in an expression or a path", inner), hint)
 		case !known && t.template:
 			b.WriteString("${" + inner + "}")
 		case !known:

@@ -74,6 +74,24 @@ func (n *node) at(offset int) (line, column int) {
 	return n.line, n.column + n.inset + utf8.RuneCountInString(before)
 }
 
+// child returns the node that one part of a path leads to, with its key when n is an object; nil when there is none. A single value stands
+// for a list of one.
+func (n *node) child(part string) (*node, *name) {
+	if n.kind == list {
+		if k, err := strconv.Atoi(part); err == nil && 0 <= k && k < len(n.nodes) {
+			return n.nodes[k], nil
+		}
+		return nil, nil
+	}
+	if next := n.get(part); next != nil {
+		return next, &n.names[n.index(part)]
+	}
+	if part == "0" {
+		return n, nil
+	}
+	return nil, nil
+}
+
 func (n *node) get(name string) *node {
 	if n == nil || n.kind != object {
 		return nil
@@ -504,21 +522,14 @@ func (t *Tree) Locate(faults Faults) Faults {
 		n, whole := t.root, true
 		var key *name
 		for _, part := range split(f.Path) {
-			var next *node
-			if n.kind == list {
-				if k, err := strconv.Atoi(part); err == nil && 0 <= k && k < len(n.nodes) {
-					next, key = n.nodes[k], nil
-				}
-			} else if next = n.get(part); next != nil {
-				key = &n.names[n.index(part)]
-			} else if part == "0" {
-				continue // a single value stands for a list
-			}
+			next, at := n.child(part)
 			if next == nil {
 				whole = false
 				break
 			}
-			n = next
+			if next != n {
+				n, key = next, at
+			}
 		}
 		f.File, f.Line, f.Column = n.file, n.line, n.column
 		scalar := n.kind < list
