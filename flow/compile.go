@@ -406,6 +406,19 @@ func (c *compiler) format(path string, ref *transform.FormatRef) transform.Forma
 	return format
 }
 
+// as returns how a format in use makes one document of many records, "" when the definition does not say.
+func (c *compiler) as(path string, ref *transform.FormatRef) string {
+	switch as := ref.Options["as"]; as {
+	case nil:
+		return ""
+	case "array", "object", "lines":
+		return as.(string)
+	default:
+		c.fault(path+".as", 0, fmt.Sprintf("as %q is not known", as), "there are array, object, lines")
+		return ""
+	}
+}
+
 func (c *compiler) template(path, text string) *template {
 	if text == "" {
 		return nil
@@ -562,7 +575,7 @@ func (c *compiler) to(destinations []Destination) {
 			}
 		}
 		if d.Format != nil {
-			spec.Format = c.format(path+".format", d.Format)
+			spec.Format, spec.Encode.As = c.format(path+".format", d.Format), c.as(path+".format", d.Format)
 		}
 		spec.Encode.Columns = spec.Columns
 		g := groups[d.Connection]
@@ -620,16 +633,8 @@ func (c *compiler) respond(d Definition) {
 	if a.as = "array"; c.plan.source.single {
 		a.as = "object"
 	}
-	if as, ok := ref.Options["as"].(string); ok {
-		switch as {
-		case "array", "object", "lines":
-			a.as = as
-		default:
-			c.fault("respond.format.as", 0, fmt.Sprintf("as %q is not known", as), "there are array, object, lines")
-		}
-		options := maps.Clone(ref.Options)
-		delete(options, "as")
-		ref = &transform.FormatRef{Type: ref.Type, Options: options}
+	if as := c.as("respond.format", ref); as != "" {
+		a.as = as
 	}
 	a.format = c.format("respond.format", ref)
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {

@@ -9,7 +9,7 @@ import (
 // Definition is a flow as a person writes it: FROM a source, through steps, TO destinations, a response, or both.
 //
 // The tags beside json steer the loader of definitions: `one` takes a single value for a list, `short` names the field that a bare
-// value sets, `template` marks text whose ${…} is filled in by a run, `expression` text that holds none, `rest` takes the keys that
+// value sets, `template` marks text whose ${…} is filled in by a run, `expression` text in which env and vars alone are, `rest` takes the keys that
 // belong to somebody else, and `later` lists keys of the language that are refused as not supported yet.
 type Definition struct {
 	Description string           `json:"description"`
