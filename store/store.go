@@ -9,18 +9,21 @@
 // # What a back end promises
 //
 //   - A method that returns nil has made its writes durable: they survive a kill of the process and, as far as the medium keeps
-//     what it has synced, a loss of power. A method that returns an error other than [ErrUnavailable] has written nothing.
+//     what it has synced, a loss of power. A method that returns an error has written nothing, unless it is [ErrUnavailable] or
+//     [ErrBroken]: then nobody knows, and a once-key tells.
 //   - What is read was written so: every stored value carries a checksum that is verified on every read. A damaged value is
 //     [ErrCorrupt], never delivered, and does not keep other values from being read.
 //   - Every method is safe for concurrent use, returns early with the context's error when its context ends before the write began,
 //     and returns [ErrClosed] after Close. A write that began is never half done.
 //   - Returned values share no memory with the store; given values are not kept after the call.
 //   - No read holds anything that a writer waits for longer than one page of results takes to copy.
+//   - Times come back in UTC, to the nanosecond, between the years 1678 and 2262; the zero time stays zero. Empty and nil are the same.
 package store
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -84,8 +87,12 @@ type Body struct {
 	SHA256 [32]byte
 }
 
-// InlineBytes is the size up to which a body is kept inline.
-const InlineBytes = 64 << 10
+// Limits of what is kept.
+const (
+	InlineBytes = 64 << 10 // up to this size a body is kept inline
+	NameBytes   = 1024     // of a kind, a name, a scope
+	KeyBytes    = 255      // of a once-key
+)
 
 // Status says where a run stands: queued → running → success, warning, error or canceled; running → queued for a retry.
 type Status uint8
@@ -160,21 +167,22 @@ type Queue interface {
 	Epoch() int64
 
 	// Accept stores one message with its runs and claims, all or nothing. It sets the Number of each run. Runs of an Acceptance with
-	// Claim are born claimed: Running, Attempts 1, under this epoch. Calls that come together share a commit. When the once-key was
-	// used before, nothing is stored and the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce.
+	// Claim are born claimed: Running, Attempts 1, under this epoch; unless an earlier run of an order key of theirs is not settled:
+	// then all of them are Queued. Calls that come together share a commit. When the once-key was used before, nothing is stored and
+	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce.
 	Accept(ctx context.Context, a *Acceptance) (*Receipt, error)
 
 	// Claim marks due runs as Running under this epoch with Attempts one higher and returns them: of each flow (by FlowID) at most
-	// want[flow].Runs, the longest due first, flows taking turns; limit bounds all together. At a run's first attempt it sets Started to
-	// now and Version to want[flow].Version; later attempts keep both. A run with an order key is passed over while an earlier run of
-	// that flow and key is not settled. It returns when the next run of the wanted flows becomes due (zero: none is waiting). It never
-	// waits for runs.
+	// want[flow].Runs, the longest due first, flows taking turns, also across calls; limit bounds all together. At a run's first
+	// attempt it sets Started to now and Version to want[flow].Version; later attempts keep both. A run with an order key is passed over
+	// while an earlier run of that flow and key is not settled. It returns when the next run becomes due of the flows that it has left
+	// room for (zero: none is waiting but for its turn). It never waits for runs.
 	Claim(ctx context.Context, want map[int64]Want, limit int, now time.Time) (runs []Run, next time.Time, err error)
 
 	// Settle writes what became of runs, in one commit. A settlement with a settled status moves its run into the history; one with
 	// Queued gives up the claim and queues it again for Due. A run that this epoch does not hold a claim on is left out and makes the
-	// call return ErrClaimLost after all others are written. A settlement with Insert records a run that was never queued, under a
-	// number of NextNumber, with its message when it has one.
+	// call return ErrClaimLost after all others are written. A settlement with Insert records a settled run that was never queued, under
+	// a number of NextNumber, with its message when it has one.
 	Settle(ctx context.Context, settlements []*Settlement) error
 
 	// NextNumber hands out the number of a run that will be settled with Insert. Unused numbers are gaps.
@@ -190,7 +198,7 @@ type Queue interface {
 	// Waiting returns how many runs are queued and claimed, all engines together.
 	Waiting(ctx context.Context) (queued, running int64, err error)
 
-	// Leave ends the epoch. Claims that are left stay for the next Join to free as crashed.
+	// Leave ends the epoch. Claims that are left stay for the next Join to free as crashed. The second call does nothing.
 	Leave() error
 }
 
@@ -210,10 +218,18 @@ type Acceptance struct {
 
 // Once makes an acceptance happen once. Keys of different scopes do not meet.
 type Once struct {
-	Scope    string    // who may repeat: a user and listener, a schedule, a folder
-	Key      string    // 1 to 255 bytes
+	Scope    string    // who may repeat: a user and listener, a schedule, a folder; up to NameBytes
+	Key      string    // 1 to KeyBytes
 	BodyHash [32]byte  // what the first use stored; zero hashes match each other only
 	Until    time.Time // the key is forgotten after
+}
+
+// Check reports a scope or key beyond its limits. Accept refuses it.
+func (o *Once) Check() error {
+	if len(o.Key) < 1 || len(o.Key) > KeyBytes {
+		return fmt.Errorf("a once-key has 1 to %d bytes, not %d", KeyBytes, len(o.Key))
+	}
+	return checkName("the scope of a once-key", o.Scope)
 }
 
 // Receipt is what was accepted.
@@ -257,8 +273,8 @@ type History interface {
 	// Erase removes a message's body for good; the message and its history stay. Erasing again does nothing.
 	Erase(ctx context.Context, id uuid.UUID) error
 
-	// Prune removes settled runs that ended before a time, oldest first, at most limit of them, with their attachments, and each
-	// message that has no run left. It returns how many runs it removed. Active runs and their messages stay.
+	// Prune removes settled runs that ended before a time, the longest ended first, at most limit of them, with their attachments, and
+	// each message that has no run left. It returns how many runs it removed. Active runs and their messages stay.
 	Prune(ctx context.Context, before time.Time, limit int) (removed int, err error)
 }
 
@@ -272,7 +288,8 @@ type RunFilter struct {
 	Limit  int       // at most; 0 is 100
 }
 
-// Catalog keeps small named values with versions: definitions, users, keys, settings.
+// Catalog keeps small named values with versions: definitions, users, keys, settings. Kinds and names are any bytes, up to NameBytes
+// each.
 type Catalog interface {
 	// Get returns the entry or ErrNotFound.
 	Get(ctx context.Context, kind, name string) (Entry, error)
@@ -290,6 +307,21 @@ type Catalog interface {
 	// NumberOf returns the number that belongs to the name among its kind for ever, and hands out the next one, from 1, when the
 	// name is new.
 	NumberOf(ctx context.Context, kind, name string) (int64, error)
+}
+
+// CheckName reports a kind or name beyond its limits. Put and NumberOf refuse it.
+func CheckName(kind, name string) error {
+	if err := checkName("a kind", kind); err != nil {
+		return err
+	}
+	return checkName("a name", name)
+}
+
+func checkName(what, name string) error {
+	if len(name) > NameBytes {
+		return fmt.Errorf("%s has up to %d bytes, not %d", what, NameBytes, len(name))
+	}
+	return nil
 }
 
 // Entry is one value of the catalog.
@@ -311,7 +343,7 @@ type Blobs interface {
 	OpenBody(ctx context.Context, b Body) (io.ReadSeekCloser, error)
 }
 
-// BlobWriter writes one body. It is used by one goroutine.
+// BlobWriter writes one body. It is used by one goroutine, and ended by Commit or Abort. After a Write that failed Commit fails as well.
 type BlobWriter interface {
 	io.Writer
 

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
@@ -27,8 +26,6 @@ const (
 	chunkSize  = 64 << 10
 	chunkHead  = 4
 	tempSuffix = ".tmp"
-	blobMode   = 0o600
-	folderMode = 0o700
 )
 
 func chunkSum(id uuid.UUID, n int64, data []byte) uint32 {
@@ -50,22 +47,21 @@ type blobWriter struct {
 	number int64
 	size   int64
 	hash   hash.Hash
-	ended  bool
+	err    error // of a write that failed, or errEnded
 }
+
+var errEnded = errors.New("store: the body has ended already")
 
 // CreateBlob starts a blob.
 func (s *Store) CreateBlob(ctx context.Context) (store.BlobWriter, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := s.Health(); err != nil && !errors.Is(err, store.ErrFull) {
+	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("make an id: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(s.dir, blobFolder, id.String()+tempSuffix), os.O_RDWR|os.O_CREATE|os.O_EXCL, blobMode)
+	file, err := os.OpenFile(filepath.Join(s.dir, blobFolder, id.String()+tempSuffix), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return nil, blobFault(err)
 	}
@@ -74,13 +70,16 @@ func (s *Store) CreateBlob(ctx context.Context) (store.BlobWriter, error) {
 
 // blobFault classifies a fault of a blob's file. A blob that could not be written is thrown away, so the store goes on.
 func blobFault(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if noRoom(err) {
 		return fmt.Errorf("%w: %w", store.ErrFull, err)
 	}
 	return fmt.Errorf("write a large body: %w", err)
 }
 
 func (w *blobWriter) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
 	written := len(p)
 	w.hash.Write(p)
 	for len(p) > 0 {
@@ -100,7 +99,8 @@ func (w *blobWriter) Write(p []byte) (int, error) {
 func (w *blobWriter) flush() error {
 	binary.BigEndian.PutUint32(w.chunk, chunkSum(w.id, w.number, w.chunk[chunkHead:]))
 	if _, err := w.file.Write(w.chunk); err != nil {
-		return blobFault(err)
+		w.err = blobFault(err)
+		return w.err
 	}
 	w.number++
 	w.chunk = w.chunk[:chunkHead]
@@ -109,42 +109,38 @@ func (w *blobWriter) flush() error {
 
 // Commit makes the blob durable: synced, in its place, and its folders synced.
 func (w *blobWriter) Commit() (store.Body, error) {
-	if w.ended {
-		return store.Body{}, errors.New("store: the body has ended already")
+	if w.err == nil {
+		w.err = w.s.ready(context.Background())
 	}
-	if len(w.chunk) > chunkHead {
-		if err := w.flush(); err != nil {
-			return store.Body{}, err
-		}
+	if w.err == nil && len(w.chunk) > chunkHead {
+		w.flush()
 	}
-	if err := w.file.Sync(); err != nil {
-		return store.Body{}, blobFault(err)
+	if w.err != nil {
+		return store.Body{}, w.err
 	}
 	path := w.s.blobPath(w.id)
-	if err := os.Mkdir(filepath.Dir(path), folderMode); err == nil {
-		if err := syncDir(filepath.Dir(filepath.Dir(path))); err != nil {
-			return store.Body{}, err
+	for _, step := range []func() error{
+		w.file.Sync,
+		w.file.Close,
+		func() error { return makeFolder(filepath.Dir(path)) },
+		func() error { return os.Rename(w.file.Name(), path) },
+		func() error { return syncDir(filepath.Dir(path)) },
+	} {
+		if err := step(); err != nil {
+			w.err = blobFault(err)
+			return store.Body{}, w.err
 		}
-	} else if !errors.Is(err, os.ErrExist) {
-		return store.Body{}, blobFault(err)
 	}
-	if err := os.Rename(w.file.Name(), path); err != nil {
-		return store.Body{}, blobFault(err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
-		return store.Body{}, err
-	}
-	w.ended = true
-	body := store.Body{Blob: w.id, Size: w.size, SHA256: [32]byte(w.hash.Sum(nil))}
-	return body, w.file.Close()
+	w.err = errEnded
+	return store.Body{Blob: w.id, Size: w.size, SHA256: [32]byte(w.hash.Sum(nil))}, nil
 }
 
 // Abort throws the blob away.
 func (w *blobWriter) Abort() error {
-	if w.ended {
+	if w.err == errEnded {
 		return nil
 	}
-	w.ended = true
+	w.err = errEnded
 	w.file.Close()
 	return os.Remove(w.file.Name())
 }
@@ -214,10 +210,11 @@ func (r *blobReader) load(n int64) error {
 	length := min(chunkSize, r.body.Size-n*chunkSize)
 	buffer := r.buffer[:chunkHead+length]
 	r.number = -1
-	if _, err := r.file.ReadAt(buffer, n*(chunkHead+chunkSize)); err != nil && err != io.EOF {
+	got, err := r.file.ReadAt(buffer, n*(chunkHead+chunkSize))
+	if err != nil && err != io.EOF {
 		return fmt.Errorf("read a large body: %w", err)
 	}
-	if binary.BigEndian.Uint32(buffer) != chunkSum(r.body.Blob, n, buffer[chunkHead:]) {
+	if got < len(buffer) || binary.BigEndian.Uint32(buffer) != chunkSum(r.body.Blob, n, buffer[chunkHead:]) {
 		err := fmt.Errorf("%w: large body %s, chunk %d", store.ErrCorrupt, r.body.Blob, n)
 		r.s.onCorrupt(err)
 		return err
@@ -244,9 +241,8 @@ func (r *blobReader) Close() error { return r.file.Close() }
 
 // sweep removes the blobs that nothing refers to: leftovers of writes that were not committed.
 func (s *Store) sweep() error {
-	folder := filepath.Join(s.dir, blobFolder)
 	found := map[string]string{} // name → path
-	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(s.dir, blobFolder), func(path string, d os.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			found[d.Name()] = path
 		}
@@ -255,43 +251,15 @@ func (s *Store) sweep() error {
 	if err != nil {
 		return fmt.Errorf("look through the large bodies: %w", err)
 	}
-	if len(found) == 0 {
-		return nil
-	}
-	keep := func(b store.Body) {
-		if b.Blob != uuid.Nil {
-			delete(found, b.Blob.String())
-		}
-	}
 	damaged := false
-	err = s.guard(func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			err := tx.Bucket(bucketMessages).ForEach(func(k, v []byte) error {
-				payload, err := s.open(bucketMessages, k, v)
-				if err != nil {
-					damaged = true
-					return nil
-				}
-				m, err := decodeMessage(payload)
-				if err == nil {
-					keep(m.Body)
-				}
-				return err
-			})
-			if err != nil {
-				return err
+	err = s.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketBlobs).ForEach(func(k, v []byte) error {
+			if _, err := s.open(bucketBlobs, k, v); err != nil {
+				damaged = true
+				return nil
 			}
-			return tx.Bucket(bucketAttachments).ForEach(func(k, v []byte) error {
-				payload, err := s.open(bucketAttachments, k, v)
-				if err != nil {
-					damaged = true
-					return nil
-				}
-				rejects, log, err := decodeAttachments(payload)
-				keep(rejects)
-				keep(log)
-				return err
-			})
+			delete(found, idOf(k).String())
+			return nil
 		})
 	})
 	if err != nil {
@@ -299,7 +267,7 @@ func (s *Store) sweep() error {
 	}
 	for name, path := range found {
 		if damaged && !strings.HasSuffix(name, tempSuffix) {
-			continue // it may belong to the value that cannot be read
+			continue // it may be the one whose name cannot be read
 		}
 		if err := os.Remove(path); err != nil {
 			return fmt.Errorf("remove a leftover: %w", err)

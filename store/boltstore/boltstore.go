@@ -12,6 +12,7 @@
 package boltstore
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/store/internal/queue"
@@ -33,16 +35,19 @@ import (
 
 // Options are the choices of a store; nil is all defaults.
 type Options struct {
-	// OnCorrupt is told of every damaged value that was met; nil: nobody is. The caller of the method that met it gets store.ErrCorrupt
-	// in any case.
+	// OnCorrupt is told of every damaged value that was met; nil: nobody is. The caller of the method that asked for it gets
+	// store.ErrCorrupt in any case. It is called while the store is locked: it returns soon and does not call the store.
 	OnCorrupt func(error)
 }
 
 const (
 	fileName      = "integrator.db"
+	fileMode      = 0o600
+	folderMode    = 0o700
 	blobFolder    = "blobs"
 	formatNumber  = 1
 	writer        = "integrator"
+	untouched     = 1 // the transaction that bbolt leaves in a file it has made
 	lockTimeout   = 500 * time.Millisecond
 	initialMmap   = 1 << 30 // address space, not memory: the file is remapped, which waits for readers, only beyond it
 	commitAtMost  = 4096    // operations in one commit
@@ -55,16 +60,18 @@ var (
 	bucketMessageRuns = []byte("messageRuns") // uuid, number → nothing
 	bucketActive      = []byte("active")      // number → run
 	bucketHistory     = []byte("history")     // number → run
-	bucketByFlow      = []byte("byFlow")      // flow, number → status; settled runs
-	bucketFailed      = []byte("failed")      // number → status; settled runs that are not a success
+	bucketByFlow      = []byte("byFlow")      // flow, number → nothing; settled runs
+	bucketFailed      = []byte("failed")      // number → nothing; settled runs that are not a success
+	bucketEnded       = []byte("ended")       // time, number → nothing; settled runs
 	bucketAttachments = []byte("attachments") // number → rejects and log
-	bucketOnce        = []byte("once")        // scope, 0, key → once-key
+	bucketBlobs       = []byte("blobs")       // uuid → empty payload; blobs that are referred to
+	bucketOnce        = []byte("once")        // scope and key → once-key
 	bucketOnceUntil   = []byte("onceUntil")   // time, once-key's key → nothing
-	bucketCatalog     = []byte("catalog")     // kind, 0, name → entry
-	bucketNumbers     = []byte("numbers")     // kind, 0, name → number
+	bucketCatalog     = []byte("catalog")     // kind and name → entry
+	bucketNumbers     = []byte("numbers")     // kind and name → number
 
-	buckets = [][]byte{bucketMeta, bucketMessages, bucketMessageRuns, bucketActive, bucketHistory, bucketByFlow, bucketFailed, bucketAttachments,
-		bucketOnce, bucketOnceUntil, bucketCatalog, bucketNumbers}
+	buckets = [][]byte{bucketMeta, bucketMessages, bucketMessageRuns, bucketActive, bucketHistory, bucketByFlow, bucketFailed, bucketEnded,
+		bucketAttachments, bucketBlobs, bucketOnce, bucketOnceUntil, bucketCatalog, bucketNumbers}
 
 	keyFormat  = []byte("format")
 	keyWriter  = []byte("writer")
@@ -81,12 +88,12 @@ type Store struct {
 
 	operations chan *operation
 	closing    chan struct{}
+	ended      chan struct{} // closed when the writer goroutine has ended
 	closed     sync.Once
 	closeErr   error
-	written    sync.WaitGroup // the writer goroutine
 	health     atomic.Pointer[error]
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards what follows; runs enter the index while it is held, in the order of their numbers
 	epoch    *Queue     // the engine that has joined
 	next     int64      // run number handed out next
 	reserved int64      // numbers below are reserved durably
@@ -100,98 +107,109 @@ func Open(dir string, options *Options) (*Store, error) {
 	if options == nil {
 		options = &Options{}
 	}
-	if err := os.MkdirAll(filepath.Join(dir, blobFolder), 0o700); err != nil {
+	if err := makeFolder(filepath.Join(dir, blobFolder)); err != nil {
 		return nil, fmt.Errorf("make the store's folder: %w", err)
 	}
-	path := filepath.Join(dir, fileName)
-	_, err := os.Stat(path)
-	fresh := errors.Is(err, os.ErrNotExist)
-	db, err := openFile(path)
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{dir: dir, db: db, onCorrupt: options.OnCorrupt, index: queue.New(), operations: make(chan *operation, commitAtMost), closing: make(chan struct{})}
+	s := &Store{dir: dir, onCorrupt: options.OnCorrupt, index: queue.New(), operations: make(chan *operation, commitAtMost),
+		closing: make(chan struct{}), ended: make(chan struct{})}
 	if s.onCorrupt == nil {
 		s.onCorrupt = func(error) {}
 	}
-	if err := s.prepare(fresh); err != nil {
-		db.Close()
+	var err error
+	if s.db, err = openFile(s.path()); err != nil {
 		return nil, err
 	}
-	s.written.Go(s.write)
+	err = errors.Join(syncDir(dir), syncDir(filepath.Join(dir, blobFolder)))
+	for _, step := range []func() error{s.prepare, s.load, s.sweep} {
+		if err == nil {
+			err = s.guard(step)
+		}
+	}
+	if errors.Is(err, store.ErrBroken) {
+		err = damaged(s.path(), err)
+	}
+	if err != nil {
+		s.db.Close()
+		return nil, err
+	}
+	go s.write() // Close waits for it
 	return s, nil
 }
 
-// openFile opens the database. bbolt may panic on a damaged file.
+// openFile opens the database. bbolt panics on some damaged files; the mapping that it leaves keeps the file locked until the process ends.
 func openFile(path string) (db *bolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = damaged(path, fmt.Errorf("%v", p))
 		}
 	}()
-	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, FreelistType: bolt.FreelistMapType})
+	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, FreelistType: bolt.FreelistMapType})
+	var system *os.PathError
+	var code syscall.Errno
 	switch {
 	case err == nil:
 		return db, nil
-	case errors.Is(err, bolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("%s: %w", path, store.ErrInUse)
-	case errors.Is(err, bolt.ErrInvalid), errors.Is(err, bolt.ErrChecksum), errors.Is(err, bolt.ErrVersionMismatch):
-		return nil, damaged(path, err)
+	case errors.As(err, &system), errors.As(err, &code):
+		return nil, fmt.Errorf("open the store: %s: %w", path, err)
 	}
-	return nil, fmt.Errorf("open the store: %w", err)
+	return nil, damaged(path, err)
 }
+
+func (s *Store) path() string { return filepath.Join(s.dir, fileName) }
 
 func damaged(path string, err error) error {
 	return fmt.Errorf("%s: %w: %w; move the file away and put a backup in its place", path, store.ErrCorrupt, err)
 }
 
-// prepare checks the format, makes the buckets and reads what is active.
-func (s *Store) prepare(fresh bool) error {
-	path := s.db.Path()
-	err := s.guard(func() error {
-		return s.db.Update(func(tx *bolt.Tx) error {
-			meta := tx.Bucket(bucketMeta)
-			if meta == nil {
-				if !fresh && tx.Cursor().Bucket().Stats().KeyN > 0 {
-					return fmt.Errorf("%s is no store of this engine", path)
-				}
-				for _, name := range buckets {
-					if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-						return err
-					}
-				}
-				if err := put(tx, bucketMeta, keyWriter, []byte(writer)); err != nil {
-					return err
-				}
-				return putNumber(tx, bucketMeta, keyFormat, formatNumber)
+// prepare checks the format of a store, and makes the buckets of a fresh one.
+func (s *Store) prepare() error {
+	path := s.path()
+	fresh := false
+	err := s.db.View(func(tx *bolt.Tx) error {
+		if file, err := os.Stat(path); err != nil {
+			return err
+		} else if file.Size() < tx.Size() {
+			return damaged(path, fmt.Errorf("%d bytes are missing at its end", tx.Size()-file.Size()))
+		}
+		if first, _ := tx.Cursor().First(); first == nil {
+			if fresh = tx.ID() <= untouched; fresh {
+				return nil
 			}
-			format, err := number(tx, bucketMeta, keyFormat)
-			if err != nil {
-				return damaged(path, err)
+		}
+		if tx.Bucket(bucketMeta) == nil {
+			return fmt.Errorf("%s is damaged or no store of this engine: %w", path, store.ErrCorrupt)
+		}
+		format, err := number(tx, bucketMeta, keyFormat)
+		if err != nil {
+			return damaged(path, err)
+		}
+		if format != formatNumber {
+			return fmt.Errorf("%s has format %d, this engine reads and writes format %d: open it with the engine that wrote it", path, format, formatNumber)
+		}
+		for _, name := range buckets {
+			if tx.Bucket(name) == nil {
+				return damaged(path, fmt.Errorf("its part %q is missing", name))
 			}
-			if format != formatNumber {
-				return fmt.Errorf("%s has format %d, this engine reads and writes format %d: open it with the engine that wrote it", path, format, formatNumber)
-			}
-			for _, name := range buckets {
-				if tx.Bucket(name) == nil {
-					return damaged(path, fmt.Errorf("its part %q is missing", name))
-				}
-			}
-			return nil
-		})
+		}
+		return nil
 	})
-	if err != nil {
+	if err != nil || !fresh {
 		return err
 	}
-	if fresh {
-		if err := syncDir(s.dir); err != nil {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range buckets {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		if err := put(tx, bucketMeta, keyWriter, []byte(writer)); err != nil {
 			return err
 		}
-	}
-	if err := s.guard(s.load); err != nil {
-		return err
-	}
-	return s.sweep()
+		return putNumber(tx, bucketMeta, keyFormat, formatNumber)
+	})
 }
 
 // load fills the index with the active runs and reads the numbers.
@@ -199,7 +217,12 @@ func (s *Store) load() error {
 	return s.db.View(func(tx *bolt.Tx) error {
 		n, err := number(tx, bucketMeta, keyNumbers)
 		if err != nil {
-			return damaged(s.db.Path(), err)
+			return damaged(s.path(), err)
+		}
+		for _, bucket := range [][]byte{bucketActive, bucketHistory} { // the number may be gone that says what is reserved
+			if last, _ := tx.Bucket(bucket).Cursor().Last(); len(last) == 8 {
+				n = max(n, int64(binary.BigEndian.Uint64(last))+1)
+			}
 		}
 		s.next, s.reserved = max(n, 1), max(n, 1)
 		return tx.Bucket(bucketActive).ForEach(func(k, v []byte) error {
@@ -207,7 +230,13 @@ func (s *Store) load() error {
 			if err != nil {
 				return nil // told to OnCorrupt; the other runs go on
 			}
-			s.index.Add(entryOf(&run), run.Status == store.Running)
+			e := entryOf(&run)
+			s.index.Enter(e)
+			if run.Status == store.Running {
+				s.index.Claim(e)
+			} else {
+				s.index.Queue(e)
+			}
 			return nil
 		})
 	})
@@ -217,24 +246,21 @@ func entryOf(r *store.Run) queue.Entry {
 	return queue.Entry{Number: r.Number, Flow: r.FlowID, Due: r.Due, Order: r.Order}
 }
 
-// operation is one caller's write. check looks whether it can be done and may refuse it; apply writes and fails only when the database
-// does.
+// operation is one caller's write.
 type operation struct {
-	check func(tx *bolt.Tx) error
-	apply func(tx *bolt.Tx) error
-	err   error
-	done  chan struct{}
+	check     func(tx *bolt.Tx) error // may refuse it; nil: it is never refused
+	apply     func(tx *bolt.Tx) error // writes; fails only when the database does, and all that share its commit with it
+	committed func()                  // called after the commit, in the order of writes; nil: nothing follows
+	err       error
+	done      chan struct{}
 }
 
-// do hands a write to the writer and waits until it is durable. Once the writer has taken it, ctx cannot end it.
-func (s *Store) do(ctx doneContext, check, apply func(tx *bolt.Tx) error) error {
-	if err := ctx.Err(); err != nil {
+// do hands a write to the writer and waits until it is durable. Once it is handed in, ctx cannot end it.
+func (s *Store) do(ctx doneContext, op *operation) error {
+	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	if err := s.Health(); err != nil && !errors.Is(err, store.ErrFull) {
-		return err
-	}
-	op := &operation{check: check, apply: apply, done: make(chan struct{})}
+	op.done = make(chan struct{})
 	select {
 	case s.operations <- op:
 	case <-ctx.Done():
@@ -244,11 +270,22 @@ func (s *Store) do(ctx doneContext, check, apply func(tx *bolt.Tx) error) error 
 	}
 	select {
 	case <-op.done:
-		return op.err
-	case <-s.closing:
-		<-op.done // the writer answers everything before it ends
-		return op.err
+	case <-s.ended:
+		s.refuse() // it may have been handed in after the writer's last look
+		<-op.done
 	}
+	return op.err
+}
+
+// ready refuses what cannot be written.
+func (s *Store) ready(ctx doneContext) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.Health(); !errors.Is(err, store.ErrFull) { // there may be room again: the write finds out
+		return err
+	}
+	return nil
 }
 
 // doneContext is the part of a context that a write looks at.
@@ -260,7 +297,7 @@ type doneContext interface {
 // write commits what callers hand in, everything that waits in one commit. There is no timer: while one commit is synced, the next one
 // gathers.
 func (s *Store) write() {
-	debug.SetPanicOnFault(true) // an I/O error of the mapped file is a fault, not a crash
+	defer close(s.ended)
 	var batch []*operation
 	for {
 		batch = batch[:0]
@@ -306,46 +343,47 @@ func (s *Store) refuse() {
 }
 
 func (s *Store) commit(batch []*operation) {
-	err := s.Health()
-	if errors.Is(err, store.ErrFull) {
-		err = nil // there may be room again: this commit finds out
-	}
+	err := s.ready(context.Background())
 	if err == nil {
-		err = s.guard(func() error {
-			return s.db.Update(func(tx *bolt.Tx) error {
-				for _, op := range batch {
-					if op.err = op.check(tx); op.err != nil {
-						continue
-					}
-					if err := op.apply(tx); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		})
+		err = s.guard(func() error { return s.db.Update(func(tx *bolt.Tx) error { return apply(tx, batch) }) })
 		err = s.classify(err)
 	}
 	for _, op := range batch {
 		if err != nil {
 			op.err = err
+		} else if op.err == nil && op.committed != nil {
+			op.committed()
 		}
 		close(op.done)
 	}
 }
 
-// classify notes what a failed commit means for the store.
+func apply(tx *bolt.Tx, batch []*operation) error {
+	for _, op := range batch {
+		if op.check != nil {
+			if op.err = op.check(tx); op.err != nil {
+				continue
+			}
+		}
+		if err := op.apply(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// classify notes what the end of a commit means for the store.
 func (s *Store) classify(err error) error {
 	switch {
 	case err == nil:
-		if s.health.Load() != nil {
-			s.health.Store(nil)
+		if full := s.health.Load(); full != nil && errors.Is(*full, store.ErrFull) {
+			s.health.CompareAndSwap(full, nil)
 		}
 		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, store.ErrBroken):
+		return err // noted already
+	case noRoom(err):
 		err = fmt.Errorf("%w: %w", store.ErrFull, err)
-	case errors.Is(err, bolt.ErrDatabaseNotOpen):
-		err = store.ErrClosed
 	default:
 		err = fmt.Errorf("%w: %w", store.ErrBroken, err)
 	}
@@ -353,12 +391,20 @@ func (s *Store) classify(err error) error {
 	return err
 }
 
-// guard makes a panic of the database an error.
+// noRoom reports whether a write found no room. A sync that finds none has lost what was written before it: that is another matter.
+func noRoom(err error) bool {
+	var call *os.PathError
+	return errors.As(err, &call) && call.Op != "sync" && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT))
+}
+
+// guard makes a panic of the database an error, after which the store takes no more writes: what panics is a page that is damaged, or the
+// fault that an I/O error of the mapped file is.
 func (s *Store) guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", store.ErrBroken, p)
+			err = fmt.Errorf("%w: %s: %v", store.ErrBroken, s.path(), p)
+			s.health.Store(&err)
 		}
 	}()
 	return f()
@@ -370,7 +416,7 @@ func (s *Store) view(ctx doneContext, f func(tx *bolt.Tx) error) error {
 		return err
 	}
 	err := s.guard(func() error { return s.db.View(f) })
-	if errors.Is(err, bolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return store.ErrClosed
 	}
 	return err
@@ -393,8 +439,7 @@ func (s *Store) Health() error {
 func (s *Store) Close() error {
 	s.closed.Do(func() {
 		close(s.closing)
-		s.written.Wait()
-		s.refuse()
+		<-s.ended
 		s.closeErr = s.db.Close()
 	})
 	return s.closeErr
@@ -451,13 +496,39 @@ func pairKey(a []byte, b int64) []byte {
 	return binary.BigEndian.AppendUint64(append(make([]byte, 0, len(a)+8), a...), uint64(b))
 }
 
-// nameKey keeps a kind's names together. Kinds hold no zero byte.
+// nameKey keeps a kind's names together, by name.
 func nameKey(kind, name string) []byte {
-	return append(append(append(make([]byte, 0, len(kind)+1+len(name)), kind...), 0), name...)
+	key := binary.AppendUvarint(make([]byte, 0, 2+len(kind)+len(name)), uint64(len(kind)))
+	return append(append(key, kind...), name...)
+}
+
+// timeKey orders by time.
+func timeKey(t time.Time) []byte {
+	if t.IsZero() {
+		return make([]byte, 8)
+	}
+	return binary.BigEndian.AppendUint64(nil, uint64(t.UnixNano())^1<<63)
+}
+
+// makeFolder makes a folder and those above it, durably.
+func makeFolder(path string) error {
+	err := os.Mkdir(path, folderMode)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = makeFolder(filepath.Dir(path)); err == nil {
+			err = os.Mkdir(path, folderMode)
+		}
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // syncDir makes names in a folder durable.
 func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // it has no such call, and journals names
+	}
 	d, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("sync a folder: %w", err)

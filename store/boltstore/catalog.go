@@ -3,8 +3,8 @@ package boltstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"strings"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -57,46 +57,40 @@ func (s *Store) List(ctx context.Context, kind string) (entries []store.Entry, e
 	return entries, err
 }
 
-func checkKind(kind string) error {
-	if kind == "" || strings.ContainsRune(kind, 0) {
-		return fmt.Errorf("store: %q is no kind of the catalog", kind)
-	}
-	return nil
-}
-
 // Put stores an entry.
 func (s *Store) Put(ctx context.Context, e store.Entry) (version int64, err error) {
-	if err := checkKind(e.Kind); err != nil {
+	if err := store.CheckName(e.Kind, e.Name); err != nil {
+		return 0, fmt.Errorf("store: %w", err)
+	}
+	err = s.do(ctx, &operation{
+		check: func(tx *bolt.Tx) error {
+			if err := s.unchanged(tx, e.Kind, e.Name, e.Version); err != nil {
+				return err
+			}
+			last, err := number(tx, bucketMeta, keyVersions)
+			version = last + 1
+			return err
+		},
+		apply: func(tx *bolt.Tx) error {
+			if err := putNumber(tx, bucketMeta, keyVersions, version); err != nil {
+				return err
+			}
+			stored := e
+			stored.Version = version
+			key := nameKey(e.Kind, e.Name)
+			return tx.Bucket(bucketCatalog).Put(key, seal(bucketCatalog, key, encodeEntry(stored)))
+		},
+	})
+	if err != nil {
 		return 0, err
 	}
-	err = s.do(ctx, func(tx *bolt.Tx) error { return s.unchanged(tx, e.Kind, e.Name, e.Version) }, func(tx *bolt.Tx) error {
-		last, err := number(tx, bucketMeta, keyVersions)
-		if err != nil {
-			return err
-		}
-		version = last + 1
-		if err := putNumber(tx, bucketMeta, keyVersions, version); err != nil {
-			return err
-		}
-		stored := e
-		stored.Version = version
-		key := nameKey(e.Kind, e.Name)
-		return tx.Bucket(bucketCatalog).Put(key, seal(bucketCatalog, key, encodeEntry(stored)))
-	})
-	return version, err
+	return version, nil
 }
 
 // unchanged refuses when the entry has another version; 0 means that there is none.
 func (s *Store) unchanged(tx *bolt.Tx, kind, name string, version int64) error {
-	has := tx.Bucket(bucketCatalog).Get(nameKey(kind, name)) != nil
-	if !has && version == 0 {
-		return nil
-	}
-	if !has {
-		return fmt.Errorf("%s %q: %w", kind, name, store.ErrConflict)
-	}
 	held, err := s.entry(tx, kind, name)
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	if held.Version != version {
@@ -107,20 +101,23 @@ func (s *Store) unchanged(tx *bolt.Tx, kind, name string, version int64) error {
 
 // Delete removes an entry.
 func (s *Store) Delete(ctx context.Context, kind, name string, version int64) error {
-	return s.do(ctx, func(tx *bolt.Tx) error {
-		if _, err := s.entry(tx, kind, name); err != nil {
-			return err
-		}
-		return s.unchanged(tx, kind, name, version)
-	}, func(tx *bolt.Tx) error { return tx.Bucket(bucketCatalog).Delete(nameKey(kind, name)) })
+	return s.do(ctx, &operation{
+		check: func(tx *bolt.Tx) error {
+			if _, err := s.entry(tx, kind, name); err != nil {
+				return err
+			}
+			return s.unchanged(tx, kind, name, version)
+		},
+		apply: func(tx *bolt.Tx) error { return tx.Bucket(bucketCatalog).Delete(nameKey(kind, name)) },
+	})
 }
 
 // NumberOf returns the number that belongs to a name.
 func (s *Store) NumberOf(ctx context.Context, kind, name string) (n int64, err error) {
-	if err := checkKind(kind); err != nil {
-		return 0, err
+	if err := store.CheckName(kind, name); err != nil {
+		return 0, fmt.Errorf("store: %w", err)
 	}
-	key, last := nameKey(kind, name), append([]byte("last\x00"), kind...)
+	key, last := nameKey(kind, name), nameKey("last", kind)
 	err = s.view(ctx, func(tx *bolt.Tx) error {
 		n, err = number(tx, bucketNumbers, key)
 		return err
@@ -128,18 +125,25 @@ func (s *Store) NumberOf(ctx context.Context, kind, name string) (n int64, err e
 	if err != nil || n != 0 {
 		return n, err
 	}
-	err = s.do(ctx, accept, func(tx *bolt.Tx) error {
-		if n, err = number(tx, bucketNumbers, key); err != nil || n != 0 {
+	err = s.do(ctx, &operation{
+		check: func(tx *bolt.Tx) (err error) {
+			if n, err = number(tx, bucketNumbers, key); err == nil && n == 0 {
+				n, err = number(tx, bucketMeta, last)
+				n++
+			} else if err == nil {
+				err = errDone
+			}
 			return err
-		}
-		if n, err = number(tx, bucketMeta, last); err != nil {
-			return err
-		}
-		n++
-		if err := putNumber(tx, bucketMeta, last, n); err != nil {
-			return err
-		}
-		return putNumber(tx, bucketNumbers, key, n)
+		},
+		apply: func(tx *bolt.Tx) error {
+			if err := putNumber(tx, bucketMeta, last, n); err != nil {
+				return err
+			}
+			return putNumber(tx, bucketNumbers, key, n)
+		},
 	})
-	return n, err
+	if err != nil && !errors.Is(err, errDone) {
+		return 0, err
+	}
+	return n, nil
 }

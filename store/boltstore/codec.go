@@ -7,38 +7,44 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
 	"github.com/integrator-go/integrator/store"
 )
 
-// Every stored value is an envelope: version, flags, key id (both reserved, 0), CRC-32C of the bucket's name, the key and the payload, then
-// the payload. The payload is a list of fields: a varint of tag<<1|kind, then a varint (kind 0) or a length and bytes (kind 1). Fields with
-// zero values are left out, unknown tags are skipped.
+// Every stored value is an envelope: version, flags, key id (both reserved, 0), CRC-32C of the bucket's name, the key, these three and the
+// payload, then the payload. The payload is a list of fields: a varint of tag<<1|kind, then a varint (kind 0) or a length and bytes
+// (kind 1). Fields with zero values are left out, unknown tags are skipped. Rows that only point at others have no value: what they point
+// at is verified.
 
 const (
 	valueVersion   = 1
-	envelopeLength = 7
+	headLength     = 3
+	envelopeLength = headLength + 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func checksum(bucket, key, payload []byte) uint32 {
+func checksum(bucket, key, value []byte) uint32 {
 	c := crc32.Update(0, castagnoli, bucket)
 	c = crc32.Update(c, castagnoli, key)
-	return crc32.Update(c, castagnoli, payload)
+	c = crc32.Update(c, castagnoli, value[:headLength])
+	return crc32.Update(c, castagnoli, value[envelopeLength:])
 }
 
 // seal fills in the envelope of a value whose payload begins at envelopeLength.
 func seal(bucket, key, value []byte) []byte {
 	value[0], value[1], value[2] = valueVersion, 0, 0
-	binary.BigEndian.PutUint32(value[3:], checksum(bucket, key, value[envelopeLength:]))
+	binary.BigEndian.PutUint32(value[headLength:], checksum(bucket, key, value))
 	return value
 }
 
 // unseal returns the payload of a value, verified. It points into the value.
 func unseal(bucket, key, value []byte) ([]byte, error) {
-	if len(value) < envelopeLength || value[0] != valueVersion ||
-		binary.BigEndian.Uint32(value[3:]) != checksum(bucket, key, value[envelopeLength:]) {
+	switch {
+	case len(value) < envelopeLength, binary.BigEndian.Uint32(value[headLength:]) != checksum(bucket, key, value):
 		return nil, fmt.Errorf("%w: %s %x", store.ErrCorrupt, bucket, key)
+	case value[0] != valueVersion || value[1] != 0 || value[2] != 0:
+		return nil, fmt.Errorf("%w: %s %x is of a version that this engine does not know", store.ErrCorrupt, bucket, key)
 	}
 	return value[envelopeLength:], nil
 }
@@ -63,13 +69,7 @@ func (f *fields) bytes(tag int, v []byte) {
 	}
 }
 
-func (f *fields) text(tag int, v string) {
-	if v != "" {
-		*f = binary.AppendUvarint(*f, uint64(tag)<<1|1)
-		*f = binary.AppendUvarint(*f, uint64(len(v)))
-		*f = append(*f, v...)
-	}
-}
+func (f *fields) text(tag int, v string) { f.bytes(tag, []byte(v)) }
 
 func (f *fields) time(tag int, t time.Time) {
 	if !t.IsZero() {
@@ -89,19 +89,20 @@ func (f *fields) bool(tag int, v bool) {
 	}
 }
 
+var errUndecodable = fmt.Errorf("%w: a value cannot be decoded", store.ErrCorrupt)
+
 // walk calls set for each field of a payload.
 func walk(payload []byte, set func(tag int, number int64, data []byte) error) error {
-	damaged := fmt.Errorf("%w: a value cannot be decoded", store.ErrCorrupt)
 	for len(payload) > 0 {
 		head, n := binary.Uvarint(payload)
 		if n <= 0 {
-			return damaged
+			return errUndecodable
 		}
 		payload = payload[n:]
 		if head&1 == 0 {
 			v, n := binary.Varint(payload)
 			if n <= 0 {
-				return damaged
+				return errUndecodable
 			}
 			payload = payload[n:]
 			if err := set(int(head>>1), v, nil); err != nil {
@@ -111,7 +112,7 @@ func walk(payload []byte, set func(tag int, number int64, data []byte) error) er
 		}
 		length, n := binary.Uvarint(payload)
 		if n <= 0 || length > uint64(len(payload)-n) {
-			return damaged
+			return errUndecodable
 		}
 		if err := set(int(head>>1), 0, payload[n:n+int(length)]); err != nil {
 			return err
@@ -129,11 +130,13 @@ func idOf(data []byte) uuid.UUID {
 	return id
 }
 
-// nested appends a field whose payload is built by build.
+// nested appends a field whose payload is built by build. It is there also when it is empty: as one of a list it counts.
 func (f *fields) nested(tag int, build func(*fields)) {
 	var inner fields
 	build(&inner)
-	f.bytes(tag, inner)
+	*f = binary.AppendUvarint(*f, uint64(tag)<<1|1)
+	*f = binary.AppendUvarint(*f, uint64(len(inner)))
+	*f = append(*f, inner...)
 }
 
 func (f *fields) body(tag int, b store.Body) {

@@ -66,16 +66,27 @@ func (s *Store) MessageRuns(ctx context.Context, id uuid.UUID) (runs []store.Run
 	return runs, err
 }
 
+// row reads a run of a bucket.
+func (s *Store) row(tx *bolt.Tx, bucket []byte, n int64) (*store.Run, error) {
+	key := numberKey(n)
+	value := tx.Bucket(bucket).Get(key)
+	if value == nil {
+		return nil, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
+	}
+	run, err := s.run(bucket, key, value)
+	if err != nil {
+		return nil, err
+	}
+	return &run, nil
+}
+
 // find returns a run, active or settled.
 func (s *Store) find(tx *bolt.Tx, n int64) (*store.Run, error) {
-	key := numberKey(n)
-	for _, bucket := range [][]byte{bucketActive, bucketHistory} {
-		if value := tx.Bucket(bucket).Get(key); value != nil {
-			run, err := s.run(bucket, key, value)
-			return &run, err
-		}
+	run, err := s.row(tx, bucketActive, n)
+	if errors.Is(err, store.ErrNotFound) {
+		return s.row(tx, bucketHistory, n)
 	}
-	return nil, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
+	return run, err
 }
 
 // Run returns a run.
@@ -84,10 +95,7 @@ func (s *Store) Run(ctx context.Context, n int64) (run *store.Run, err error) {
 		run, err = s.find(tx, n)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return run, nil
+	return run, err
 }
 
 // Runs returns a page of runs, newest first.
@@ -114,10 +122,15 @@ func (s *Store) page(tx *bolt.Tx, f store.RunFilter, below int64, runs []store.R
 	active := backwards{cursor: tx.Bucket(bucketActive).Cursor()}
 	settled := backwards{cursor: tx.Bucket(bucketHistory).Cursor()}
 	switch {
+	case f.Status == store.Queued, f.Status == store.Running:
+		settled = backwards{}
 	case f.FlowID != 0:
 		settled = backwards{cursor: tx.Bucket(bucketByFlow).Cursor(), prefix: numberKey(f.FlowID)}
 	case f.Status.Settled() && f.Status != store.Success:
 		settled = backwards{cursor: tx.Bucket(bucketFailed).Cursor()}
+	}
+	if f.Status.Settled() {
+		active = backwards{}
 	}
 	active.seek(below)
 	settled.seek(below)
@@ -133,11 +146,8 @@ func (s *Store) page(tx *bolt.Tx, f store.RunFilter, below int64, runs []store.R
 		below = n
 		at.step()
 		run, err := s.find(tx, n)
-		if errors.Is(err, store.ErrCorrupt) {
-			continue // told to OnCorrupt; the others are still there
-		}
 		if err != nil {
-			return runs, 0, false, err
+			continue // damaged, and told to OnCorrupt; the others are still there
 		}
 		if f.FlowID != 0 && run.FlowID != f.FlowID || f.Status != 0 && run.Status != f.Status || f.User != "" && run.User != f.User ||
 			run.Queued.Before(f.Since) {
@@ -152,21 +162,21 @@ func (s *Store) page(tx *bolt.Tx, f store.RunFilter, below int64, runs []store.R
 
 // backwards walks over the numbers at the end of a bucket's keys, from the greatest.
 type backwards struct {
-	cursor *bolt.Cursor
+	cursor *bolt.Cursor // nil: over nothing
 	prefix []byte
 	number int64 // 0 at the end
 }
 
 func (b *backwards) seek(below int64) {
-	if below == 0 {
+	if b.cursor == nil {
+		return
+	}
+	if below <= 0 {
 		below = 1<<63 - 1
 	}
 	k, _ := b.cursor.Seek(pairKey(b.prefix, below))
 	if k == nil {
 		k, _ = b.cursor.Last()
-		if k != nil && bytes.Compare(k, pairKey(b.prefix, below)) >= 0 {
-			k, _ = b.cursor.Prev()
-		}
 	} else {
 		k, _ = b.cursor.Prev()
 	}
@@ -214,13 +224,20 @@ func (s *Store) attachments(tx *bolt.Tx, n int64) (rejects, log store.Body, err 
 func (s *Store) Erase(ctx context.Context, id uuid.UUID) error {
 	var m *store.Message
 	var blob uuid.UUID
-	err := s.do(ctx, func(tx *bolt.Tx) (err error) {
-		m, err = s.message(tx, id)
-		return err
-	}, func(tx *bolt.Tx) error {
-		blob = m.Body.Blob
-		m.Body.Inline, m.Body.Blob, m.Erased = nil, uuid.Nil, true
-		return tx.Bucket(bucketMessages).Put(id[:], seal(bucketMessages, id[:], encodeMessage(m)))
+	err := s.do(ctx, &operation{
+		check: func(tx *bolt.Tx) (err error) {
+			m, err = s.message(tx, id)
+			return err
+		},
+		apply: func(tx *bolt.Tx) error {
+			if blob = m.Body.Blob; blob != uuid.Nil {
+				if err := tx.Bucket(bucketBlobs).Delete(blob[:]); err != nil {
+					return err
+				}
+			}
+			m.Body.Inline, m.Body.Blob, m.Erased = nil, uuid.Nil, true
+			return putMessage(tx, m)
+		},
 	})
 	if err != nil {
 		return err
@@ -229,37 +246,33 @@ func (s *Store) Erase(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
+func putMessage(tx *bolt.Tx, m *store.Message) error {
+	return tx.Bucket(bucketMessages).Put(m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m)))
+}
+
 // Prune removes what ended before a time.
 func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (removed int, err error) {
 	var blobs []uuid.UUID
-	err = s.do(ctx, accept, func(tx *bolt.Tx) error {
-		removed, blobs = 0, blobs[:0]
-		var old []store.Run
-		cursor := tx.Bucket(bucketHistory).Cursor()
-		looked := 0
-		for k, v := cursor.First(); k != nil && len(old) < limit && looked < limit+scanPage; k, v = cursor.Next() {
-			looked++
-			run, err := s.run(bucketHistory, k, v)
+	err = s.do(ctx, &operation{apply: func(tx *bolt.Tx) error {
+		var old []*store.Run
+		end, cursor := timeKey(before), tx.Bucket(bucketEnded).Cursor()
+		for k, _ := cursor.First(); k != nil && bytes.Compare(k[:len(end)], end) < 0 && len(old) < limit; k, _ = cursor.Next() {
+			run, err := s.row(tx, bucketHistory, int64(binary.BigEndian.Uint64(k[len(end):])))
 			if err != nil {
 				continue // damaged: kept for who repairs the store
 			}
-			if !run.Queued.Before(before) {
-				break // numbers rise with the time of queueing
-			}
-			if run.Ended.Before(before) {
-				old = append(old, run)
-			}
+			old = append(old, run)
 		}
-		for i := range old {
-			more, err := s.remove(tx, &old[i])
+		removed, blobs = len(old), nil
+		for _, run := range old {
+			more, err := s.remove(tx, run)
 			if err != nil {
 				return err
 			}
 			blobs = append(blobs, more...)
-			removed++
 		}
 		return nil
-	})
+	}})
 	if err != nil {
 		return 0, err
 	}
@@ -271,37 +284,39 @@ func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (removed
 
 // remove deletes a settled run, and its message when that has no other run. It returns the blobs that nothing refers to any more.
 func (s *Store) remove(tx *bolt.Tx, run *store.Run) (blobs []uuid.UUID, err error) {
-	key := numberKey(run.Number)
-	rejects, log, err := s.attachments(tx, run.Number)
-	if err != nil {
-		return nil, nil // damaged: kept for who repairs the store
-	}
-	for _, b := range []store.Body{rejects, log} {
-		if b.Blob != uuid.Nil {
-			blobs = append(blobs, b.Blob)
+	disown := func(b store.Body) error {
+		if b.Blob == uuid.Nil {
+			return nil
 		}
+		blobs = append(blobs, b.Blob)
+		return tx.Bucket(bucketBlobs).Delete(b.Blob[:])
 	}
-	for bucket, k := range map[string][]byte{string(bucketHistory): key, string(bucketByFlow): pairKey(numberKey(run.FlowID), run.Number),
-		string(bucketFailed): key, string(bucketAttachments): key} {
-		if err := tx.Bucket([]byte(bucket)).Delete(k); err != nil {
+	rejects, log, err := s.attachments(tx, run.Number)
+	if err == nil { // damaged ones go with their run; their blobs stay, whose they are cannot be read
+		if err := errors.Join(disown(rejects), disown(log)); err != nil {
 			return nil, err
 		}
 	}
-	if run.Message == uuid.Nil {
-		return blobs, nil
+	key := numberKey(run.Number)
+	rows := []struct{ bucket, key []byte }{{bucketHistory, key}, {bucketFailed, key}, {bucketAttachments, key},
+		{bucketByFlow, pairKey(numberKey(run.FlowID), run.Number)}, {bucketEnded, pairKey(timeKey(run.Ended), run.Number)}}
+	if run.Message != uuid.Nil {
+		rows = append(rows, struct{ bucket, key []byte }{bucketMessageRuns, pairKey(run.Message[:], run.Number)})
 	}
-	if err := tx.Bucket(bucketMessageRuns).Delete(pairKey(run.Message[:], run.Number)); err != nil {
-		return nil, err
+	for _, row := range rows {
+		if err := tx.Bucket(row.bucket).Delete(row.key); err != nil {
+			return nil, err
+		}
 	}
-	if len(numbersOf(tx, run.Message)) > 0 {
+	if run.Message == uuid.Nil || len(numbersOf(tx, run.Message)) > 0 {
 		return blobs, nil
 	}
 	m, err := s.message(tx, run.Message)
 	if err != nil {
 		return blobs, nil // gone, or damaged and kept
 	}
-	if m.Body.Blob != uuid.Nil {
-		blobs = append(blobs, m.Body.Blob)
+	if err := disown(m.Body); err != nil {
+		return nil, err
 	}
-	return blobs, tx.Bucket(bucketMessages).Delete(run.Message[:])
+	return blobs, tx.Bucket(bucketMessages).Delete(m.ID[:])
 }

@@ -1,8 +1,8 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,72 +30,61 @@ const freeAtOnce = 500
 
 // Join begins an epoch.
 func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, fmt.Errorf("join as %q: %w", engine, err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.epoch != nil {
-		return nil, fmt.Errorf("join as %q: %s: %w", engine, s.db.Path(), store.ErrInUse)
+		return nil, fmt.Errorf("join as %q: %s: %w", engine, s.path(), store.ErrInUse)
 	}
 	q := &Queue{s: s}
-	err := s.do(ctx, accept, func(tx *bolt.Tx) error {
-		last, err := number(tx, bucketMeta, keyEpoch)
-		q.epoch = last + 1
-		if err != nil {
+	err := s.do(ctx, &operation{
+		check: func(tx *bolt.Tx) error {
+			last, err := number(tx, bucketMeta, keyEpoch)
+			q.epoch = last + 1
 			return err
-		}
-		return putNumber(tx, bucketMeta, keyEpoch, q.epoch)
+		},
+		apply: func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyEpoch, q.epoch) },
 	})
-	if err != nil {
-		return nil, fmt.Errorf("join as %q: %w", engine, err)
+	if err == nil {
+		err = s.free(ctx, time.Now())
 	}
-	if err := s.free(ctx, time.Now()); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("join as %q: %w", engine, err)
 	}
 	s.epoch = q
 	return q, nil
 }
 
-// accept is the check of operations that are never refused.
-func accept(*bolt.Tx) error { return nil }
-
 // free queues the runs again that earlier epochs had claimed.
 func (s *Store) free(ctx context.Context, now time.Time) error {
-	var claimed []int64
-	err := s.view(ctx, func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketActive).ForEach(func(k, v []byte) error {
-			if run, err := s.run(bucketActive, k, v); err == nil && run.Status == store.Running {
-				claimed = append(claimed, run.Number)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	for len(claimed) > 0 {
-		page := claimed[:min(len(claimed), freeAtOnce)]
-		claimed = claimed[len(page):]
+	for page := range slices.Chunk(s.index.Claimed(), freeAtOnce) {
 		var freed []queue.Entry
-		err := s.do(ctx, accept, func(tx *bolt.Tx) error {
-			freed = freed[:0]
-			for _, n := range page {
-				run, err := s.active(tx, n)
-				if err != nil {
-					continue // damaged since: it was told to OnCorrupt
+		err := s.do(ctx, &operation{
+			apply: func(tx *bolt.Tx) error {
+				for _, n := range page {
+					run, err := s.row(tx, bucketActive, n)
+					if err != nil || run.Status != store.Running {
+						continue // damaged, or a claim of the ended epoch that will not be written
+					}
+					run.Status, run.Epoch, run.Due = store.Queued, 0, now
+					run.Crashes++
+					if err := putRun(tx, bucketActive, run); err != nil {
+						return err
+					}
+					freed = append(freed, entryOf(run))
 				}
-				run.Status, run.Epoch, run.Due = store.Queued, 0, now
-				run.Crashes++
-				if err := putRun(tx, bucketActive, run); err != nil {
-					return err
+				return nil
+			},
+			committed: func() {
+				for _, e := range freed {
+					s.index.Requeue(e)
 				}
-				freed = append(freed, entryOf(run))
-			}
-			return nil
+			},
 		})
 		if err != nil {
 			return err
-		}
-		for _, e := range freed {
-			s.index.Requeue(e)
 		}
 	}
 	return nil
@@ -106,24 +95,20 @@ func putRun(tx *bolt.Tx, bucket []byte, run *store.Run) error {
 	return tx.Bucket(bucket).Put(key, seal(bucket, key, encodeRun(run)))
 }
 
-// active reads an active run.
-func (s *Store) active(tx *bolt.Tx, n int64) (*store.Run, error) {
-	key := numberKey(n)
-	value := tx.Bucket(bucketActive).Get(key)
-	if value == nil {
-		return nil, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
+// own notes that the blob of a body is referred to, so that it is not swept.
+func own(tx *bolt.Tx, b store.Body) error {
+	if b.Blob == uuid.Nil {
+		return nil
 	}
-	run, err := s.run(bucketActive, key, value)
-	return &run, err
+	return put(tx, bucketBlobs, b.Blob[:], nil)
 }
 
-// numbers hands out n run numbers in a row.
+// numbers hands out n run numbers in a row. The caller holds mu.
 func (s *Store) numbers(ctx context.Context, n int) (first int64, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.next+int64(n) > s.reserved {
 		reserved := s.next + int64(n) + numbersAtOnce
-		if err := s.do(ctx, accept, func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyNumbers, reserved) }); err != nil {
+		err := s.do(ctx, &operation{apply: func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyNumbers, reserved) }})
+		if err != nil {
 			return 0, err
 		}
 		s.reserved = reserved
@@ -133,10 +118,27 @@ func (s *Store) numbers(ctx context.Context, n int) (first int64, err error) {
 	return first, nil
 }
 
+// enter gives runs their numbers and their places in the index. free reports whether each may run at once.
+func (s *Store) enter(ctx context.Context, runs []store.Run) (free bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first, err := s.numbers(ctx, len(runs))
+	if err != nil {
+		return false, err
+	}
+	entries := make([]queue.Entry, len(runs))
+	for i := range runs {
+		runs[i].Number = first + int64(i)
+		entries[i] = entryOf(&runs[i])
+	}
+	return s.index.Enter(entries...), nil
+}
+
 // Epoch is the number of this epoch.
 func (q *Queue) Epoch() int64 { return q.epoch }
 
-func (q *Queue) alive() error {
+// alive refuses what comes after Leave.
+func (q *Queue) alive(*bolt.Tx) error {
 	if q.left.Load() {
 		return fmt.Errorf("epoch %d has ended: %w", q.epoch, store.ErrClaimLost)
 	}
@@ -146,26 +148,35 @@ func (q *Queue) alive() error {
 // Accept stores a message with its runs.
 func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt, error) {
 	s := q.s
-	if err := q.alive(); err != nil {
+	if err := q.alive(nil); err != nil {
 		return nil, err
 	}
-	first, err := s.numbers(ctx, len(a.Runs))
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	if a.Once != nil {
+		if err := a.Once.Check(); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	runs := make([]store.Run, len(a.Runs))
+	for i, run := range a.Runs {
+		runs[i] = *run
+	}
+	free, err := s.enter(ctx, runs)
 	if err != nil {
 		return nil, err
 	}
+	claim := a.Claim && free
 	receipt := &store.Receipt{}
-	claim := a.Claim
-	for i, run := range a.Runs {
-		run.Number = first + int64(i)
-		claim = claim && s.index.Free(run.FlowID, run.Order)
-	}
-	var message, messageKey []byte
+	var message []byte
 	if m := a.Message; m != nil {
-		receipt.Message, messageKey = m.ID, m.ID[:]
-		message = seal(bucketMessages, messageKey, encodeMessage(m))
+		receipt.Message = m.ID
+		message = seal(bucketMessages, m.ID[:], encodeMessage(m))
 	}
-	rows := make([][]byte, len(a.Runs))
-	for i, run := range a.Runs {
+	rows := make([][]byte, len(runs))
+	for i := range runs {
+		run := &runs[i]
 		run.Status, run.Epoch, run.Attempts = store.Queued, 0, 0
 		if claim {
 			run.Status, run.Epoch, run.Attempts = store.Running, q.epoch, 1
@@ -175,61 +186,73 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 		rows[i] = seal(bucketActive, numberKey(run.Number), encodeRun(run))
 		receipt.Runs = append(receipt.Runs, store.ReceiptRun{Flow: run.Flow, FlowID: run.FlowID, Number: run.Number})
 	}
-	check := func(tx *bolt.Tx) error {
-		if err := q.alive(); err != nil {
-			return err
-		}
-		if a.Once == nil {
-			return nil
-		}
-		used, ok, err := s.used(tx, a.Once)
-		switch {
-		case err != nil:
-			return err
-		case !ok:
-			return nil
-		case used.bodyHash != a.Once.BodyHash:
-			return store.ErrOnce
-		}
-		*receipt = used.receipt
-		receipt.Repeated = true
-		return errRepeated
-	}
-	err = s.do(ctx, check, func(tx *bolt.Tx) error {
-		if message != nil {
-			if err := tx.Bucket(bucketMessages).Put(messageKey, message); err != nil {
+	err = s.do(ctx, &operation{
+		check: func(tx *bolt.Tx) error {
+			if err := q.alive(tx); err != nil || a.Once == nil {
 				return err
 			}
-		}
-		for i, run := range a.Runs {
-			if err := tx.Bucket(bucketActive).Put(numberKey(run.Number), rows[i]); err != nil {
+			used, ok, err := s.used(tx, a.Once)
+			switch {
+			case err != nil || !ok:
 				return err
+			case used.bodyHash != a.Once.BodyHash:
+				return store.ErrOnce
 			}
-			if run.Message != uuid.Nil {
-				if err := tx.Bucket(bucketMessageRuns).Put(pairKey(run.Message[:], run.Number), nil); err != nil {
+			receipt = &used.receipt
+			receipt.Repeated = true
+			return errDone
+		},
+		apply: func(tx *bolt.Tx) error {
+			if m := a.Message; m != nil {
+				if err := errors.Join(tx.Bucket(bucketMessages).Put(m.ID[:], message), own(tx, m.Body)); err != nil {
 					return err
 				}
 			}
-		}
-		if a.Once != nil {
-			return s.use(tx, a.Once, receipt)
-		}
-		return nil
+			for i := range runs {
+				if err := errors.Join(tx.Bucket(bucketActive).Put(numberKey(runs[i].Number), rows[i]), link(tx, &runs[i])); err != nil {
+					return err
+				}
+			}
+			if a.Once != nil {
+				return s.use(tx, a.Once, receipt)
+			}
+			return nil
+		},
+		committed: func() {
+			for i := range runs {
+				if claim {
+					s.index.Claim(entryOf(&runs[i]))
+				} else {
+					s.index.Queue(entryOf(&runs[i]))
+				}
+			}
+		},
 	})
-	if errors.Is(err, errRepeated) {
-		return receipt, nil
-	}
 	if err != nil {
+		for i := range runs {
+			s.index.Withdraw(entryOf(&runs[i]))
+		}
+		if errors.Is(err, errDone) {
+			return receipt, nil
+		}
 		return nil, err
 	}
-	for _, run := range a.Runs {
-		s.index.Add(entryOf(run), claim)
+	for i, run := range a.Runs {
+		*run = runs[i]
 	}
 	return receipt, nil
 }
 
-// errRepeated ends an operation that was done before.
-var errRepeated = errors.New("done before")
+// link notes that a run belongs to its message.
+func link(tx *bolt.Tx, run *store.Run) error {
+	if run.Message == uuid.Nil {
+		return nil
+	}
+	return tx.Bucket(bucketMessageRuns).Put(pairKey(run.Message[:], run.Number), nil)
+}
+
+// errDone refuses an operation that was done before.
+var errDone = errors.New("done before")
 
 // used looks a once-key up.
 func (s *Store) used(tx *bolt.Tx, o *store.Once) (once, bool, error) {
@@ -248,23 +271,23 @@ func (s *Store) used(tx *bolt.Tx, o *store.Once) (once, bool, error) {
 
 // use notes a once-key, and forgets some that are over.
 func (s *Store) use(tx *bolt.Tx, o *store.Once, receipt *store.Receipt) error {
-	now, until := uint64(time.Now().UnixNano()), tx.Bucket(bucketOnceUntil)
+	now, until := timeKey(time.Now()), tx.Bucket(bucketOnceUntil)
 	var over [][]byte
 	cursor := until.Cursor()
-	for k, _ := cursor.First(); k != nil && len(over) < 4 && binary.BigEndian.Uint64(k) < now; k, _ = cursor.Next() {
-		over = append(over, append([]byte(nil), k...))
+	for k, _ := cursor.First(); k != nil && len(over) < 4 && bytes.Compare(k[:len(now)], now) < 0; k, _ = cursor.Next() {
+		over = append(over, bytes.Clone(k))
 	}
 	for _, k := range over {
 		if err := until.Delete(k); err != nil {
 			return err
 		}
-		value := tx.Bucket(bucketOnce).Get(k[8:])
-		if payload, err := unseal(bucketOnce, k[8:], value); value != nil && err == nil {
-			if used, err := decodeOnce(payload); err == nil && uint64(used.until.UnixNano()) >= now {
+		key := k[len(now):]
+		if payload, err := unseal(bucketOnce, key, tx.Bucket(bucketOnce).Get(key)); err == nil {
+			if used, err := decodeOnce(payload); err == nil && bytes.Compare(timeKey(used.until), now) >= 0 {
 				continue // used anew since
 			}
 		}
-		if err := tx.Bucket(bucketOnce).Delete(k[8:]); err != nil {
+		if err := tx.Bucket(bucketOnce).Delete(key); err != nil {
 			return err
 		}
 	}
@@ -272,41 +295,50 @@ func (s *Store) use(tx *bolt.Tx, o *store.Once, receipt *store.Receipt) error {
 	if err := tx.Bucket(bucketOnce).Put(key, seal(bucketOnce, key, encodeOnce(o, receipt))); err != nil {
 		return err
 	}
-	return until.Put(append(binary.BigEndian.AppendUint64(nil, uint64(o.Until.UnixNano())), key...), nil)
+	return until.Put(append(timeKey(o.Until), key...), nil)
 }
 
 // Claim marks due runs as running.
 func (q *Queue) Claim(ctx context.Context, want map[int64]store.Want, limit int, now time.Time) ([]store.Run, time.Time, error) {
 	s := q.s
-	if err := q.alive(); err != nil {
+	if err := q.alive(nil); err != nil {
 		return nil, time.Time{}, err
 	}
-	if err := ctx.Err(); err != nil {
+	if err := s.ready(ctx); err != nil {
 		return nil, time.Time{}, err
 	}
 	taken, next := s.index.Take(func(flow int64) int { return want[flow].Runs }, limit, now)
 	if len(taken) == 0 {
-		return nil, next, s.Health()
+		return nil, next, nil
 	}
 	var runs []store.Run
-	err := s.do(ctx, func(*bolt.Tx) error { return q.alive() }, func(tx *bolt.Tx) error {
-		runs = runs[:0]
-		for _, e := range taken {
-			run, err := s.active(tx, e.Number)
-			if err != nil {
-				continue // damaged: it stays out of the way, and was told to OnCorrupt
+	err := s.do(ctx, &operation{
+		check: q.alive,
+		apply: func(tx *bolt.Tx) error {
+			for _, e := range taken {
+				run, err := s.row(tx, bucketActive, e.Number)
+				if err != nil {
+					continue // canceled meanwhile; or damaged, and told to OnCorrupt
+				}
+				run.Status, run.Epoch = store.Running, q.epoch
+				run.Attempts++
+				if run.Started.IsZero() {
+					run.Started, run.Version = now.UTC().Round(0), want[run.FlowID].Version
+				}
+				if err := putRun(tx, bucketActive, run); err != nil {
+					return err
+				}
+				runs = append(runs, *run)
 			}
-			run.Status, run.Epoch = store.Running, q.epoch
-			run.Attempts++
-			if run.Started.IsZero() {
-				run.Started, run.Version = now, want[run.FlowID].Version
+			return nil
+		},
+		committed: func() {
+			for _, e := range taken {
+				if !slices.ContainsFunc(runs, func(r store.Run) bool { return r.Number == e.Number }) {
+					s.index.Settle(e)
+				}
 			}
-			if err := putRun(tx, bucketActive, run); err != nil {
-				return err
-			}
-			runs = append(runs, *run)
-		}
-		return nil
+		},
 	})
 	if err != nil {
 		for _, e := range taken {
@@ -314,55 +346,49 @@ func (q *Queue) Claim(ctx context.Context, want map[int64]store.Want, limit int,
 		}
 		return nil, time.Time{}, err
 	}
-	for _, e := range taken {
-		if !slices.ContainsFunc(runs, func(r store.Run) bool { return r.Number == e.Number }) {
-			s.index.Vanished(e)
-		}
-	}
 	return runs, next, nil
 }
 
 // Settle writes what became of runs.
 func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) error {
 	s := q.s
-	if err := q.alive(); err != nil {
+	if err := q.alive(nil); err != nil {
 		return err
 	}
 	var lost []int64
 	var settled []*store.Settlement
-	err := s.do(ctx, func(*bolt.Tx) error { return q.alive() }, func(tx *bolt.Tx) error {
-		lost, settled = lost[:0], settled[:0]
-		for _, t := range settlements {
-			if !t.Insert {
-				held, err := s.active(tx, t.Run.Number)
-				if err != nil || held.Status != store.Running || held.Epoch != q.epoch {
-					lost = append(lost, t.Run.Number)
-					continue
+	err := s.do(ctx, &operation{
+		check: q.alive,
+		apply: func(tx *bolt.Tx) error {
+			for _, t := range settlements {
+				if !t.Insert {
+					held, err := s.row(tx, bucketActive, t.Run.Number)
+					if err != nil || held.Status != store.Running || held.Epoch != q.epoch {
+						lost = append(lost, t.Run.Number)
+						continue
+					}
+					settled = append(settled, t)
+				}
+				if err := s.settle(tx, t); err != nil {
+					return err
 				}
 			}
-			if err := s.settle(tx, t); err != nil {
-				return err
+			return nil
+		},
+		committed: func() {
+			for _, t := range settled {
+				if t.Run.Status == store.Queued {
+					s.index.Requeue(entryOf(&t.Run))
+				} else {
+					s.index.Settle(entryOf(&t.Run))
+				}
 			}
-			settled = append(settled, t)
-		}
-		return nil
+		},
 	})
-	if err != nil {
-		return err
+	if err == nil && len(lost) > 0 {
+		err = fmt.Errorf("runs %v: %w", lost, store.ErrClaimLost)
 	}
-	for _, t := range settled {
-		switch {
-		case t.Insert:
-		case t.Run.Status == store.Queued:
-			s.index.Requeue(entryOf(&t.Run))
-		default:
-			s.index.Done(entryOf(&t.Run), true)
-		}
-	}
-	if len(lost) > 0 {
-		return fmt.Errorf("runs %v: %w", lost, store.ErrClaimLost)
-	}
-	return nil
+	return err
 }
 
 // settle writes one settlement.
@@ -377,74 +403,71 @@ func (s *Store) settle(tx *bolt.Tx, t *store.Settlement) error {
 		if err := tx.Bucket(bucketActive).Delete(key); err != nil {
 			return err
 		}
-	} else if m := t.Message; m != nil {
-		if err := tx.Bucket(bucketMessages).Put(m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m))); err != nil {
-			return err
-		}
-		if err := tx.Bucket(bucketMessageRuns).Put(pairKey(m.ID[:], run.Number), nil); err != nil {
+	} else if err := link(tx, &run); err != nil {
+		return err
+	} else if t.Message != nil {
+		if err := errors.Join(putMessage(tx, t.Message), own(tx, t.Message.Body)); err != nil {
 			return err
 		}
 	}
 	if t.Rejects.Size > 0 || t.Log.Size > 0 {
-		if err := tx.Bucket(bucketAttachments).Put(key, seal(bucketAttachments, key, encodeAttachments(t.Rejects, t.Log))); err != nil {
+		row := seal(bucketAttachments, key, encodeAttachments(t.Rejects, t.Log))
+		if err := errors.Join(tx.Bucket(bucketAttachments).Put(key, row), own(tx, t.Rejects), own(tx, t.Log)); err != nil {
 			return err
 		}
 	}
-	return s.record(tx, &run)
-}
-
-// record inserts a settled run into the history.
-func (s *Store) record(tx *bolt.Tx, run *store.Run) error {
-	if err := putRun(tx, bucketHistory, run); err != nil {
-		return err
-	}
-	status := []byte{byte(run.Status)}
-	if err := tx.Bucket(bucketByFlow).Put(pairKey(numberKey(run.FlowID), run.Number), status); err != nil {
-		return err
-	}
 	if run.Status != store.Success {
-		return tx.Bucket(bucketFailed).Put(numberKey(run.Number), status)
+		if err := tx.Bucket(bucketFailed).Put(key, nil); err != nil {
+			return err
+		}
 	}
-	return nil
+	return errors.Join(putRun(tx, bucketHistory, &run), tx.Bucket(bucketByFlow).Put(pairKey(numberKey(run.FlowID), run.Number), nil),
+		tx.Bucket(bucketEnded).Put(pairKey(timeKey(run.Ended), run.Number), nil))
 }
 
 // NextNumber hands out a run number.
 func (q *Queue) NextNumber(ctx context.Context) (int64, error) {
-	if err := q.alive(); err != nil {
+	if err := q.alive(nil); err != nil {
 		return 0, err
 	}
-	if err := q.s.Health(); err != nil {
+	if err := q.s.ready(ctx); err != nil {
 		return 0, err
 	}
+	q.s.mu.Lock()
+	defer q.s.mu.Unlock()
 	return q.s.numbers(ctx, 1)
 }
 
 // Cancel settles a queued run as canceled.
 func (q *Queue) Cancel(ctx context.Context, n int64, now time.Time) (bool, error) {
 	s := q.s
-	if err := q.alive(); err != nil {
+	if err := q.alive(nil); err != nil {
 		return false, err
 	}
 	var run *store.Run
-	err := s.do(ctx, func(tx *bolt.Tx) (err error) {
-		if run, err = s.active(tx, n); err == nil && run.Status == store.Running {
-			err = errClaimed
-		}
-		return err
-	}, func(tx *bolt.Tx) error {
-		run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
-		return s.settle(tx, &store.Settlement{Run: *run})
+	err := s.do(ctx, &operation{
+		check: func(tx *bolt.Tx) (err error) {
+			if err := q.alive(tx); err != nil {
+				return err
+			}
+			if run, err = s.row(tx, bucketActive, n); err == nil && run.Status == store.Running {
+				err = errClaimed
+			}
+			return err
+		},
+		apply: func(tx *bolt.Tx) error {
+			run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
+			return s.settle(tx, &store.Settlement{Run: *run})
+		},
+		committed: func() { s.index.Cancel(entryOf(run)) },
 	})
 	if errors.Is(err, errClaimed) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	s.index.Done(entryOf(run), false)
-	return true, nil
+	return err == nil, err
 }
 
+// errClaimed refuses to cancel a run that is claimed.
 var errClaimed = errors.New("claimed")
 
 // Changed is signalled when something may be claimable.
@@ -452,8 +475,17 @@ func (q *Queue) Changed() <-chan struct{} { return q.s.index.Changed() }
 
 // Waiting returns how many runs are queued and claimed.
 func (q *Queue) Waiting(ctx context.Context) (queued, running int64, err error) {
+	if err := q.alive(nil); err != nil {
+		return 0, 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	if err := q.s.Health(); errors.Is(err, store.ErrClosed) {
+		return 0, 0, err
+	}
 	queued, running = q.s.index.Waiting()
-	return queued, running, ctx.Err()
+	return queued, running, nil
 }
 
 // Leave ends the epoch.

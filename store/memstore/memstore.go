@@ -37,6 +37,7 @@ type Store struct {
 	settled  map[int64]store.Run
 	attached map[int64][2]store.Body
 	once     map[[2]string]usedOnce
+	tidied   int // once-keys that were kept when those that are over were last forgotten
 	catalog  map[[2]string]store.Entry
 	numbers  map[[2]string]int64
 	lasts    map[string]int64
@@ -77,6 +78,7 @@ func cloneBody(b store.Body) store.Body {
 
 func cloneMessage(m *store.Message) *store.Message {
 	c := *m
+	c.ReceivedAt = utc(m.ReceivedAt)
 	c.Params, c.Query, c.Header = slices.Clone(m.Params), slices.Clone(m.Query), slices.Clone(m.Header)
 	c.Body = cloneBody(m.Body)
 	return &c
@@ -84,8 +86,12 @@ func cloneMessage(m *store.Message) *store.Message {
 
 func cloneRun(r store.Run) store.Run {
 	r.Params = bytes.Clone(r.Params)
+	r.Queued, r.Due, r.Started, r.Ended = utc(r.Queued), utc(r.Due), utc(r.Started), utc(r.Ended)
 	return r
 }
+
+// utc returns the time as a store keeps it: the instant, without a zone and the reading of the monotonic clock.
+func utc(t time.Time) time.Time { return t.UTC().Round(0) }
 
 func entryOf(r store.Run) queue.Entry {
 	return queue.Entry{Number: r.Number, Flow: r.FlowID, Due: r.Due, Order: r.Order}
@@ -127,11 +133,9 @@ func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
 	}
 	s.epochs++
 	s.engine = &epoch{Store: s, number: s.epochs}
-	now := time.Now()
-	for n, run := range s.active {
-		if run.Status != store.Running {
-			continue
-		}
+	now := utc(time.Now())
+	for _, n := range s.index.Claimed() {
+		run := s.active[n]
 		run.Status, run.Epoch, run.Due = store.Queued, 0, now
 		run.Crashes++
 		s.active[n] = run
@@ -159,6 +163,9 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 	}
 	defer q.mu.Unlock()
 	if o := a.Once; o != nil {
+		if err := o.Check(); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
 		if used, ok := q.once[[2]string{o.Scope, o.Key}]; ok && time.Now().Before(used.once.Until) {
 			if used.once.BodyHash != o.BodyHash {
 				return nil, store.ErrOnce
@@ -174,28 +181,33 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 		receipt.Message = a.Message.ID
 		q.messages[a.Message.ID] = cloneMessage(a.Message)
 	}
-	claim := a.Claim
-	for _, run := range a.Runs {
-		claim = claim && q.index.Free(run.FlowID, run.Order)
-	}
+	var entries []queue.Entry
 	for _, run := range a.Runs {
 		run.Number = q.next
 		q.next++
+		entries = append(entries, entryOf(*run))
+	}
+	claim := q.index.Enter(entries...) && a.Claim
+	for i, run := range a.Runs {
 		run.Status, run.Epoch, run.Attempts = store.Queued, 0, 0
 		if claim {
 			run.Status, run.Epoch, run.Attempts = store.Running, q.number, 1
+			q.index.Claim(entries[i])
 		} else {
 			run.Started, run.Version = time.Time{}, ""
+			q.index.Queue(entries[i])
 		}
 		q.active[run.Number] = cloneRun(*run)
-		q.index.Add(entryOf(*run), claim)
 		receipt.Runs = append(receipt.Runs, store.ReceiptRun{Flow: run.Flow, FlowID: run.FlowID, Number: run.Number})
 	}
 	if o := a.Once; o != nil {
 		kept := *receipt
 		kept.Runs = slices.Clone(receipt.Runs)
 		q.once[[2]string{o.Scope, o.Key}] = usedOnce{*o, kept}
-		maps.DeleteFunc(q.once, func(_ [2]string, u usedOnce) bool { return !time.Now().Before(u.once.Until) })
+		if len(q.once) > 2*q.tidied {
+			maps.DeleteFunc(q.once, func(_ [2]string, u usedOnce) bool { return !time.Now().Before(u.once.Until) })
+			q.tidied = len(q.once)
+		}
 	}
 	return receipt, nil
 }
@@ -212,7 +224,7 @@ func (q *epoch) Claim(ctx context.Context, want map[int64]store.Want, limit int,
 		run.Status, run.Epoch = store.Running, q.number
 		run.Attempts++
 		if run.Started.IsZero() {
-			run.Started, run.Version = now, want[run.FlowID].Version
+			run.Started, run.Version = utc(now), want[run.FlowID].Version
 		}
 		q.active[e.Number] = run
 		runs = append(runs, cloneRun(run))
@@ -249,9 +261,7 @@ func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) err
 		if t.Rejects.Size > 0 || t.Log.Size > 0 {
 			q.attached[run.Number] = [2]store.Body{cloneBody(t.Rejects), cloneBody(t.Log)}
 		}
-		if !t.Insert {
-			q.index.Done(entryOf(run), true)
-		}
+		q.index.Settle(entryOf(run))
 	}
 	if lost != nil {
 		return fmt.Errorf("runs %v: %w", lost, store.ErrClaimLost)
@@ -280,18 +290,22 @@ func (q *epoch) Cancel(ctx context.Context, n int64, now time.Time) (bool, error
 	if run.Status == store.Running {
 		return false, nil
 	}
-	run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
+	run.Status, run.Ended, run.Kind = store.Canceled, utc(now), "canceled"
 	delete(q.active, n)
 	q.settled[n] = run
-	q.index.Done(entryOf(run), false)
+	q.index.Cancel(entryOf(run))
 	return true, nil
 }
 
 func (q *epoch) Changed() <-chan struct{} { return q.index.Changed() }
 
 func (q *epoch) Waiting(ctx context.Context) (queued, running int64, err error) {
+	if err := q.enter(ctx); err != nil {
+		return 0, 0, err
+	}
+	defer q.mu.Unlock()
 	queued, running = q.index.Waiting()
-	return queued, running, ctx.Err()
+	return queued, running, nil
 }
 
 func (q *epoch) Leave() error {
@@ -346,11 +360,19 @@ func (s *Store) Run(ctx context.Context, n int64) (*store.Run, error) {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	runs := s.all(func(r *store.Run) bool { return r.Number == n })
-	if len(runs) == 0 {
+	return s.run(n)
+}
+
+func (s *Store) run(n int64) (*store.Run, error) {
+	run, ok := s.active[n]
+	if !ok {
+		run, ok = s.settled[n]
+	}
+	if !ok {
 		return nil, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
 	}
-	return &runs[0], nil
+	run = cloneRun(run)
+	return &run, nil
 }
 
 // Runs returns a page of runs, newest first.
@@ -373,8 +395,8 @@ func (s *Store) Attachments(ctx context.Context, n int64) (rejects, log store.Bo
 		return rejects, log, err
 	}
 	defer s.mu.Unlock()
-	if len(s.all(func(r *store.Run) bool { return r.Number == n })) == 0 {
-		return rejects, log, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
+	if _, err := s.run(n); err != nil {
+		return rejects, log, err
 	}
 	a := s.attached[n]
 	return cloneBody(a[0]), cloneBody(a[1]), nil
@@ -401,9 +423,8 @@ func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int, er
 		return 0, err
 	}
 	defer s.mu.Unlock()
-	old := s.all(func(r *store.Run) bool {
-		return r.Status.Settled() && r.Queued.Before(before) && r.Ended.Before(before)
-	})
+	old := s.all(func(r *store.Run) bool { return r.Status.Settled() && r.Ended.Before(before) })
+	slices.SortStableFunc(old, func(a, b store.Run) int { return a.Ended.Compare(b.Ended) })
 	old = old[:min(len(old), limit)]
 	for _, run := range old {
 		for _, b := range s.attached[run.Number] {
@@ -456,6 +477,9 @@ func (s *Store) Put(ctx context.Context, e store.Entry) (int64, error) {
 		return 0, err
 	}
 	defer s.mu.Unlock()
+	if err := store.CheckName(e.Kind, e.Name); err != nil {
+		return 0, fmt.Errorf("store: %w", err)
+	}
 	key := [2]string{e.Kind, e.Name}
 	if s.catalog[key].Version != e.Version {
 		return 0, fmt.Errorf("%s %q: %w", e.Kind, e.Name, store.ErrConflict)
@@ -473,14 +497,15 @@ func (s *Store) Delete(ctx context.Context, kind, name string, version int64) er
 		return err
 	}
 	defer s.mu.Unlock()
-	e, ok := s.catalog[[2]string{kind, name}]
+	key := [2]string{kind, name}
+	e, ok := s.catalog[key]
 	switch {
 	case !ok:
 		return fmt.Errorf("%s %q: %w", kind, name, store.ErrNotFound)
 	case e.Version != version:
 		return fmt.Errorf("%s %q: %w", kind, name, store.ErrConflict)
 	}
-	delete(s.catalog, [2]string{kind, name})
+	delete(s.catalog, key)
 	return nil
 }
 
@@ -490,6 +515,9 @@ func (s *Store) NumberOf(ctx context.Context, kind, name string) (int64, error) 
 		return 0, err
 	}
 	defer s.mu.Unlock()
+	if err := store.CheckName(kind, name); err != nil {
+		return 0, fmt.Errorf("store: %w", err)
+	}
 	key := [2]string{kind, name}
 	if s.numbers[key] == 0 {
 		s.lasts[kind]++
@@ -514,11 +542,18 @@ func (s *Store) CreateBlob(ctx context.Context) (store.BlobWriter, error) {
 	return &blobWriter{s: s}, nil
 }
 
-func (w *blobWriter) Write(p []byte) (int, error) { return w.bytes.Write(p) }
+func (w *blobWriter) Write(p []byte) (int, error) {
+	if w.ended {
+		return 0, errEnded
+	}
+	return w.bytes.Write(p)
+}
+
+var errEnded = errors.New("store: the body has ended already")
 
 func (w *blobWriter) Commit() (store.Body, error) {
 	if w.ended {
-		return store.Body{}, errors.New("store: the body has ended already")
+		return store.Body{}, errEnded
 	}
 	if err := w.s.enter(context.Background()); err != nil {
 		return store.Body{}, err

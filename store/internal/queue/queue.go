@@ -1,9 +1,14 @@
 // Package queue is the order in which runs are claimed: an index in memory beside a store that keeps the runs themselves. Exclusive back
 // ends share it.
+//
+// A run enters before it is stored, so that its place in its order key's line is fixed by its number; it is withdrawn when storing it
+// failed, otherwise it becomes queued or claimed. From then on the index follows what the store has committed, in the order of commits.
 package queue
 
 import (
+	"cmp"
 	"container/heap"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,11 +25,11 @@ type Entry struct {
 // Index holds the active runs of a store. It is safe for concurrent use.
 type Index struct {
 	mu      sync.Mutex
-	flows   map[int64]*flow
-	turn    []int64 // flows in the order of their turns
-	open    map[order]*line
+	flows   map[int64]*due
+	turn    []int64           // flows, the one that was served longest ago first
+	lines   map[order][]place // by number
 	queued  int64
-	claimed int64
+	claimed map[int64]bool
 	gone    map[int64]bool // canceled, still in a heap
 	changed chan struct{}
 }
@@ -34,199 +39,219 @@ type order struct {
 	key  string
 }
 
-// line is the active runs of one order key, oldest first; parked holds those that were due before their turn.
-type line struct {
-	numbers []int64
-	parked  []Entry
+// place is an active run in the line of its order key. Only the first of a line is offered or claimed.
+type place struct {
+	Entry
+	ready bool // queued, to be offered when it is the first
 }
-
-type flow struct{ due entries }
 
 // New returns an empty index.
 func New() *Index {
-	return &Index{flows: map[int64]*flow{}, open: map[order]*line{}, gone: map[int64]bool{}, changed: make(chan struct{}, 1)}
+	return &Index{flows: map[int64]*due{}, lines: map[order][]place{}, claimed: map[int64]bool{}, gone: map[int64]bool{}, changed: make(chan struct{}, 1)}
 }
 
 // Changed is signalled when something may have become claimable.
 func (x *Index) Changed() <-chan struct{} { return x.changed }
 
-func (x *Index) signal() {
+// Waiting returns how many runs are queued and claimed.
+func (x *Index) Waiting() (queued, claimed int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.queued, int64(len(x.claimed))
+}
+
+// Claimed returns the numbers of the claimed runs, rising.
+func (x *Index) Claimed() []int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Sorted(maps.Keys(x.claimed))
+}
+
+// Enter gives new runs, with numbers above all earlier ones, their places. It reports whether each may run at once.
+func (x *Index) Enter(entries ...Entry) (free bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	free = true
+	for _, e := range entries {
+		if e.Order != "" {
+			k := order{e.Flow, e.Order}
+			free = free && len(x.lines[k]) == 0
+			x.lines[k] = append(x.lines[k], place{Entry: e})
+		}
+	}
+	return free
+}
+
+// Withdraw takes back a run that entered and was not stored.
+func (x *Index) Withdraw(e Entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.leave(e)
+}
+
+// Queue makes a run that entered claimable.
+func (x *Index) Queue(e Entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.queued++
+	x.offer(e)
+}
+
+// Claim counts a run that entered as claimed.
+func (x *Index) Claim(e Entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.claimed[e.Number] = true
+}
+
+// Take claims due runs: of each flow at most what want says, limit together, flows taking turns. next is when the next run becomes due of
+// the flows that want more, zero when none waits.
+func (x *Index) Take(want func(flow int64) int, limit int, now time.Time) (taken []Entry, next time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	got := map[int64]int{}
+	for len(taken) < limit {
+		i := slices.IndexFunc(x.turn, func(id int64) bool {
+			if got[id] >= want(id) {
+				return false
+			}
+			first, ok := x.first(id)
+			return ok && !first.Due.After(now)
+		})
+		if i < 0 {
+			break
+		}
+		id := x.turn[i]
+		x.turn = append(slices.Delete(x.turn, i, i+1), id)
+		e := heap.Pop(x.flows[id]).(Entry)
+		x.claimed[e.Number] = true
+		x.queued--
+		got[id]++
+		taken = append(taken, e)
+	}
+	for _, id := range x.turn {
+		if got[id] >= want(id) {
+			continue
+		}
+		if first, ok := x.first(id); ok && (next.IsZero() || first.Due.Before(next)) {
+			next = first.Due
+		}
+	}
+	return taken, next
+}
+
+// Requeue puts a claimed run back, for another attempt. A run that was canceled while it was being claimed stays away.
+func (x *Index) Requeue(e Entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.claimed[e.Number] {
+		delete(x.claimed, e.Number)
+		x.queued++
+		x.offer(e)
+	}
+}
+
+// Settle forgets a claimed run.
+func (x *Index) Settle(e Entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.claimed[e.Number] {
+		delete(x.claimed, e.Number)
+		x.leave(e)
+	}
+}
+
+// Cancel forgets a run that is queued in the store, also when it is being claimed.
+func (x *Index) Cancel(e Entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.claimed[e.Number]:
+		delete(x.claimed, e.Number)
+	case e.Order == "" || x.lines[order{e.Flow, e.Order}][0].Number == e.Number:
+		x.queued--
+		x.gone[e.Number] = true
+	default:
+		x.queued--
+	}
+	x.leave(e)
+}
+
+// offer makes a queued run claimable, once it is the first of its line.
+func (x *Index) offer(e Entry) {
+	if e.Order != "" {
+		line := x.lines[order{e.Flow, e.Order}]
+		if i, _ := at(line, e.Number); i > 0 {
+			line[i] = place{e, true}
+			return
+		}
+	}
+	f := x.flows[e.Flow]
+	if f == nil {
+		f = &due{}
+		x.flows[e.Flow] = f
+		x.turn = append(x.turn, e.Flow)
+	}
+	heap.Push(f, e)
 	select {
 	case x.changed <- struct{}{}:
 	default:
 	}
 }
 
-// Waiting returns how many runs are queued and claimed.
-func (x *Index) Waiting() (queued, claimed int64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.queued, x.claimed
-}
-
-// Free reports whether no active run has the order key.
-func (x *Index) Free(flow int64, key string) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return key == "" || x.open[order{flow, key}] == nil
-}
-
-// Add enters a new run, queued or claimed.
-func (x *Index) Add(e Entry, claimed bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if e.Order != "" {
-		k := order{e.Flow, e.Order}
-		l := x.open[k]
-		if l == nil {
-			l = &line{}
-			x.open[k] = l
-		}
-		l.numbers = append(l.numbers, e.Number)
-		slices.Sort(l.numbers)
-	}
-	if claimed {
-		x.claimed++
-		return
-	}
-	x.queued++
-	x.push(e)
-	x.signal()
-}
-
-func (x *Index) push(e Entry) {
-	f := x.flows[e.Flow]
-	if f == nil {
-		f = &flow{}
-		x.flows[e.Flow] = f
-		x.turn = append(x.turn, e.Flow)
-	}
-	heap.Push(&f.due, e)
-}
-
-// Take takes due runs out: of each flow at most want says, limit together, flows taking turns. next is when the next run of the wanted
-// flows becomes due, zero when none waits.
-func (x *Index) Take(want func(flow int64) int, limit int, now time.Time) (taken []Entry, next time.Time) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	got := map[int64]int{}
-	for progress := true; progress && len(taken) < limit; {
-		progress = false
-		for _, id := range x.turn {
-			if len(taken) == limit {
-				break
-			}
-			if got[id] >= want(id) {
-				continue
-			}
-			if e, ok := x.pop(id, now); ok {
-				taken = append(taken, e)
-				got[id]++
-				progress = true
-			}
-		}
-	}
-	if n := len(x.turn); n > 1 { // the next call begins with another flow
-		x.turn = append(x.turn[1:], x.turn[0])
-	}
-	for id, f := range x.flows {
-		if len(f.due) > 0 && want(id) > got[id] && (next.IsZero() || f.due[0].Due.Before(next)) {
-			next = f.due[0].Due
-		}
-	}
-	x.queued -= int64(len(taken))
-	x.claimed += int64(len(taken))
-	return taken, next
-}
-
-// pop takes the flow's first due run whose order key allows it.
-func (x *Index) pop(id int64, now time.Time) (Entry, bool) {
-	f := x.flows[id]
-	for f != nil && len(f.due) > 0 && !f.due[0].Due.After(now) {
-		e := heap.Pop(&f.due).(Entry)
-		if x.gone[e.Number] {
-			delete(x.gone, e.Number)
-			continue
-		}
-		if e.Order != "" {
-			if l := x.open[order{e.Flow, e.Order}]; l.numbers[0] != e.Number {
-				l.parked = append(l.parked, e)
-				continue
-			}
-		}
-		return e, true
-	}
-	return Entry{}, false
-}
-
-// Requeue puts a claimed run back, for another attempt.
-func (x *Index) Requeue(e Entry) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.claimed--
-	x.queued++
-	x.push(e)
-	x.signal()
-}
-
-// Vanished forgets a run that was taken but canceled before its claim was written.
-func (x *Index) Vanished(e Entry) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.claimed--
-	x.queued++ // the cancel has counted it out
-	delete(x.gone, e.Number)
-}
-
-// Done forgets a run that was claimed, or queued when it is canceled.
-func (x *Index) Done(e Entry, claimed bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if claimed {
-		x.claimed--
-	} else {
-		x.queued--
-		x.gone[e.Number] = true
-	}
+// leave takes a run out of its line and offers the next one.
+func (x *Index) leave(e Entry) {
 	if e.Order == "" {
 		return
 	}
 	k := order{e.Flow, e.Order}
-	l := x.open[k]
-	if l == nil {
+	line := x.lines[k]
+	i, found := at(line, e.Number)
+	switch {
+	case !found:
+		return
+	case len(line) == 1:
+		delete(x.lines, k)
+		return
+	case i > 0:
+		x.lines[k] = slices.Delete(line, i, i+1)
 		return
 	}
-	if i := slices.Index(l.numbers, e.Number); i >= 0 {
-		l.numbers = slices.Delete(l.numbers, i, i+1)
-	}
-	if i := slices.IndexFunc(l.parked, func(p Entry) bool { return p.Number == e.Number }); i >= 0 {
-		l.parked = slices.Delete(l.parked, i, i+1)
-		delete(x.gone, e.Number)
-	}
-	if len(l.numbers) == 0 {
-		delete(x.open, k)
-		return
-	}
-	if i := slices.IndexFunc(l.parked, func(p Entry) bool { return p.Number == l.numbers[0] }); i >= 0 {
-		x.push(l.parked[i])
-		l.parked = slices.Delete(l.parked, i, i+1)
-		x.signal()
+	line[0] = place{}
+	line = line[1:]
+	x.lines[k] = line
+	if line[0].ready {
+		line[0].ready = false
+		x.offer(line[0].Entry)
 	}
 }
 
-// entries is a heap by due time, then number.
-type entries []Entry
-
-func (h entries) Len() int { return len(h) }
-func (h entries) Less(i, j int) bool {
-	if h[i].Due.Equal(h[j].Due) {
-		return h[i].Number < h[j].Number
-	}
-	return h[i].Due.Before(h[j].Due)
+func at(line []place, number int64) (int, bool) {
+	return slices.BinarySearchFunc(line, number, func(p place, n int64) int { return cmp.Compare(p.Number, n) })
 }
-func (h entries) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *entries) Push(e any)   { *h = append(*h, e.(Entry)) }
-func (h *entries) Pop() any {
+
+// first returns the flow's run that is due first.
+func (x *Index) first(flow int64) (Entry, bool) {
+	f := x.flows[flow]
+	for len(*f) > 0 && x.gone[(*f)[0].Number] {
+		delete(x.gone, heap.Pop(f).(Entry).Number)
+	}
+	if len(*f) == 0 {
+		return Entry{}, false
+	}
+	return (*f)[0], true
+}
+
+// due is a heap of runs by due time, then number.
+type due []Entry
+
+func (h due) Len() int { return len(h) }
+func (h due) Less(i, j int) bool {
+	return cmp.Or(h[i].Due.Compare(h[j].Due), cmp.Compare(h[i].Number, h[j].Number)) < 0
+}
+func (h due) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *due) Push(e any)   { *h = append(*h, e.(Entry)) }
+func (h *due) Pop() any {
 	old := *h
 	e := old[len(old)-1]
 	*h = old[:len(old)-1]
