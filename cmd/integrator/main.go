@@ -54,9 +54,15 @@ type commands struct {
 }
 
 func main() {
-	// The first signal asks for an orderly stop; from then on signals have their default effect, so the second one ends at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop()
+		<-signals // the second one ends at once
+		os.Exit(exitFailure)
+	}()
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
