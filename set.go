@@ -329,9 +329,7 @@ func (e *Engine) activate(ctx context.Context, s *set) error {
 	if err != nil && !errors.Is(err, store.ErrConflict) { // a conflict: it is kept already
 		return fmt.Errorf("keep the definitions: %w", err)
 	}
-	if err := running.auth.SetDefined(ctx, s.definitions.Users); err != nil {
-		return err
-	}
+	running.auth.SetDefined(s.definitions.Users)
 	e.set.Store(s)
 	running.runner.Look()
 	return nil

@@ -7,11 +7,13 @@
 //
 // Passwords are kept as argon2id PHC strings (RFC 9106; 19 MiB, 2 passes). An unknown login, a wrong password and a disabled user cost the same
 // hash and get the same error. Hashes run two at a time, a bounded number waits, so a flood of logins costs neither memory nor the
-// processor. After five misses of one account from one network further attempts from there wait; the account's owner elsewhere does not.
+// processor. A password that was right once is known in memory by a keyed hash and costs no other. After five misses of one account from one
+// network further attempts from there wait, the right password's too; the account's owner elsewhere does not.
 //
 // Tokens carry a version, the key's number, the login, the user's generation and the expiry, under HMAC-SHA-256. Nothing in them is
-// negotiable. The generation changes with password, role, grants and disabling, so that a change ends the tokens that are out. Time is never
-// taken to run backwards: a token that has expired once stays expired when the clock is set back.
+// negotiable. The generation changes with password, role, grants and disabling, so that a change ends the tokens that are out. Keys sign for
+// 30 days and verify for as long as what they signed lives. While a service lives its time never runs backwards: a token that has expired
+// stays expired when the clock is set back. A service that starts believes the clock that it finds.
 package auth
 
 import (
@@ -102,11 +104,12 @@ const (
 // Actions lists the actions.
 var Actions = []Action{ListenerCall, FlowRun, MessageRead, MessageBody, RunList, RunRead, RunException, RunRejects, RunCancel, UserRead, UserWrite}
 
-// Resource is what an action is about. Zero fields mean that nothing is known yet: Authorize then answers whether the role can ever do it.
+// Resource is what an action is about. The zero Resource means that nothing is known yet: Authorize then answers whether the role can ever do
+// it.
 type Resource struct {
 	Listener string
 	Flow     string
-	Owner    string // login of the user whose message or run it is
+	Owner    string // login of the user whose message or run it is; "" is nobody's, as a schedule's
 }
 
 // Decision is the answer to an action.
@@ -146,30 +149,30 @@ var table = map[Action]map[Role]scope{
 // Authorize decides whether the caller may act on the resource. What an api user does not own is hidden from it; a listener or flow without
 // a grant is forbidden.
 func Authorize(p Principal, a Action, r Resource) Decision {
-	switch table[a][p.Role] {
-	case all:
+	whose := table[a][p.Role]
+	if whose == all || whose != none && r == (Resource{}) {
 		return Allow
+	}
+	switch whose {
 	case own:
-		if r.Owner == "" || r.Owner == p.Login {
+		if r.Owner != "" && r.Owner == p.Login {
 			return Allow
 		}
 		return Hide
 	case granted:
-		names, name := p.Listeners, r.Listener
-		if a == FlowRun {
-			names, name = p.Flows, r.Flow
-		}
-		if name == "" || slices.ContainsFunc(names, func(grant string) bool { return covers(grant, name) }) {
+		if a == ListenerCall && covers(p.Listeners, r.Listener) || a == FlowRun && covers(p.Flows, r.Flow) {
 			return Allow
 		}
 	}
 	return Forbid
 }
 
-// covers reports whether a grant, a name or a beginning followed by *, is for the name.
-func covers(grant, name string) bool {
-	if prefix, ok := strings.CutSuffix(grant, "*"); ok {
-		return strings.HasPrefix(name, prefix)
-	}
-	return grant == name
+// covers reports whether one of the grants, names or beginnings followed by *, is for the name.
+func covers(grants []string, name string) bool {
+	return name != "" && slices.ContainsFunc(grants, func(grant string) bool {
+		if prefix, ok := strings.CutSuffix(grant, "*"); ok {
+			return strings.HasPrefix(name, prefix)
+		}
+		return grant == name
+	})
 }

@@ -1,12 +1,12 @@
 package auth
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 )
 
-// Secret is text that shows as *** wherever it is printed, logged or encoded. The zero value is an empty secret.
+// Secret is text that shows as *** wherever it is printed, logged or encoded. The zero value is an empty secret. Package fmt cannot ask a
+// value in an unexported field how it wants to be shown: keep secrets in exported fields, or out of structs that are printed.
 type Secret string
 
 const masked = "***"
@@ -20,8 +20,8 @@ func (s Secret) String() string { return masked }
 // Format writes *** whatever the verb.
 func (s Secret) Format(f fmt.State, _ rune) { f.Write([]byte(masked)) }
 
-// MarshalJSON writes ***.
-func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(masked) }
+// MarshalText returns ***: for JSON, XML and YAML.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
 
 // LogValue returns ***.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(masked) }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -32,10 +31,7 @@ type User struct {
 	Disabled  bool     `json:"disabled,omitempty"`
 	Defined   bool     `json:"-"` // made by the definitions
 
-	hash       string // PHC string, of stored users
-	keyed      []byte // HMAC of the password, of defined users
-	generation int64  // what tokens are bound to: changes with everything above
-	version    int64
+	version int64 // of a stored user
 }
 
 // UserDefinition is a user as the definitions have it.
@@ -49,12 +45,12 @@ type UserDefinition struct {
 
 // Options are the choices of a service; the zero value is all defaults.
 type Options struct {
-	TokenLife time.Duration    // of a token; 0 is 30s
-	Now       func() time.Time // nil is time.Now
+	TokenLife time.Duration    // of a token, at least a millisecond; 0 is 30s
+	Now       func() time.Time // the wall clock; nil is time.Now
 }
 
-// Catalog is where users and keys are kept. Get's error wraps ErrNotFound, Put's ErrConflict when the version (0: there is none) does not
-// match, as Delete's does.
+// Catalog is where users and keys are kept. Get's error wraps ErrNotFound; Put's and Delete's wrap ErrConflict when the version (0: there is
+// none) does not match, Delete's ErrNotFound when there is nothing.
 type Catalog interface {
 	Get(ctx context.Context, kind, name string) (value []byte, version int64, err error)
 	List(ctx context.Context, kind string) (map[string][]byte, map[string]int64, error)
@@ -65,47 +61,65 @@ type Catalog interface {
 // kindUser is the catalog's kind of users.
 const kindUser = "user"
 
-// maxLogin bounds a login in bytes.
-const maxLogin = 255
+// Bounds of a login and of one grant in bytes, and of how many grants or networks a user has.
+const (
+	maxLogin = 255
+	maxGrant = 1024
+	maxList  = 1000
+)
 
 // Service keeps users, issues tokens and verifies them. It is safe for concurrent use.
 type Service struct {
 	catalog Catalog
 	life    time.Duration
-	now     func() time.Time
-	clock   clock
-	ring    atomic.Pointer[ring]
-	users   atomic.Pointer[directory]
+	clock   *clock
 	hasher  *hasher
 	misses  throttle
-	secret  []byte // keys the passwords of defined users; lives in memory only
-	change  sync.Mutex
-	defined []*User
+	secret  []byte // keys the passwords that are known to be right; lives in memory only
+
+	rotating sync.Mutex // one change of the ring at a time
+	ring     atomic.Pointer[ring]
+	changing sync.Mutex // one change of the users at a time
+	users    atomic.Pointer[directory]
 }
 
-// directory is the users at one moment.
-type directory struct{ byLogin map[string]*User }
+// account is a user as the service holds it. It never changes, but that its password becomes known.
+type account struct {
+	User
+	hash       string // PHC string, of stored users
+	generation int64  // what tokens are bound to: another one with each change
+	known      atomic.Pointer[[sha256.Size]byte]
+}
 
-func (d *directory) find(login string) *User { return d.byLogin[login] }
+// nobody is whom an unknown or disabled user is taken for.
+var nobody = &account{}
+
+// directory is the users at one moment.
+type directory struct{ defined, stored map[string]*account }
+
+// find returns the user of that login, nil when there is none. The definitions win.
+func (d *directory) find(login string) *account {
+	if u := d.defined[login]; u != nil {
+		return u
+	}
+	return d.stored[login]
+}
 
 // New returns a service over the users and keys in the catalog.
 func New(ctx context.Context, catalog Catalog, options *Options) (*Service, error) {
 	if options == nil {
 		options = &Options{}
 	}
-	s := &Service{catalog: catalog, life: cmp.Or(options.TokenLife, 30*time.Second), now: options.Now, hasher: newHasher(), secret: make([]byte, 32)}
-	if s.life < 0 {
-		return nil, errors.New("auth: TokenLife is negative")
+	life, wall := cmp.Or(options.TokenLife, 30*time.Second), options.Now
+	if life < time.Millisecond {
+		return nil, errors.New("auth: TokenLife is below a millisecond")
 	}
-	if s.now == nil {
-		s.now = time.Now
+	if wall == nil {
+		wall = time.Now
 	}
-	s.clock.now = s.now
-	s.misses.now = s.now
-	rand.Read(s.secret) // never fails
-	if err := s.loadRing(ctx); err != nil {
-		return nil, err
-	}
+	s := &Service{catalog: catalog, life: life, clock: newClock(wall), hasher: newHasher(), secret: newSecret()}
+	s.misses = throttle{clock: s.clock, entries: map[place]misses{}}
+	s.users.Store(&directory{})
 	return s, s.Reload(ctx)
 }
 
@@ -116,102 +130,142 @@ type stored struct {
 	Generation int64  `json:"generation"`
 }
 
-// Reload reads the users anew.
-func (s *Service) Reload(ctx context.Context) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	return s.reload(ctx)
+func (r *stored) account(login string, version int64) *account {
+	u := &account{User: r.User, hash: r.Hash, generation: r.Generation}
+	u.Login, u.version = login, version
+	return u
 }
 
-func (s *Service) reload(ctx context.Context) error {
+// Reload reads keys and users anew, after another engine on the same catalog changed some.
+func (s *Service) Reload(ctx context.Context) error {
+	s.rotating.Lock()
+	err := s.loadRing(ctx)
+	s.rotating.Unlock()
+	if err != nil {
+		return err
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	return s.loadUsers(ctx)
+}
+
+// loadUsers reads the users. The caller holds s.changing.
+func (s *Service) loadUsers(ctx context.Context) error {
 	values, versions, err := s.catalog.List(ctx, kindUser)
 	if err != nil {
 		return fmt.Errorf("read the users: %w", err)
 	}
-	d := &directory{byLogin: make(map[string]*User, len(values))}
+	users := make(map[string]*account, len(values))
 	for login, value := range values {
-		var u stored
-		if err := json.Unmarshal(value, &u); err != nil {
+		var r stored
+		if err := json.Unmarshal(value, &r); err != nil {
 			return fmt.Errorf("stored user %q cannot be read", login)
 		}
-		user := u.User
-		user.Login, user.hash, user.generation, user.version = login, u.Hash, u.Generation, versions[login]
-		d.byLogin[login] = &user
+		users[login] = r.account(login, versions[login])
 	}
-	for _, u := range s.defined { // the definitions win
-		d.byLogin[u.Login] = u
-	}
-	s.users.Store(d)
+	s.users.Store(&directory{defined: s.users.Load().defined, stored: users})
 	return nil
+}
+
+// changed reads the users anew when a change met one of somebody else, so that the next attempt starts from what there is. It returns err.
+// The caller holds s.changing.
+func (s *Service) changed(ctx context.Context, err error) error {
+	if errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
+		return errors.Join(err, s.loadUsers(ctx))
+	}
+	return err
 }
 
 // CheckDefinition returns what is wrong with a defined user: the key at fault and the reason.
 func CheckDefinition(login string, d UserDefinition) (key, reason string) {
-	if err := checkLogin(login); err != nil {
-		return "", err.Error()
+	if reason := checkLogin(login); reason != "" {
+		return "", reason
 	}
-	if !slices.Contains(Roles, d.Role) {
-		return "role", fmt.Sprintf("role %q is not known: there are viewer, api, operator, editor, admin", d.Role)
+	if reason := checkRole(d.Role); reason != "" {
+		return "role", reason
 	}
-	if n := len(d.Password); n < minPassword || n > maxPassword {
-		return "password", fmt.Sprintf("a password has %d to %d bytes", minPassword, maxPassword)
+	if reason := checkPassword(d.Password); reason != "" {
+		return "password", reason
 	}
-	if err := checkNetworks(d.Networks); err != nil {
-		return "networks", err.Error()
+	if reason := checkNetworks(d.Networks); reason != "" {
+		return "networks", reason
 	}
 	return "", ""
 }
 
-// SetDefined brings the users of the definitions into force in place of earlier ones. Their passwords come from secrets that the host
-// holds anyway, so a keyed hash in memory is kept instead of argon2id: a start with many of them costs nothing.
-func (s *Service) SetDefined(ctx context.Context, definitions map[string]UserDefinition) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	s.defined = nil
+// SetDefined brings the users of the definitions into force in place of earlier ones. Each has passed CheckDefinition. Their passwords come
+// from secrets that the host holds anyway, so they are known from the start: many of them cost nothing.
+func (s *Service) SetDefined(definitions map[string]UserDefinition) {
+	root := s.ring.Load().Root
+	users := make(map[string]*account, len(definitions))
 	for login, d := range definitions {
-		u := &User{Login: login, Role: d.Role, Listeners: d.Listeners, Flows: d.Flows, Networks: d.Networks, Defined: true}
-		u.keyed = s.keyed(d.Password.Reveal())
-		// The generation is the same in every engine and after a restart as long as the definition is: tokens stay good.
-		sum := sha256.New()
-		fmt.Fprintf(sum, "%q %q %q %q %q", login, d.Role, d.Listeners, d.Flows, d.Networks)
-		mac := hmac.New(sha256.New, s.ring.Load().keys[0].Secret)
-		mac.Write([]byte(d.Password.Reveal()))
-		mac.Write(sum.Sum(nil))
+		u := &account{User: User{Login: login, Role: d.Role, Listeners: d.Listeners, Flows: d.Flows, Networks: d.Networks, Defined: true}}
+		u.known.Store(s.keyed(d.Password.Reveal()))
+		// The same in every engine and after a restart for as long as the definition is: tokens stay good.
+		mac := hmac.New(sha256.New, root)
+		fmt.Fprintf(mac, "%q %q %q %q %q %q", login, d.Password.Reveal(), d.Role, d.Listeners, d.Flows, d.Networks)
 		u.generation = int64(binary.BigEndian.Uint64(mac.Sum(nil)))
-		s.defined = append(s.defined, u)
+		users[login] = u
 	}
-	return s.reload(ctx)
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.users.Store(&directory{defined: users, stored: s.users.Load().stored})
 }
 
-func (s *Service) keyed(password string) []byte {
+// keyed returns what is kept of a password that is known to be right.
+func (s *Service) keyed(password string) *[sha256.Size]byte {
 	mac := hmac.New(sha256.New, s.secret)
 	mac.Write([]byte(password))
-	return mac.Sum(nil)
+	return (*[sha256.Size]byte)(mac.Sum(nil))
 }
 
-func checkLogin(login string) error {
-	if login == "" || len(login) > maxLogin || !utf8.ValidString(login) || strings.ContainsFunc(login, func(r rune) bool { return !unicode.IsPrint(r) }) ||
-		strings.ContainsAny(login, "/\\") {
-		return fmt.Errorf("a login has 1 to %d bytes of printable characters without / and \\", maxLogin)
+func checkLogin(login string) string {
+	if login == "" || len(login) > maxLogin || !utf8.ValidString(login) || strings.TrimSpace(login) != login || strings.ContainsAny(login, `/\:`) ||
+		strings.ContainsFunc(login, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Sprintf(`a login has 1 to %d bytes of printable characters without /, \ and :, and no space at its ends`, maxLogin)
 	}
-	return nil
+	return ""
 }
 
-func checkNetworks(networks []string) error {
-	for _, n := range networks {
-		if _, err := netip.ParsePrefix(n); err != nil {
-			return fmt.Errorf("network %q is not written as 10.0.0.0/8", n)
+func checkRole(role Role) string {
+	if !slices.Contains(Roles, role) {
+		return fmt.Sprintf("role %q is not known: there are viewer, api, operator, editor, admin", role)
+	}
+	return ""
+}
+
+func checkGrants(grants []string) string {
+	if len(grants) > maxList {
+		return fmt.Sprintf("a user has up to %d grants", maxList)
+	}
+	for _, g := range grants {
+		if g == "" || len(g) > maxGrant || !utf8.ValidString(g) || strings.Contains(g[:len(g)-1], "*") {
+			return fmt.Sprintf("grant %q is neither a name nor the beginning of names followed by *", g[:min(len(g), 100)])
 		}
 	}
-	return nil
+	return ""
+}
+
+func checkNetworks(networks []string) string {
+	if len(networks) > maxList {
+		return fmt.Sprintf("a user has up to %d networks", maxList)
+	}
+	for _, n := range networks {
+		if p, err := netip.ParsePrefix(n); err != nil || p.Addr().Is4In6() {
+			return fmt.Sprintf("network %q is not written as 10.0.0.0/8 or fd00::/8", n[:min(len(n), 100)])
+		}
+	}
+	return ""
 }
 
 // Users returns all users by login, without anything secret.
 func (s *Service) Users() []User {
-	var users []User
 	d := s.users.Load()
-	for _, login := range slices.Sorted(maps.Keys(d.byLogin)) {
-		users = append(users, d.byLogin[login].public())
+	all := maps.Clone(d.stored)
+	maps.Copy(all, d.defined)
+	users := make([]User, 0, len(all))
+	for _, login := range slices.Sorted(maps.Keys(all)) {
+		users = append(users, all[login].public())
 	}
 	return users
 }
@@ -224,67 +278,77 @@ func (s *Service) User(login string) (User, error) {
 	return User{}, ErrNotFound
 }
 
-func (u *User) public() User {
-	return User{Login: u.Login, Role: u.Role, Listeners: slices.Clone(u.Listeners), Flows: slices.Clone(u.Flows), Networks: slices.Clone(u.Networks),
-		Disabled: u.Disabled, Defined: u.Defined}
+func (u *account) public() User {
+	public := u.User
+	public.Listeners, public.Flows, public.Networks = slices.Clone(u.Listeners), slices.Clone(u.Flows), slices.Clone(u.Networks)
+	return public
 }
 
 // Save makes or changes a user: the role, the grants, the networks and whether it is disabled are taken from u. An empty password keeps
-// the one there is; a new user needs one. Tokens that are out end.
+// the one there is; a new user needs one. Tokens that are out end. When u came from User or Users and was changed since, the error is
+// ErrConflict.
 func (s *Service) Save(ctx context.Context, u User, password Secret) error {
-	if err := checkLogin(u.Login); err != nil {
-		return fmt.Errorf("%w: %w", ErrUser, err)
+	for _, reason := range []string{checkLogin(u.Login), checkRole(u.Role), checkGrants(u.Listeners), checkGrants(u.Flows), checkNetworks(u.Networks)} {
+		if reason != "" {
+			return fmt.Errorf("%w: %s", ErrUser, reason)
+		}
 	}
-	if !slices.Contains(Roles, u.Role) {
-		return fmt.Errorf("%w: role %q is not known: there are viewer, api, operator, editor, admin", ErrUser, u.Role)
-	}
-	if err := checkNetworks(u.Networks); err != nil {
-		return fmt.Errorf("%w: %w", ErrUser, err)
-	}
-	s.change.Lock()
-	defer s.change.Unlock()
-	held := s.users.Load().find(u.Login)
-	if held != nil && held.Defined {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	d := s.users.Load()
+	if d.defined[u.Login] != nil {
 		return ErrDefined
 	}
-	record := stored{User: u, Generation: s.clock.millis()}
 	var version int64
+	r := stored{User: u, Generation: int64(binary.BigEndian.Uint64(newSecret()))}
+	held := d.stored[u.Login]
 	if held != nil {
-		record.Hash, version = held.hash, held.version
-		record.Generation = max(record.Generation, held.generation+1)
+		r.Hash, version = held.hash, held.version
+	}
+	if u.version != 0 && u.version != version {
+		return fmt.Errorf("store user %q: %w", u.Login, ErrConflict)
 	}
 	if password != "" || held == nil {
-		hash, err := HashPassword(password.Reveal())
+		hash, err := hashPassword(password)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUser, err)
 		}
-		record.Hash = hash
+		r.Hash = hash
 	}
-	value, err := json.Marshal(record)
+	value, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	if _, err := s.catalog.Put(ctx, kindUser, u.Login, value, version); err != nil {
-		return fmt.Errorf("store user %q: %w", u.Login, err)
+	if version, err = s.catalog.Put(ctx, kindUser, u.Login, value, version); err != nil {
+		return s.changed(ctx, fmt.Errorf("store user %q: %w", u.Login, err))
 	}
-	return s.reload(ctx)
+	next := r.account(u.Login, version)
+	next.User = next.public() // shares nothing with the caller
+	users := maps.Clone(d.stored)
+	users[u.Login] = next
+	s.users.Store(&directory{defined: d.defined, stored: users})
+	return nil
 }
 
 // Remove removes a user. Tokens that are out end.
 func (s *Service) Remove(ctx context.Context, login string) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	held := s.users.Load().find(login)
-	switch {
-	case held == nil:
-		return ErrNotFound
-	case held.Defined:
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	d := s.users.Load()
+	if d.defined[login] != nil {
 		return ErrDefined
 	}
-	if err := s.catalog.Delete(ctx, kindUser, login, held.version); err != nil {
-		return fmt.Errorf("remove user %q: %w", login, err)
+	held := d.stored[login]
+	if held == nil {
+		return ErrNotFound
 	}
-	return s.reload(ctx)
+	if err := s.catalog.Delete(ctx, kindUser, login, held.version); err != nil {
+		return s.changed(ctx, fmt.Errorf("remove user %q: %w", login, err))
+	}
+	users := maps.Clone(d.stored)
+	delete(users, login)
+	s.users.Store(&directory{defined: d.defined, stored: users})
+	return nil
 }
 
 // Issue returns a token for a login and its password, and how long it lives. remote is the caller's address, host:port or host. Errors:
@@ -292,39 +356,38 @@ func (s *Service) Remove(ctx context.Context, login string) error {
 // have tokens from there.
 func (s *Service) Issue(ctx context.Context, login, password, remote string) (token string, life time.Duration, err error) {
 	address := addressOf(remote)
-	if err := s.misses.allowed(login, address); err != nil {
+	from := placeOf(login, address)
+	if err := s.misses.allowed(from); err != nil {
 		return "", 0, err
 	}
 	u := s.users.Load().find(login)
-	right, err := s.right(ctx, u, password)
-	if err != nil {
-		return "", 0, err
+	if u == nil || u.Disabled || len(password) > maxPassword {
+		u, password = nobody, password[:min(len(password), maxPassword)]
 	}
-	if !right {
-		s.misses.miss(login, address)
-		return "", 0, ErrInvalid
+	// Whatever is wrong, it costs one hash. What was right once costs none: a flood of logins does not keep out who logs in all the time.
+	mac := s.keyed(password)
+	if known := u.known.Load(); known == nil || !hmac.Equal(known[:], mac[:]) {
+		leave, err := s.hasher.enter(ctx)
+		if err != nil {
+			return "", 0, err
+		}
+		defer leave()
+		if err := s.misses.allowed(from); err != nil { // attempts that came together
+			return "", 0, err
+		}
+		if !s.hasher.matches(u.hash, password) {
+			s.misses.miss(from)
+			return "", 0, ErrInvalid
+		}
+		u.known.Store(mac)
 	}
-	s.misses.hit(login, address)
 	if !u.mayCallFrom(address) {
 		return "", 0, ErrForbidden
 	}
-	return s.mint(u, s.life), s.life, nil
-}
-
-// right reports whether the password is the user's. Whatever is wrong, it costs the same hash.
-func (s *Service) right(ctx context.Context, u *User, password string) (bool, error) {
-	if len(password) > maxPassword {
-		password = password[:maxPassword] // longer ones are never right, and cost no more
-		u = nil
+	if token, err = s.mint(ctx, u); err != nil {
+		return "", 0, err
 	}
-	if u != nil && u.keyed != nil && hmac.Equal(s.keyed(password), u.keyed) {
-		return true, nil
-	}
-	hash := ""
-	if u != nil && !u.Disabled {
-		hash = u.hash
-	}
-	return s.hasher.verify(ctx, hash, password)
+	return token, s.life, nil
 }
 
 func (u *User) mayCallFrom(address netip.Addr) bool {
@@ -334,25 +397,28 @@ func (u *User) mayCallFrom(address netip.Addr) bool {
 	})
 }
 
+// addressOf returns the address of a caller; the zero address when there is none, as over a Unix socket. How it is written does not matter: the
+// same address in IPv6 notation, or with a zone, is the same.
 func addressOf(remote string) netip.Addr {
-	if ap, err := netip.ParseAddrPort(remote); err == nil {
-		return ap.Addr().Unmap()
+	a, err := netip.ParseAddr(remote)
+	if err != nil {
+		ap, _ := netip.ParseAddrPort(remote)
+		a = ap.Addr()
 	}
-	a, _ := netip.ParseAddr(remote) // the zero address when there is none, as over a Unix socket
-	return a.Unmap()
+	return a.Unmap().WithZone("")
 }
 
 // Verify returns who sent a request with a bearer token (RFC 6750 section 2.1).
-func (s *Service) Verify(_ context.Context, r *http.Request) (Principal, error) {
+func (s *Service) Verify(ctx context.Context, r *http.Request) (Principal, error) {
 	headers := r.Header["Authorization"]
-	if len(headers) == 0 {
+	if len(headers) != 1 {
 		return Principal{}, ErrNoCredentials
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
-	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") {
+	if !strings.EqualFold(scheme, "Bearer") {
 		return Principal{}, ErrNoCredentials
 	}
-	u, err := s.check(strings.TrimSpace(token))
+	u, err := s.check(ctx, strings.Trim(token, " "))
 	if err != nil {
 		return Principal{}, err
 	}

@@ -1,7 +1,9 @@
 package auth
 
 import (
+	"cmp"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -15,14 +17,16 @@ const (
 	maxThrottled = 10_000 // accounts and networks remembered
 )
 
-// throttle counts failed logins of an account from a network. The zero value, with now set, is ready.
+// throttle counts failed logins of an account from a network. A success does not clear them, or whoever guesses beside a client that logs in
+// all day would guess freely; they are forgotten when there was none for a while.
 type throttle struct {
-	now     func() time.Time
+	clock   *clock
 	mu      sync.Mutex
-	entries map[throttled]*misses
+	entries map[place]misses
 }
 
-type throttled struct {
+// place is an account with a network that tries to log in to it.
+type place struct {
 	login   string
 	network netip.Prefix
 }
@@ -30,77 +34,69 @@ type throttled struct {
 type misses struct {
 	count int
 	last  time.Time
-	until time.Time
+	until time.Time // no attempt before
 }
 
-// network is what counts as one place: /24 of IPv4, /64 of IPv6.
-func network(a netip.Addr) netip.Prefix {
+// placeOf returns the place of an attempt. What counts as one network is a /24 of IPv4 and a /64 of IPv6; callers without an address, as over
+// a Unix socket, are in one together.
+func placeOf(login string, a netip.Addr) place {
 	bits := 64
 	if a.Is4() {
 		bits = 24
 	}
-	p, _ := a.Prefix(bits)
-	return p
-}
-
-func (t *throttle) key(login string, a netip.Addr) throttled {
-	return throttled{login[:min(len(login), maxLogin)], network(a)}
+	network, _ := a.Prefix(bits)
+	return place{login[:min(len(login), maxLogin+1)], network} // longer ones are nobody's, and need not be told apart
 }
 
 // allowed refuses an attempt that comes too early.
-func (t *throttle) allowed(login string, a netip.Addr) error {
+func (t *throttle) allowed(p place) error {
+	now := t.clock.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if m := t.entries[t.key(login, a)]; m != nil {
-		if wait := m.until.Sub(t.now()); wait > 0 {
-			return &ThrottledError{RetryAfter: min(wait, longestWait)}
-		}
+	if wait := t.entries[p].until.Sub(now); wait > 0 {
+		return &ThrottledError{RetryAfter: wait}
 	}
 	return nil
 }
 
 // miss notes a failed attempt.
-func (t *throttle) miss(login string, a netip.Addr) {
+func (t *throttle) miss(p place) {
+	now := t.clock.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.now()
-	if t.entries == nil {
-		t.entries = map[throttled]*misses{}
-	}
-	k := t.key(login, a)
-	m := t.entries[k]
-	if m == nil {
+	m, held := t.entries[p]
+	switch {
+	case !held:
 		if len(t.entries) >= maxThrottled {
 			t.evict(now)
 		}
-		m = &misses{}
-		t.entries[k] = m
+		p.login = strings.Clone(p.login) // it may be a part of something large
+	case m.forgotten(now):
+		m = misses{}
 	}
 	m.count++
 	m.last = now
 	if over := m.count - freeMisses; over >= 0 {
 		m.until = now.Add(min(firstWait<<min(over, 10), longestWait))
 	}
+	t.entries[p] = m
 }
 
-// hit forgets the failures of who has the right password.
-func (t *throttle) hit(login string, a netip.Addr) {
-	t.mu.Lock()
-	delete(t.entries, t.key(login, a))
-	t.mu.Unlock()
-}
+func (m misses) forgotten(now time.Time) bool { return now.Sub(m.last) > forgetAfter }
 
-// evict makes room: what is idle first, and when nothing is, any.
+// evict makes room: for what is forgotten, or else of the one with the fewest misses, the oldest of these. So a place that waits gives way
+// last, and to clear one by flooding costs more misses than the waiting saves.
 func (t *throttle) evict(now time.Time) {
-	for k, m := range t.entries {
-		if now.Sub(m.last) > forgetAfter {
-			delete(t.entries, k)
+	var least place
+	var fewest misses
+	for p, m := range t.entries {
+		if m.forgotten(now) {
+			delete(t.entries, p)
+		} else if fewest.count == 0 || cmp.Or(cmp.Compare(m.count, fewest.count), m.last.Compare(fewest.last)) < 0 {
+			least, fewest = p, m
 		}
 	}
-	for k := range t.entries {
-		if len(t.entries) < maxThrottled {
-			return
-		}
-		delete(t.entries, k)
+	if len(t.entries) >= maxThrottled {
+		delete(t.entries, least)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -23,27 +23,41 @@ const (
 	tokenVersion = 1
 	tokenHead    = 1 + 4 + 8 + 8
 	macLength    = sha256.Size
-	maxToken     = 4*(tokenHead+maxLogin+macLength)/3 + 4
+	maxRawToken  = tokenHead + maxLogin + macLength
 )
 
-var errToken = fmt.Errorf("token: %w", ErrInvalid)
+var (
+	tokenEncoding = base64.RawURLEncoding.Strict()
+	errToken      = fmt.Errorf("token: %w", ErrInvalid)
+)
 
-// key signs tokens. Two are kept, so that tokens of the former one live out their time when a new one takes over.
+// key signs tokens.
 type key struct {
 	Number uint32    `json:"number"`
 	Secret []byte    `json:"secret"`
 	Made   time.Time `json:"made"`
+	Ends   time.Time `json:"ends,omitzero"` // of a former key: when what it signed is over
 
 	macs *sync.Pool
 }
 
-// keyLife is how long a key signs.
-const keyLife = 30 * 24 * time.Hour
+// keyLife is how long a key signs. keyGrace is for engines on the same store whose clocks are behind: they sign with a former key a
+// little longer.
+const (
+	keyLife  = 30 * 24 * time.Hour
+	keyGrace = 10 * time.Minute
+)
 
 const (
 	kindKey = "auth-key"
 	keyName = "ring"
 )
+
+func newSecret() []byte {
+	secret := make([]byte, 32)
+	rand.Read(secret) // never fails
+	return secret
+}
 
 func (k *key) ready() {
 	secret := k.Secret
@@ -60,45 +74,57 @@ func (k *key) sum(b, data []byte) []byte {
 	return b
 }
 
-// ring is the keys, the newest first.
+// due reports whether the key has signed long enough. One of the future was made by a wrong clock, and has as well.
+func (k *key) due(now time.Time) bool { return now.Sub(k.Made).Abs() >= keyLife }
+
+// ring is the keys of all engines on one catalog. It never changes.
 type ring struct {
-	keys    []*key
+	Keys []*key `json:"keys"` // the newest first: it signs; tokens of former ones live out their time
+	Root []byte `json:"root"` // the same for ever: keys what must not change with the keys
+
 	version int64
 }
 
-func newKey(number uint32, now time.Time) *key {
-	k := &key{Number: number, Secret: make([]byte, 32), Made: now.UTC()}
-	rand.Read(k.Secret) // never fails
-	k.ready()
-	return k
+// find returns the key of that number, nil when there is none any more.
+func (r *ring) find(number uint32, now time.Time) *key {
+	for _, k := range r.Keys {
+		if k.Number == number && (k.Ends.IsZero() || now.Before(k.Ends)) {
+			return k
+		}
+	}
+	return nil
 }
 
-// loadRing reads the keys, and makes a new one when there is none or the newest is too old.
+// rotate puts a new key in front. Tokens live at most life.
+func (r *ring) rotate(now time.Time, life time.Duration) {
+	number := uint32(1)
+	if len(r.Keys) > 0 {
+		number = r.Keys[0].Number + 1
+		r.Keys[0].Ends = now.Add(life + keyGrace)
+	}
+	r.Keys = slices.DeleteFunc(r.Keys, func(k *key) bool { return !now.Before(k.Ends) })
+	r.Keys = slices.Insert(r.Keys, 0, &key{Number: number, Secret: newSecret(), Made: now})
+}
+
+// loadRing reads the keys, and makes a new one when there is none or the newest is due. The caller holds s.rotating.
 func (s *Service) loadRing(ctx context.Context) error {
-	for range 3 { // another engine on the same store may make one at the same moment
+	for range 3 { // another engine on the same catalog may make one at the same moment
 		r := &ring{}
 		value, version, err := s.catalog.Get(ctx, kindKey, keyName)
 		switch {
 		case errors.Is(err, ErrNotFound):
+			r.Root = newSecret()
 		case err != nil:
 			return fmt.Errorf("read the token keys: %w", err)
 		default:
-			if err := json.Unmarshal(value, &r.keys); err != nil {
+			if err := json.Unmarshal(value, r); err != nil || len(r.Keys) == 0 {
 				return errors.New("the stored token keys cannot be read")
-			}
-			for _, k := range r.keys {
-				k.ready()
 			}
 			r.version = version
 		}
-		if now := s.now(); len(r.keys) == 0 || now.Sub(r.keys[0].Made) > keyLife {
-			number := uint32(1)
-			if len(r.keys) > 0 {
-				number = r.keys[0].Number + 1
-			}
-			r.keys = append([]*key{newKey(number, now)}, r.keys...)
-			r.keys = r.keys[:min(2, len(r.keys))]
-			value, err := json.Marshal(r.keys)
+		if now := s.clock.now(); len(r.Keys) == 0 || r.Keys[0].due(now) {
+			r.rotate(now, s.life)
+			value, err := json.Marshal(r)
 			if err != nil {
 				return err
 			}
@@ -108,71 +134,68 @@ func (s *Service) loadRing(ctx context.Context) error {
 				return fmt.Errorf("store the token keys: %w", err)
 			}
 		}
+		for _, k := range r.Keys {
+			k.ready()
+		}
 		s.ring.Store(r)
 		return nil
 	}
 	return fmt.Errorf("store the token keys: %w", ErrConflict)
 }
 
-// clock never runs backwards.
-type clock struct {
-	now    func() time.Time
-	latest atomic.Int64 // Unix milliseconds
-}
-
-func (c *clock) millis() int64 {
-	now := c.now().UnixMilli()
-	for {
-		latest := c.latest.Load()
-		if now <= latest {
-			return latest
-		}
-		if c.latest.CompareAndSwap(latest, now) {
-			return now
-		}
+// keys returns the ring, with a new key in front when the newest is due. While the catalog takes no new one the old one signs on, as long
+// again as it should have.
+func (s *Service) keys(ctx context.Context, now time.Time) (*ring, error) {
+	r := s.ring.Load()
+	if !r.Keys[0].due(now) || !s.rotating.TryLock() {
+		return r, nil
 	}
+	defer s.rotating.Unlock()
+	if err := s.loadRing(ctx); err != nil && now.Sub(r.Keys[0].Made) >= 2*keyLife {
+		return nil, err
+	}
+	return s.ring.Load(), nil
 }
 
 // mint makes a token for a user.
-func (s *Service) mint(u *User, life time.Duration) string {
-	k := s.ring.Load().keys[0]
-	b := make([]byte, 0, tokenHead+len(u.Login)+macLength)
-	b = append(b, tokenVersion)
-	b = binary.BigEndian.AppendUint32(b, k.Number)
-	b = binary.BigEndian.AppendUint64(b, uint64(s.clock.millis()+life.Milliseconds()))
+func (s *Service) mint(ctx context.Context, u *account) (string, error) {
+	now := s.clock.now()
+	r, err := s.keys(ctx, now)
+	if err != nil {
+		return "", err
+	}
+	var buffer [maxRawToken]byte
+	b := append(buffer[:0], tokenVersion)
+	b = binary.BigEndian.AppendUint32(b, r.Keys[0].Number)
+	b = binary.BigEndian.AppendUint64(b, uint64(now.Add(s.life).UnixMilli()))
 	b = binary.BigEndian.AppendUint64(b, uint64(u.generation))
 	b = append(b, u.Login...)
-	return base64.RawURLEncoding.EncodeToString(k.sum(b, b))
+	return tokenEncoding.EncodeToString(r.Keys[0].sum(b, b)), nil
 }
 
 // check returns the user that a token was made for.
-func (s *Service) check(token string) (*User, error) {
-	if len(token) > maxToken {
+func (s *Service) check(ctx context.Context, token string) (*account, error) {
+	if len(token) > tokenEncoding.EncodedLen(maxRawToken) {
 		return nil, errToken
 	}
-	var buffer [maxToken]byte
-	raw, err := base64.RawURLEncoding.Strict().AppendDecode(buffer[:0], []byte(token))
-	if err != nil || len(raw) <= tokenHead+macLength || raw[0] != tokenVersion {
+	raw := make([]byte, 0, tokenEncoding.DecodedLen(len(token))+macLength) // with room for the sum
+	raw, err := tokenEncoding.AppendDecode(raw, []byte(token))
+	if err != nil || len(raw) <= tokenHead+macLength || raw[0] != tokenVersion || tokenEncoding.EncodedLen(len(raw)) != len(token) { // the decoder skips line ends
 		return nil, errToken
+	}
+	now := s.clock.now()
+	r, err := s.keys(ctx, now)
+	if err != nil {
+		return nil, err
 	}
 	body, mac := raw[:len(raw)-macLength], raw[len(raw)-macLength:]
-	number := binary.BigEndian.Uint32(body[1:])
-	for _, k := range s.ring.Load().keys {
-		if k.Number != number {
-			continue
-		}
-		var sum [macLength]byte
-		if subtle.ConstantTimeCompare(k.sum(sum[:0], body), mac) != 1 {
-			return nil, errToken
-		}
-		if s.clock.millis() >= int64(binary.BigEndian.Uint64(body[5:])) {
-			return nil, errToken
-		}
-		u := s.users.Load().find(string(body[tokenHead:]))
-		if u == nil || u.Disabled || u.generation != int64(binary.BigEndian.Uint64(body[13:])) {
-			return nil, errToken
-		}
-		return u, nil
+	k := r.find(binary.BigEndian.Uint32(body[1:]), now)
+	if k == nil || subtle.ConstantTimeCompare(k.sum(raw, body)[len(raw):], mac) != 1 || now.UnixMilli() >= int64(binary.BigEndian.Uint64(body[5:])) {
+		return nil, errToken
 	}
-	return nil, errToken
+	u := s.users.Load().find(string(body[tokenHead:]))
+	if u == nil || u.Disabled || u.generation != int64(binary.BigEndian.Uint64(body[13:])) {
+		return nil, errToken
+	}
+	return u, nil
 }

@@ -24,11 +24,6 @@ func (s *scanner) unexpected(due string) error {
 	if s.At == len(s.Text) {
 		return s.Fault(s.At, "the document ends early: %s is due", due)
 	}
-	for !utf8.FullRuneInString(s.Text[s.At:]) && !s.EOF {
-		if err := s.Fill(); err != nil {
-			return err
-		}
-	}
 	r, size := utf8.DecodeRuneInString(s.Text[s.At:])
 	if r == utf8.RuneError && size == 1 {
 		return s.Fault(s.At, "this byte is no UTF-8: send the document as UTF-8")
