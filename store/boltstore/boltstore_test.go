@@ -60,5 +60,3 @@ func TestMain(m *testing.M) {
 }
 
 func TestStore(t *testing.T) { storetest.Run(t, harness()) }
-
-func BenchmarkStore(b *testing.B) { storetest.Bench(b, harness()) }
