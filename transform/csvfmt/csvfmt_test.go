@@ -1,6 +1,7 @@
 package csvfmt_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/integrator-go/integrator/transform"
@@ -116,4 +117,78 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(document))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) { transformtest.Fuzz(t, h, document) })
+}
+
+func TestHostileDocumentsAreRefusedEarly(t *testing.T) {
+	t.Parallel()
+	const block = 128 << 10 // of what is read at once
+	for name, c := range map[string]struct {
+		head, tail string
+		limits     transform.Limits
+		most       int64
+	}{
+		"an open quote":      {"a,b\n1,\"", "x\n", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"doubled quotes":     {"a,b\n1,\"", `""`, transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"a giant cell":       {"a,b\n1,", "x", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"a million columns":  {"a,b\n", "1,", transform.Limits{}, block},
+		"a million names":    {"", ",", transform.Limits{}, block},
+		"a row without end":  {"a,b\n", "1234567890,", transform.Limits{RecordBytes: 64 << 10}, 2 * block},
+		"NUL":                {"a,b\n", "\x00", transform.Limits{}, block},
+		"a giant name":       {"", "x", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"quotes in one cell": {"a,b\n1,\"", "\"\"\n", transform.Limits{RecordBytes: 1 << 20}, 4 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			transformtest.Refuses(t, format(t, csvfmt.Options{}), transform.DecodeOptions{Limits: c.limits}, c.head, c.tail, c.most)
+		})
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		options csvfmt.Options
+		path    string
+	}{
+		"two characters":           {csvfmt.Options{Delimiter: "::"}, "delimiter"},
+		"no ASCII":                 {csvfmt.Options{Delimiter: "ä"}, "delimiter"},
+		"a line end":               {csvfmt.Options{Delimiter: "\n"}, "delimiter"},
+		"a word as a quote":        {csvfmt.Options{Quote: "double"}, "quote"},
+		"a blank as a quote":       {csvfmt.Options{Quote: " "}, "quote"},
+		"quote and delimiter":      {csvfmt.Options{Delimiter: "'", Quote: "'"}, "quote"},
+		"a delimiter in null":      {csvfmt.Options{Null: "a,b"}, "null"},
+		"a quote in null":          {csvfmt.Options{Null: `"`}, "null"},
+		"a line end in null":       {csvfmt.Options{Null: "\r"}, "null"},
+		"a name twice":             {csvfmt.Options{Names: []string{"a", "b", "a"}}, "names[2]"},
+		"unknown quoting":          {csvfmt.Options{Quoting: "some"}, "quoting"},
+		"unknown line end":         {csvfmt.Options{LineEnd: "cr"}, "line_end"},
+		"unknown formula":          {csvfmt.Options{Formula: "run"}, "formula"},
+		"all quoted without quote": {csvfmt.Options{Quote: "none", Quoting: "all"}, "quoting"},
+		"no type":                  {csvfmt.Options{Columns: map[string]string{"a": "integer"}}, "columns.a"},
+		"a layout without sense":   {csvfmt.Options{Columns: map[string]string{"a": "date foo"}}, "columns.a"},
+		"a layout for a number":    {csvfmt.Options{Columns: map[string]string{"a": "int 5"}}, "columns.a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := csvfmt.New(c.options)
+			var fault *transform.DefinitionError
+			if !errors.As(err, &fault) || fault.Path != c.path || fault.Reason == "" {
+				t.Errorf("%#v", err)
+			}
+		})
+	}
+}
+
+func TestTextThatWouldNeedQuotesIsRefusedWithoutThem(t *testing.T) {
+	t.Parallel()
+	f := format(t, csvfmt.Options{Quote: "none", Delimiter: ";"})
+	values := []string{"plain", "a;b", `say "hi"`, "a\nb"}
+	var records []transform.Record
+	for _, s := range values {
+		records = append(records, transform.Record{Value: row(text("1"), text(s), transform.Null)})
+	}
+	got, refused, err := transformtest.Encode(f, records, transform.EncodeOptions{})
+	if err != nil || len(refused) != 2 || got != "id;odd name $;note\n1;plain;\n1;say \"hi\";\n" {
+		t.Errorf("%v, %d refused\n%s", err, len(refused), got)
+	}
 }

@@ -104,7 +104,11 @@ func (f *format) NewDecoder(r io.Reader, o transform.DecodeOptions) (transform.D
 	if f.lines {
 		return f.lineDecoder(r, o, selector), nil
 	}
-	return f.decoder(r, o, selector, nil)
+	d, err := f.decoder(r, o, selector, nil)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.Encoder, error) {

@@ -3,6 +3,7 @@ package jsonfmt_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -35,40 +36,41 @@ var values = []transform.Value{
 
 // bad are texts that are no JSON.
 var bad = map[string]string{
-	"not closed":                "[{\"a\": 1,\n \"b\": [1, 2}",
-	"a name twice":              "[{\"a\": 1,\n \"a\": 2}]",
-	"a name twice, escaped":     `[{"a": 1, "\u0061": 2}]`,
-	"bad UTF-8":                 "[\"ä\xff\"]",
-	"overlong UTF-8":            "[\"\xc0\xaf\"]",
-	"a surrogate in UTF-8":      "[\"\xed\xa0\x80\"]",
-	"a cut character":           "[\"\xe2\x82",
-	"a lone high surrogate":     `["\ud83d"]`,
-	"a lone low surrogate":      `["\ude00"]`,
-	"two high surrogates":       `["\ud83d\ud83d"]`,
-	"something behind":          "[]\n{}",
-	"a comma behind the last":   "[1,]",
-	"a comma behind the field":  `[{"a": 1,}]`,
-	"no comma":                  "[1 2]",
-	"no colon":                  `[{"a" 1}]`,
-	"a name without quotes":     "[{a: 1}]",
-	"single quotes":             "['a']",
-	"a comment":                 "[1, // one\n 2]",
-	"a leading zero":            "[01]",
-	"a plus sign":               "[+1]",
-	"a bare point":              "[1.]",
-	"no digit before the point": "[.5]",
-	"an empty exponent":         "[1e]",
-	"NaN":                       "[NaN]",
-	"a wrong literal":           "[nul]",
-	"upper case":                "[True]",
-	"a tab in a text":           "[\"a\tb\"]",
-	"an unknown escape":         `["\x41"]`,
-	"a short escape":            `["\u12"]`,
-	"NUL":                       "[1\x00]",
-	"a form feed":               "[1,\f2]",
-	"UTF-16":                    "\xff\xfe[\x001\x00]\x00",
-	"nothing":                   "",
-	"blanks":                    " \n ",
+	"not closed":                      "[{\"a\": 1,\n \"b\": [1, 2}",
+	"a name twice":                    "[{\"a\": 1,\n \"a\": 2}]",
+	"a name twice, escaped":           `[{"a": 1, "\u0061": 2}]`,
+	"bad UTF-8":                       "[\"ä\xff\"]",
+	"overlong UTF-8":                  "[\"\xc0\xaf\"]",
+	"a surrogate in UTF-8":            "[\"\xed\xa0\x80\"]",
+	"a cut character":                 "[\"\xe2\x82",
+	"a lone high surrogate":           `["\ud83d"]`,
+	"a lone low surrogate":            `["\ude00"]`,
+	"two high surrogates":             `["\ud83d\ud83d"]`,
+	"something behind":                "[]\n{}",
+	"a comma behind the last":         "[1,]",
+	"a comma behind the field":        `[{"a": 1,}]`,
+	"no comma":                        "[1 2]",
+	"no colon":                        `[{"a" 1}]`,
+	"a name without quotes":           "[{a: 1}]",
+	"single quotes":                   "['a']",
+	"a character that is none of its": "😀",
+	"a comment":                       "[1, // one\n 2]",
+	"a leading zero":                  "[01]",
+	"a plus sign":                     "[+1]",
+	"a bare point":                    "[1.]",
+	"no digit before the point":       "[.5]",
+	"an empty exponent":               "[1e]",
+	"NaN":                             "[NaN]",
+	"a wrong literal":                 "[nul]",
+	"upper case":                      "[True]",
+	"a tab in a text":                 "[\"a\tb\"]",
+	"an unknown escape":               `["\x41"]`,
+	"a short escape":                  `["\u12"]`,
+	"NUL":                             "[1\x00]",
+	"a form feed":                     "[1,\f2]",
+	"UTF-16":                          "\xff\xfe[\x001\x00]\x00",
+	"nothing":                         "",
+	"blanks":                          " \n ",
 }
 
 func format(t testing.TB, o jsonfmt.Options) transform.Format {
@@ -182,3 +184,140 @@ func strict(text []byte) error {
 
 // depth is at least how deep a text is nested.
 func depth(text []byte) int { return bytes.Count(text, []byte("[")) + bytes.Count(text, []byte("{")) }
+
+func TestHostileDocumentsAreRefusedEarly(t *testing.T) {
+	t.Parallel()
+	const block = 128 << 10 // of what is read at once
+	for name, c := range map[string]struct {
+		head, tail string
+		limits     transform.Limits
+		records    string
+		most       int64
+	}{
+		"lists in lists":        {"", "[", transform.Limits{}, "[*]", block},
+		"objects in objects":    {"", `{"a":`, transform.Limits{}, "a[*]", block},
+		"nested beside records": {`{"x":`, `[{"a":`, transform.Limits{}, "orders[*]", block},
+		"a giant name":          {`{"`, "x", transform.Limits{}, "", 4 * block},
+		"a giant text":          {`["`, "x", transform.Limits{FieldBytes: 1 << 20}, "[*]", 4 << 20},
+		"a giant number":        {`[1`, "0", transform.Limits{}, "[*]", 4 * block},
+		"a giant record":        {`[[`, "1,", transform.Limits{RecordBytes: 1 << 20}, "[*]", 4 << 20},
+		"a record of blanks":    {`[[`, " ", transform.Limits{RecordBytes: 1 << 20}, "[*]", 4 << 20},
+		"names without end":     {`{"a":1,`, `"\n`, transform.Limits{}, "", block},
+		"something behind":      {`{}`, ` x`, transform.Limits{}, "", block},
+		"bad UTF-8":             {`["`, "\xff", transform.Limits{}, "[*]", block},
+		"a text cut by escapes": {`["`, `\u0041`, transform.Limits{FieldBytes: 1 << 20}, "[*]", 4 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := transform.DecodeOptions{Records: c.records, Limits: c.limits}
+			transformtest.Refuses(t, format(t, jsonfmt.Options{}), o, c.head, c.tail, c.most)
+		})
+	}
+	t.Run("a line without end", func(t *testing.T) {
+		t.Parallel()
+		o := transform.DecodeOptions{Limits: transform.Limits{RecordBytes: 1 << 20}}
+		transformtest.Refuses(t, lines(t, jsonfmt.Options{}), o, "1\n2\n", "x", 4<<20)
+	})
+}
+
+func TestObjectsOfMoreFieldsThanAllowed(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := range 10_001 {
+		fmt.Fprintf(&b, `,"f%d":%d`, i, i)
+	}
+	document := "{" + b.String()[1:] + "}"
+	h := documents(t)
+	if err := h.Agree(document, transform.DecodeOptions{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := transformtest.Decode(h.Format, strings.NewReader(document), transform.DecodeOptions{}); err == nil {
+		t.Error("nothing is refused")
+	}
+	list, err := transformtest.Decode(h.Format, strings.NewReader(document), transform.DecodeOptions{Limits: transform.Limits{Fields: 10_001}})
+	if err != nil || list[0].Value.Len() != 10_001 || list[0].Value.Field("f10000").Text() != "10000" {
+		t.Error(err)
+	}
+}
+
+// opened is a document opened again.
+type opened struct {
+	io.Reader
+	open *int
+}
+
+func (o opened) Close() error { *o.open--; return nil }
+
+func TestWhatScopeOpensIsClosed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		document, again string
+		fault           bool
+		decode          int // batches
+	}{
+		"read to the end":       {`{"a":[1,2],"b":3}`, `{"a":[1,2],"b":3}`, false, 3},
+		"closed before the end": {`{"a":[1,2],"b":3}`, `{"a":[1,2],"b":3}`, false, 1},
+		"closed at once":        {`{"a":[1,2],"b":3}`, `{"a":[1,2],"b":3}`, false, 0},
+		"a fault":               {`{"a":[1,x],"b":3}`, `{"a":[1,2],"b":3}`, false, 3},
+		"a fault when opened":   {`{"a":[1,2],"b":3}`, `{"a":[1,2],"b":`, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			open := 0
+			o := transform.DecodeOptions{Records: "a[*]", Scope: true, Limits: transform.Limits{BatchSize: 1}, Reopen: func() (io.ReadCloser, error) {
+				open++
+				return opened{strings.NewReader(c.again), &open}, nil
+			}}
+			d, err := format(t, jsonfmt.Options{}).NewDecoder(strings.NewReader(c.document), o)
+			if (err != nil) != c.fault {
+				t.Fatal(err)
+			}
+			if d != nil {
+				var b transform.Batch
+				for range c.decode {
+					_ = d.Decode(&b) // the fault is another test's
+				}
+				if err := d.(io.Closer).Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if open != 0 {
+				t.Errorf("%d are open", open)
+			}
+		})
+	}
+	t.Run("not to be opened", func(t *testing.T) {
+		t.Parallel()
+		cause := errors.New("gone")
+		o := transform.DecodeOptions{Records: "a[*]", Scope: true, Reopen: func() (io.ReadCloser, error) { return nil, cause }}
+		if _, err := format(t, jsonfmt.Options{}).NewDecoder(strings.NewReader("{}"), o); !errors.Is(err, cause) {
+			t.Error(err)
+		}
+		o.Reopen = nil
+		if _, err := format(t, jsonfmt.Options{}).NewDecoder(strings.NewReader("{}"), o); err == nil {
+			t.Error("Scope without Reopen is not refused")
+		}
+	})
+}
+
+func TestWhatScopeLeavesOutDoesNotCount(t *testing.T) {
+	t.Parallel()
+	document := `{"shop":"a","orders":[` + strings.Repeat(`{"id":1},`, 1000) + `{"id":2}],"end":1}`
+	o := transform.DecodeOptions{Records: "orders[*]", Scope: true, Limits: transform.Limits{RecordBytes: 64},
+		Reopen: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(document)), nil }}
+	list, err := transformtest.Decode(format(t, jsonfmt.Options{}), strings.NewReader(document), o)
+	if err != nil || len(list) != 1001 || transformtest.Show(list[1000].Scope.Doc) != `{shop: "a", end: 1}` {
+		t.Errorf("%d records, %v", len(list), err)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	var fault *transform.DefinitionError
+	if _, err := jsonfmt.New(jsonfmt.Options{DuplicateKeys: "first"}); !errors.As(err, &fault) || fault.Path != "duplicate_keys" {
+		t.Error(err)
+	}
+	if _, err := format(t, jsonfmt.Options{}).NewEncoder(io.Discard, transform.EncodeOptions{As: "rows"}); err == nil {
+		t.Error("records can be written as rows")
+	}
+}

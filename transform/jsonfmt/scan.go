@@ -24,6 +24,11 @@ func (s *scanner) unexpected(due string) error {
 	if s.At == len(s.Text) {
 		return s.Fault(s.At, "the document ends early: %s is due", due)
 	}
+	for !utf8.FullRuneInString(s.Text[s.At:]) && !s.EOF {
+		if err := s.Fill(); err != nil {
+			return err
+		}
+	}
 	r, size := utf8.DecodeRuneInString(s.Text[s.At:])
 	if r == utf8.RuneError && size == 1 {
 		return s.Fault(s.At, "this byte is no UTF-8: send the document as UTF-8")
@@ -74,7 +79,7 @@ func (s *scanner) end() error {
 // value reads one value. Without build it only checks it, and what it returns means nothing. What omit leads to is left out.
 func (s *scanner) value(build bool, omit transform.Selector) (transform.Value, error) {
 	if len(omit) > 0 && omit[0].All {
-		return transform.Null, s.Aside(s.skip)
+		return transform.Null, s.Aside(s.At, s.skip)
 	}
 	c, err := s.space()
 	if err != nil {
@@ -138,7 +143,7 @@ func (s *scanner) object(build bool, omit transform.Selector) (transform.Value, 
 		if len(omit) > 0 && name == omit[0].Name {
 			if below = omit[1:]; len(below) == 0 || below[0].All {
 				omitted = true
-				if err := s.Aside(s.skip); err != nil {
+				if err := s.Aside(s.At, s.skip); err != nil {
 					return transform.Null, err
 				}
 				continue

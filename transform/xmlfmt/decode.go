@@ -81,6 +81,13 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		if err := r.next(); err != nil {
 			return transform.Null, err
 		}
+		if r.kind == startTag && len(omit) == 1 && r.name == omit[0] {
+			children = true
+			if err := r.Aside(r.begins, r.skip); err != nil {
+				return transform.Null, err
+			}
+			continue
+		}
 		if err := r.Within(r.At); err != nil {
 			return transform.Null, err
 		}
@@ -123,12 +130,7 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		name := r.name
 		var below []string
 		if len(omit) > 0 && name == omit[0] {
-			if below = omit[1:]; len(below) == 0 {
-				if err := r.Aside(r.skip); err != nil {
-					return transform.Null, err
-				}
-				continue
-			}
+			below = omit[1:]
 		}
 		v, err := r.element(build, below)
 		if err != nil {

@@ -201,21 +201,26 @@ func (s *scanner) next() error {
 	for {
 		s.begins = s.At
 		found, err := s.scan()
-		end := s.At
 		if err == errMore {
-			end = len(s.Text)
-		}
-		switch {
-		case (err == nil || err == errMore) && end-s.begins > s.limits.FieldBytes:
-			return s.tooLong()
-		case err == errMore:
-			if err := s.Fill(); err != nil {
-				return err
+			found = false
+			if err = s.within(len(s.Text)); err == nil {
+				err = s.Fill()
 			}
-		case err != nil || found:
+		} else if err == nil {
+			err = s.within(s.At)
+		}
+		if err != nil || found {
 			return err
 		}
 	}
+}
+
+// within returns the fault that the token is too long if it reaches to end. What a token holds is looked at after that.
+func (s *scanner) within(end int) error {
+	if end-s.begins > s.limits.FieldBytes {
+		return s.tooLong()
+	}
+	return nil
 }
 
 func (s *scanner) tooLong() error {
@@ -270,6 +275,18 @@ func beginsWith(mark, rest string) bool { return len(rest) < len(mark) && mark[:
 
 // text reads characters up to the next tag.
 func (s *scanner) text(rest string) (bool, error) {
+	if len(s.open) == 0 {
+		after := strings.TrimLeft(rest, " \t\r\n")
+		s.At += len(rest) - len(after)
+		s.begins = s.At
+		switch {
+		case after != "" && after[0] != '<':
+			return false, s.fault(s.At, "text stands outside the root element")
+		case after == "" && !s.EOF:
+			return false, errMore
+		}
+		return false, nil
+	}
 	end := strings.IndexByte(rest, '<')
 	if end < 0 {
 		if !s.EOF {
@@ -277,15 +294,10 @@ func (s *scanner) text(rest string) (bool, error) {
 		}
 		end = len(rest)
 	}
-	raw := rest[:end]
-	if len(s.open) == 0 {
-		if !blank(raw) {
-			at := len(raw) - len(strings.TrimLeft(raw, " \t\r\n"))
-			return false, s.fault(s.At+at, "text stands outside the root element")
-		}
-		s.At += end
-		return false, nil
+	if err := s.within(s.At + end); err != nil {
+		return false, err
 	}
+	raw := rest[:end]
 	if i := strings.Index(raw, "]]>"); i >= 0 {
 		return false, s.fault(s.At+i, "]]> cannot be part of text: write ]]&gt;")
 	}
@@ -391,6 +403,9 @@ func (s *scanner) comment(rest string) error {
 		return s.more("a comment")
 	}
 	at := s.At + len("<!--")
+	if err := s.within(at + end + len("-->")); err != nil {
+		return err
+	}
 	if body[end+2] != '>' {
 		return s.fault(at+end, "-- cannot be part of a comment")
 	}
@@ -412,6 +427,9 @@ func (s *scanner) cdata(rest string) (bool, error) {
 		return false, s.more("a CDATA section")
 	}
 	at := s.At + len("<![CDATA[")
+	if err := s.within(at + end + len("]]>")); err != nil {
+		return false, err
+	}
 	if i := badChar(body[:end]); i >= 0 {
 		return false, s.badChar(at + i)
 	}
@@ -425,6 +443,9 @@ func (s *scanner) instruction(rest string) error {
 	body, _, ended := strings.Cut(rest[len("<?"):], "?>")
 	if !ended {
 		return s.more("a processing instruction")
+	}
+	if err := s.within(s.At + len("<?") + len(body) + len("?>")); err != nil {
+		return err
 	}
 	n := nameEnd(body)
 	switch {
@@ -505,6 +526,9 @@ func (s *scanner) startTag(rest string) error {
 			return s.fault(s.At, fmt.Sprintf("the element has more than %d attributes", s.limits.Attributes))
 		}
 	}
+	if err := s.within(s.At + i); err != nil {
+		return err
+	}
 	if len(s.open) >= s.limits.Depth {
 		return s.fault(s.At, fmt.Sprintf("nested deeper than %d", s.limits.Depth))
 	}
@@ -547,6 +571,9 @@ func (s *scanner) attr(rest string, i int) (int, error) {
 	}
 	if !closed {
 		return 0, s.more("an attribute's value")
+	}
+	if err := s.within(s.At + i + len(raw) + 1); err != nil {
+		return 0, err
 	}
 	value, err := s.resolve(raw, s.At+i, true)
 	if err != nil {
@@ -680,8 +707,8 @@ func (s *scanner) close() {
 
 // fault returns a document fault at a place of the token.
 func (s *scanner) fault(at int, reason string) error {
-	if at-s.begins > s.limits.FieldBytes {
-		return s.tooLong() // which comes first, however much was read at once
+	if err := s.within(at); err != nil {
+		return err // which comes first, however much was read at once
 	}
 	return s.Fault(at, "%s", reason)
 }

@@ -124,7 +124,11 @@ func (f *format) NewDecoder(r io.Reader, o transform.DecodeOptions) (transform.D
 	if err != nil {
 		return nil, err
 	}
-	return f.decoder(r, o, records, nil)
+	d, err := f.decoder(r, o, records, nil)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // selector returns the path of the records.

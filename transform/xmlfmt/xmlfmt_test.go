@@ -1,6 +1,10 @@
 package xmlfmt_test
 
 import (
+	"errors"
+	"io"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/integrator-go/integrator/transform"
@@ -160,4 +164,90 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(l.Within))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) { transformtest.Fuzz(t, h, document) })
+}
+
+func TestHostileDocumentsAreRefusedEarly(t *testing.T) {
+	t.Parallel()
+	const block = 128 << 10 // of what is read at once
+	for name, c := range map[string]struct {
+		head, tail string
+		limits     transform.Limits
+		most       int64
+	}{
+		"nested elements":         {"", "<a>", transform.Limits{}, block},
+		"nested beside records":   {"<records><x>", "<a><b>", transform.Limits{}, block},
+		"attributes without end":  {"<a ", "b='1' ", transform.Limits{}, block},
+		"namespaces without end":  {"<a ", "xmlns:b='1' ", transform.Limits{}, block},
+		"a giant name":            {"<", "x", transform.Limits{}, 4 * block},
+		"a giant attribute name":  {"<a ", "x", transform.Limits{}, 4 * block},
+		"a giant name that ends":  {"</", "x", transform.Limits{}, block},
+		"a giant attribute":       {"<a b='", "x", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"a giant text":            {"<a>", "x", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"a giant text in pieces":  {"<records><record>", "xxx<!---->", transform.Limits{FieldBytes: 1 << 20}, 8 << 20},
+		"a giant comment":         {"<!--", "x", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"a giant CDATA section":   {"<a><![CDATA[", "x", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"a giant instruction":     {"<?x ", "x", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+		"a declaration that goes": {"<?xml ", "x", transform.Limits{}, block},
+		"a giant record":          {"<records><record>", "<a/>", transform.Limits{RecordBytes: 1 << 20}, 4 << 20},
+		"a DOCTYPE":               {"<!DOCTYPE a [", "<!ENTITY a 'b'>", transform.Limits{}, block},
+		"an entity":               {"<a>", "&lol;<b/>", transform.Limits{}, block},
+		"spaces in a tag":         {"<a", " ", transform.Limits{FieldBytes: 1 << 20}, 4 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			transformtest.Refuses(t, harness(t).Format, transform.DecodeOptions{Limits: c.limits}, c.head, c.tail, c.most)
+		})
+	}
+}
+
+// It is not parallel: it looks at what the process allocates.
+func TestTextAmongManyChildrenIsCheap(t *testing.T) {
+	document := "<a>" + strings.Repeat("text<b/>\n", 100_000) + "</a>"
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	list, err := transformtest.Decode(format(t, xmlfmt.Options{}), strings.NewReader(document), transform.DecodeOptions{})
+	runtime.ReadMemStats(&after)
+	if err != nil || len(list) != 1 || list[0].Value.Field("a").Field("b").Len() != 100_000 {
+		t.Fatal(err)
+	}
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 100<<20 {
+		t.Errorf("%d bytes of XML took %d bytes of memory", len(document), allocated)
+	}
+}
+
+func TestWhatScopeLeavesOutDoesNotCount(t *testing.T) {
+	t.Parallel()
+	document := `<shop name="a">` + strings.Repeat(`<order id="1"/>`, 1000) + `<end>1</end></shop>`
+	o := transform.DecodeOptions{Records: "/shop/order", Scope: true, Limits: transform.Limits{RecordBytes: 64},
+		Reopen: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(document)), nil }}
+	list, err := transformtest.Decode(format(t, xmlfmt.Options{}), strings.NewReader(document), o)
+	if err != nil || len(list) != 1000 || transformtest.Show(list[999].Scope.Doc) != `{shop: {@name: 'a', end: '1'}}` {
+		t.Errorf("%d records, %v", len(list), err)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		options xmlfmt.Options
+		path    string
+	}{
+		"no path":               {xmlfmt.Options{Records: "/a//b"}, "records"},
+		"a predicate":           {xmlfmt.Options{Records: "/a/b[1]"}, "records"},
+		"a list of no element":  {xmlfmt.Options{Records: "[*]"}, "records"},
+		"no name of the root":   {xmlfmt.Options{Root: "a b"}, "root"},
+		"an undeclared prefix":  {xmlfmt.Options{Element: "x:b"}, "element"},
+		"a prefix of XML's own": {xmlfmt.Options{Namespaces: map[string]string{"xml": "urn:x"}}, "namespaces.xml"},
+		"a prefix without URI":  {xmlfmt.Options{Namespaces: map[string]string{"x": ""}}, "namespaces.x"},
+		"a prefix with colon":   {xmlfmt.Options{Namespaces: map[string]string{"x:y": "urn:x"}}, "namespaces.x:y"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := xmlfmt.New(c.options)
+			var fault *transform.DefinitionError
+			if !errors.As(err, &fault) || fault.Path != c.path || fault.Reason == "" {
+				t.Errorf("%#v", err)
+			}
+		})
+	}
 }

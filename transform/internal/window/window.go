@@ -185,9 +185,9 @@ func (w *Window) Begin(at, limit int, keep bool) (line int64) {
 // Kept returns the text of the record so far.
 func (w *Window) Kept() string { return w.Text[w.keep:w.At] }
 
-// Aside runs read in the middle of a record; what it passes over does not count for the record.
-func (w *Window) Aside(read func() error) error {
-	most, from := w.record.most, w.Offset()
+// Aside runs read in the middle of a record; what lies between that place and where it leads to does not count for the record.
+func (w *Window) Aside(at int, read func() error) error {
+	most, from := w.record.most, w.offset+int64(at)
 	w.record.most = math.MaxUint64
 	err := read()
 	w.record.most = most + uint64(w.Offset()-from)
