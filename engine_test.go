@@ -26,7 +26,16 @@ import (
 	"github.com/integrator-go/integrator/transform"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes sure that no goroutine outlives the tests but those of the clients' idle connections, which it closes first.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 func TestNewReportsEveryFaultAndOpensNothing(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package integrator_test
 
 import (
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -12,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/integrator-go/integrator"
 )
 
 const module = "github.com/integrator-go/integrator"
@@ -126,5 +129,39 @@ func TestModulesAgree(t *testing.T) {
 		if !strings.Contains(string(text), "\ngo 1.26.0\n") && !strings.HasPrefix(string(text), "go 1.26.0\n") {
 			t.Errorf("%s does not say go 1.26.0", file)
 		}
+	}
+}
+
+// TestReadme keeps the README's code the code that is compiled and run: the Go block is part of examples/embed, the definitions compile.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(language string) string {
+		_, rest, ok := strings.Cut(string(readme), "\n```"+language+"\n")
+		text, _, closed := strings.Cut(rest, "\n```")
+		if !ok || !closed {
+			t.Fatalf("the README has no block of %s", language)
+		}
+		return text
+	}
+	embed, err := os.ReadFile("examples/embed/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plain strings.Builder
+	for line := range strings.Lines(string(embed)) {
+		plain.WriteString(strings.TrimPrefix(line, "\t"))
+	}
+	if !strings.Contains(plain.String(), block("go")) {
+		t.Error("the README's Go is not that of examples/embed/main.go")
+	}
+	_, err = integrator.New(integrator.Config{Dir: t.TempDir(), Definitions: definitionsOf(block("yaml")),
+		Secrets: func(string) (string, bool) { return "long enough", true }})
+	var faults integrator.Faults
+	if !errors.As(err, &faults) || len(faults) != 1 || !strings.Contains(faults[0].Reason, "sqlite") {
+		t.Errorf("the README's definitions want the driver sqlite, which this module has not, and nothing else: %v", err)
 	}
 }

@@ -69,6 +69,7 @@ func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
 	} else {
 		faults = append(faults, c.connections()...)
 	}
+	faults = append(faults, c.formats()...)
 	faults = append(faults, c.listeners()...)
 	faults = append(faults, c.flows()...)
 	faults = append(faults, c.users()...)
@@ -184,15 +185,47 @@ func unknownKind(path, key, what, name string, names []string) Fault {
 	return f
 }
 
-// format returns the format that a definition names: one of the set's own, or a kind with its options.
-func (c *setCompiler) format(ref *transform.FormatRef, path string) (transform.Format, error) {
+// formatKinds returns the kinds of formats that the engine knows.
+func (c *setCompiler) formatKinds() map[string]transform.FormatKind {
 	kinds := map[string]transform.FormatKind{}
 	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), xmlfmt.Kind()}, c.engine.config.Formats...) {
 		kinds[k.Name] = k
 	}
-	if named, ok := c.set.definitions.Formats[ref.Type]; ok && len(ref.Options) == 0 {
-		ref, path = &named, define.Join("formats", ref.Type)
+	return kinds
+}
+
+// formats checks the set's own formats, used or not.
+func (c *setCompiler) formats() (faults Faults) {
+	kinds := c.formatKinds()
+	for name, ref := range c.set.definitions.Formats {
+		path := define.Join("formats", name)
+		if _, taken := kinds[name]; taken {
+			faults = append(faults, Fault{Path: path, Reason: fmt.Sprintf("%s is a kind of format already", name), Hint: "give this one a name of its own"})
+			continue
+		}
+		if _, err := c.makeFormat(kinds, &ref, path); err != nil {
+			faults = append(faults, define.FaultsOf(path, err)...)
+		}
 	}
+	return faults
+}
+
+// format returns the format that a definition names: one of the set's own, or a kind with its options.
+func (c *setCompiler) format(ref *transform.FormatRef, path string) (transform.Format, error) {
+	named, ok := c.set.definitions.Formats[ref.Type]
+	if !ok {
+		return c.makeFormat(c.formatKinds(), ref, path)
+	}
+	for key := range ref.Options {
+		if key != "as" {
+			return nil, Faults{{Path: define.Join(path, key), Reason: fmt.Sprintf("format %s is defined under formats: its options stand there", ref.Type)}}
+		}
+	}
+	return c.makeFormat(c.formatKinds(), &named, define.Join("formats", ref.Type))
+}
+
+// makeFormat makes a format from the options at path.
+func (c *setCompiler) makeFormat(kinds map[string]transform.FormatKind, ref *transform.FormatRef, path string) (transform.Format, error) {
 	kind, ok := kinds[ref.Type]
 	if !ok {
 		return nil, Faults{unknownKind(path, "type", "format", ref.Type, append(slices.Sorted(maps.Keys(kinds)), slices.Sorted(maps.Keys(c.set.definitions.Formats))...))}
@@ -226,15 +259,15 @@ func (c *setCompiler) listeners() (faults Faults) {
 func (c *setCompiler) flows() (faults Faults) {
 	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Format: c.format, Names: c.set.tree.Names,
 		Connection: func(name string) (connector.Connection, bool) {
-			connection, ok := c.set.connections[name]
-			return connection, ok
+			_, defined := c.set.definitions.Connections[name]
+			return c.set.connections[name], defined
 		},
-		Listener: func(name string) (flow.ListenerFacts, bool) {
-			l, ok := c.set.listeners[name]
-			if !ok {
-				return flow.ListenerFacts{}, false
+		Listener: func(name string) (*flow.ListenerFacts, bool) {
+			_, defined := c.set.definitions.Listeners[name]
+			if l := c.set.listeners[name]; l != nil {
+				return l.Facts(), defined
 			}
-			return l.Facts(), true
+			return nil, defined
 		}}
 	attached := map[string][]*flow.Plan{}
 	for name, d := range c.set.definitions.Flows {

@@ -18,11 +18,11 @@ import (
 
 // Environment is what a flow's definition may refer to.
 type Environment struct {
-	// Connection returns the connection of that name.
+	// Connection returns the connection of that name; nil and true for one that is defined and has faults of its own.
 	Connection func(name string) (connector.Connection, bool)
 
-	// Listener returns what a flow needs to know of a listener.
-	Listener func(name string) (ListenerFacts, bool)
+	// Listener returns what a flow needs to know of a listener; nil and true for one that is defined and has faults of its own.
+	Listener func(name string) (*ListenerFacts, bool)
 
 	// Format returns the format that ref names; path is the place of the definition, for faults.
 	Format func(ref *transform.FormatRef, path string) (transform.Format, error)
@@ -130,6 +130,7 @@ type compiler struct {
 	base    string // path of the definition
 	faults  define.Faults
 	plan    *Plan
+	facts   *ListenerFacts // of the plan's listener; nil: nothing is known
 	options transform.CompileOptions
 }
 
@@ -240,19 +241,11 @@ func (c *compiler) limits(d Definition) {
 
 func (c *compiler) from(d Definition) {
 	if d.Listener != "" {
-		if facts, ok := c.env.Listener(d.Listener); !ok {
-			c.unknown("listener", "listener", d.Listener)
-		} else {
-			c.plan.Listener = d.Listener
-			c.params(facts)
-		}
+		c.listener("listener", d.Listener)
 	}
 	from := d.From
 	if from == nil {
 		c.plan.source.single = true
-		if d.Listener == "" {
-			return
-		}
 		return
 	}
 	switch {
@@ -277,14 +270,11 @@ func (c *compiler) fromListener(d Definition) {
 	if d.Listener != "" && d.Listener != from.Listener {
 		c.fault("listener", 0, "the flow reads another listener than the one that starts it", "leave one of the two out")
 	}
-	facts, ok := c.env.Listener(from.Listener)
-	if !ok {
-		c.unknown("from.listener", "listener", from.Listener)
+	c.plan.reads = true
+	if c.listener("from.listener", from.Listener); c.facts == nil {
 		return
 	}
-	c.plan.Listener, c.plan.reads = from.Listener, true
-	c.params(facts)
-	if c.plan.source.format = facts.Format; from.Format != nil {
+	if c.plan.source.format = c.facts.Format; from.Format != nil {
 		c.plan.source.format = c.format("from.format", from.Format)
 	}
 	if c.plan.source.format == nil {
@@ -297,7 +287,7 @@ func (c *compiler) fromListener(d Definition) {
 func (c *compiler) fromConnection(from *From) {
 	source, ok := c.connection("from.connection", from.Connection).(connector.Source)
 	if !ok {
-		if _, exists := c.env.Connection(from.Connection); exists {
+		if connection, _ := c.env.Connection(from.Connection); connection != nil {
 			c.fault("from.connection", 0, fmt.Sprintf("connection %q cannot be read from", from.Connection), "")
 		}
 		return
@@ -323,10 +313,8 @@ func (c *compiler) fromConnection(from *From) {
 	c.plan.source.reader = reader
 	c.plan.source.binds = map[string]*transform.Mapping{}
 	known := slices.Collect(maps.Keys(c.plan.params))
-	if c.plan.Listener != "" {
-		if facts, ok := c.env.Listener(c.plan.Listener); ok {
-			known = append(known, facts.Params...)
-		}
+	if c.facts != nil {
+		known = append(known, c.facts.Params...)
 	}
 	used := map[string]bool{}
 	for _, bind := range reader.Binds() {
@@ -355,8 +343,16 @@ func (c *compiler) fromConnection(from *From) {
 	}
 }
 
-// params makes a listener's path parameters known; they are text unless the flow declares them otherwise.
-func (c *compiler) params(facts ListenerFacts) {
+// listener makes the plan one of a listener, whose path's parameters are known then.
+func (c *compiler) listener(path, name string) {
+	facts, ok := c.env.Listener(name)
+	if !ok {
+		c.unknown(path, "listener", name)
+	}
+	if c.plan.Listener = name; facts == nil {
+		return
+	}
+	c.facts = facts
 	for name := range c.plan.params {
 		if slices.Contains(facts.Params, name) && c.plan.params[name].Default != nil {
 			c.fault("params."+name+".default", 0, "a parameter of the listener's path is always given", "leave the default out")
@@ -647,10 +643,8 @@ func (c *compiler) respond(d Definition) {
 			a.headers = append(a.headers, header{name, t})
 		}
 	}
-	if c.plan.Listener != "" {
-		if facts, ok := c.env.Listener(c.plan.Listener); ok && !facts.Sync {
-			c.fault("respond", 0, fmt.Sprintf("nobody waits for the answer: listener %q is asynchronous", c.plan.Listener), "write `mode: sync` on the listener")
-		}
+	if c.facts != nil && !c.facts.Sync {
+		c.fault("respond", 0, fmt.Sprintf("nobody waits for the answer: listener %q is asynchronous", c.plan.Listener), "write `mode: sync` on the listener")
 	}
 	c.plan.answer = a
 }

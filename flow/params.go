@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -34,9 +35,16 @@ func ParseParams(text []byte) (transform.Value, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return empty, nil
 	}
-	decoder, err := paramFormat.NewDecoder(bytes.NewReader(text), transform.DecodeOptions{Limits: transform.Limits{Depth: 16}})
+	options := transform.DecodeOptions{Limits: transform.Limits{Depth: 16}}
+	if err := paramFormat.Check(bytes.NewReader(text), options); err != nil {
+		return empty, err
+	}
+	decoder, err := paramFormat.NewDecoder(bytes.NewReader(text), options)
 	if err != nil {
 		return empty, err
+	}
+	if c, ok := decoder.(io.Closer); ok {
+		defer c.Close()
 	}
 	var b transform.Batch
 	if err := decoder.Decode(&b); err != nil {
@@ -46,9 +54,6 @@ func ParseParams(text []byte) (transform.Value, error) {
 		return empty, err
 	}
 	object := b.Records[0].Value
-	if err := paramFormat.Check(bytes.NewReader(text), transform.DecodeOptions{}); err != nil {
-		return empty, err
-	}
 	if object.Kind() != transform.KindObject {
 		return empty, &ParamError{[]string{"a JSON object of parameters is expected"}}
 	}

@@ -95,8 +95,8 @@ func Compile(name, base string, d Definition, format func(ref *transform.FormatR
 func (l *Listener) Enabled() bool { return l.definition.Enabled == nil || *l.definition.Enabled }
 
 // Facts returns what flows need to know of the listener.
-func (l *Listener) Facts() flow.ListenerFacts {
-	facts := flow.ListenerFacts{Format: l.Format, Sync: l.Sync}
+func (l *Listener) Facts() *flow.ListenerFacts {
+	facts := &flow.ListenerFacts{Format: l.Format, Sync: l.Sync}
 	for _, s := range l.segments {
 		if s.param {
 			facts.Params = append(facts.Params, s.text)
@@ -105,7 +105,7 @@ func (l *Listener) Facts() flow.ListenerFacts {
 	return facts
 }
 
-// Path returns the pattern as it was defined, and Methods what it waits for.
+// Path returns the pattern as it was defined.
 func (l *Listener) Path() string { return l.definition.Path }
 
 // Methods returns the methods that the listener waits for.
