@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/integrator-go/integrator"
@@ -112,13 +111,15 @@ func runFlow(w http.ResponseWriter, r *http.Request, engine *integrator.Engine, 
 	for param, values := range r.URL.Query() {
 		params[param] = values[0]
 	}
-	d := engine.Definitions().Flows[name]
+	d, defined := engine.Definitions().Flows[name]
 	reads := d.From != nil && d.From.Listener != ""
 	var result *integrator.Result
 	var err error
 	switch {
 	case reads && payload == nil:
 		err = usagef("flow %q reads listener %q: give its payload with --input", name, d.From.Listener)
+	case defined && !reads && payload != nil:
+		err = usagef("flow %q reads no listener: leave --input out", name)
 	case payload != nil:
 		result, err = engine.RunPayload(r.Context(), name, params, payload)
 	default:
@@ -126,7 +127,7 @@ func runFlow(w http.ResponseWriter, r *http.Request, engine *integrator.Engine, 
 	}
 	var answer outcome
 	if err != nil {
-		answer.Refused = strings.TrimPrefix(err.Error(), "integrator: ")
+		answer.Refused = err.Error()
 		answer.Usage = errors.As(err, new(usageError)) || errors.As(err, new(*flow.ParamError)) || errors.Is(err, store.ErrNotFound)
 	} else {
 		answer = outcome{Run: result.Run, Status: result.Status, Read: result.Read, Written: result.Written, Rejected: result.Rejected,

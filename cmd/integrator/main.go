@@ -90,7 +90,7 @@ func report(err error) int {
 		fmt.Fprintln(os.Stderr, faults) // each names its place, as compilers do
 		return exitUsage
 	}
-	fmt.Fprintln(os.Stderr, "integrator: "+oneLine(err.Error()))
+	fmt.Fprintln(os.Stderr, "integrator: "+oneLine(strings.TrimPrefix(err.Error(), "integrator: ")))
 	var p *problem
 	if errors.As(err, new(usageError)) || errors.As(err, &p) && p.status == http.StatusUnprocessableEntity {
 		return exitUsage

@@ -38,6 +38,10 @@ func TestCommand(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // a second a process otherwise, under the race detector
+			return nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"address": address, "ready": ready, "refused": refused, "running": running, "http": call, "token": token, "terminate": terminate,
 			"code": code, "mode": mode, "certificate": certificate, "crashed": crashed,
