@@ -76,7 +76,12 @@ func ExampleEngine_Handler_prefix() {
 	mux.Handle("/integration/", http.StripPrefix("/integration", engine.Handler()))
 	server := httptest.NewServer(mux)
 	defer server.Close()
-	response, _ := http.Get(server.URL + "/integration/readyz")
+	response, err := http.Get(server.URL + "/integration/readyz")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	response.Body.Close()
 	fmt.Println(response.Status)
 	// Output: 200 OK
 }
