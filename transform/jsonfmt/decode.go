@@ -81,7 +81,7 @@ func (w *walker) walkObject(into string, steps transform.Selector) error {
 	if err := w.enter(); err != nil {
 		return err
 	}
-	fields := transform.NewBuilder(w.root)
+	fields := transform.NewShapeBuilder(w.root)
 	for {
 		name, place, err := w.member(&fields)
 		if err != nil || place < 0 {

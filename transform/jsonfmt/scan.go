@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/stack"
 	"github.com/integrator-go/integrator/transform/internal/window"
 )
 
@@ -16,6 +17,7 @@ type scanner struct {
 	lastWins bool // names may come twice
 	limits   transform.Limits
 	root     *transform.Shape
+	values   stack.Stack
 	depth    int
 }
 
@@ -129,7 +131,7 @@ func (s *scanner) object(build bool, omit transform.Selector) (transform.Value, 
 	if err := s.enter(); err != nil {
 		return transform.Null, err
 	}
-	fields := transform.NewBuilder(s.root)
+	fields, base := transform.NewShapeBuilder(s.root), s.values.Len()
 	omitted := false
 	for {
 		name, i, err := s.member(&fields)
@@ -139,36 +141,40 @@ func (s *scanner) object(build bool, omit transform.Selector) (transform.Value, 
 		if i < 0 {
 			break
 		}
-		var below transform.Selector
-		if len(omit) > 0 && name == omit[0].Name {
-			if below = omit[1:]; len(below) == 0 || below[0].All {
-				omitted = true
-				if err := s.Aside(s.At, s.skip); err != nil {
-					return transform.Null, err
-				}
-				continue
-			}
+		var v transform.Value
+		switch leads := len(omit) > 0 && name == omit[0].Name; {
+		case leads && (len(omit) == 1 || omit[1].All):
+			omitted = true
+			err = s.Aside(s.At, s.skip)
+		case leads:
+			v, err = s.value(build, omit[1:])
+		default:
+			v, err = s.value(build, nil)
 		}
-		v, err := s.value(build, below)
 		if err != nil {
 			return transform.Null, err
 		}
-		if build {
-			fields.Set(i, v)
+		switch {
+		case !build:
+		case base+i == s.values.Len():
+			s.values.Push(v)
+		default:
+			s.values.Set(base+i, v) // duplicates were allowed: the last wins
 		}
 	}
-	switch {
-	case !build:
+	if !build {
 		return transform.Null, nil
-	case omitted:
-		return fields.Object().Without(omit[0].Name), nil
 	}
-	return fields.Object(), nil
+	object := transform.NewObject(fields.Shape(), s.values.Take(base))
+	if omitted {
+		object = object.Without(omit[0].Name)
+	}
+	return object, nil
 }
 
 // member passes over what stands before the value of an object's next field. It returns the field's name and its place in fields, to
 // which it is added; a place of -1 says that the object ended.
-func (s *scanner) member(fields *transform.Builder) (name string, place int, err error) {
+func (s *scanner) member(fields *transform.ShapeBuilder) (name string, place int, err error) {
 	c, err := s.space()
 	switch {
 	case err != nil:
@@ -202,7 +208,7 @@ func (s *scanner) member(fields *transform.Builder) (name string, place int, err
 		return "", 0, s.Fault(begins, "an object has more than %d fields", s.limits.Fields)
 	case place < 0:
 		place = fields.Len()
-		fields.Add(name, transform.Null)
+		fields.Add(name)
 	}
 	if c, err = s.space(); err != nil {
 		return "", 0, err
@@ -218,21 +224,21 @@ func (s *scanner) list(build bool) (transform.Value, error) {
 	if err := s.enter(); err != nil {
 		return transform.Null, err
 	}
-	var values []transform.Value
+	base := s.values.Len()
 	for first := true; ; first = false {
 		more, err := s.element(first)
 		switch {
 		case err != nil:
 			return transform.Null, err
 		case !more:
-			return transform.List(values), nil
+			return transform.List(s.values.Take(base)), nil
 		}
 		v, err := s.value(build, nil)
 		if err != nil {
 			return transform.Null, err
 		}
 		if build {
-			values = append(values, v)
+			s.values.Push(v)
 		}
 	}
 }

@@ -8,12 +8,14 @@ import (
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/feed"
+	"github.com/integrator-go/integrator/transform/internal/stack"
 )
 
 // reader makes values of elements.
 type reader struct {
 	*scanner
 	shapes *transform.Shape
+	values stack.Stack
 	lists  map[string]bool
 	at     map[string]string // "@name" by name
 }
@@ -34,12 +36,12 @@ func (r *reader) attributeName(name string) string {
 	return field
 }
 
-// add adds a field to an element's object.
-func (r *reader) add(object *transform.Builder, name string, v transform.Value) error {
-	if object.Len() == r.limits.Fields {
+// add adds the name of a field of an element's object.
+func (r *reader) add(names *transform.ShapeBuilder, name string) error {
+	if names.Len() == r.limits.Fields {
 		return r.fault(r.At, fmt.Sprintf("an element has more than %d attributes and children of different names", r.limits.Fields))
 	}
-	object.Add(name, v)
+	names.Add(name)
 	return nil
 }
 
@@ -56,11 +58,14 @@ func (r *reader) skip() error {
 // element reads the element whose start tag was read. Without build it only checks it, and returns null. The names of omit lead to
 // elements that are left out.
 func (r *reader) element(build bool, omit []string) (transform.Value, error) {
-	object := transform.NewBuilder(r.shapes)
+	names, base := transform.NewShapeBuilder(r.shapes), r.values.Len()
 	for _, a := range r.attrs {
 		if _, ok := declares(a.name); !ok {
-			if err := r.add(&object, r.attributeName(a.name), transform.Untyped(a.value)); err != nil {
+			if err := r.add(&names, r.attributeName(a.name)); err != nil {
 				return transform.Null, err
+			}
+			if build {
+				r.values.Push(transform.Untyped(a.value))
 			}
 		}
 	}
@@ -114,17 +119,18 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 				first = string(content)
 			}
 			for i, values := range lists {
-				object.Set(i, transform.List(values))
+				r.values.Set(base+i, transform.List(values))
 			}
 			switch {
-			case object.Len() == 0 && !children && first == "":
+			case names.Len() == 0 && !children && first == "":
 				return transform.Null, nil
-			case object.Len() == 0 && !children:
+			case names.Len() == 0 && !children:
 				return transform.Untyped(first), nil
 			case first != "" && (!children || !blank(first)):
-				object.Add("#text", transform.Untyped(first))
+				names.Add("#text")
+				r.values.Push(transform.Untyped(first))
 			}
-			return object.Object(), nil
+			return transform.NewObject(names.Shape(), r.values.Take(base)), nil
 		}
 		children = true
 		name := r.name
@@ -136,19 +142,22 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		if err != nil {
 			return transform.Null, err
 		}
-		i := object.Index(name)
-		switch {
-		case i < 0:
-			i = object.Len()
-			if err := r.add(&object, name, v); err != nil {
+		i := names.Index(name)
+		if i < 0 {
+			if err := r.add(&names, name); err != nil {
 				return transform.Null, err
 			}
+		}
+		switch {
+		case !build:
+		case i < 0:
+			r.values.Push(v)
 			if r.lists[name] {
-				repeat(i, v)
+				repeat(names.Len()-1, v)
 			}
-		case build && lists[i] == nil:
-			repeat(i, object.At(i), v)
-		case build:
+		case lists[i] == nil:
+			repeat(i, r.values.At(base+i), v)
+		default:
 			repeat(i, v)
 		}
 	}

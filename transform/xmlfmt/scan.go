@@ -315,14 +315,14 @@ func (s *scanner) resolve(raw string, at int, value bool) (string, error) {
 	if i := badChar(raw); i >= 0 {
 		return "", s.badChar(at + i)
 	}
+	if strings.IndexByte(raw, '&') < 0 && strings.IndexByte(raw, '\r') < 0 && !(value && strings.ContainsAny(raw, "\n\t")) {
+		return raw, nil
+	}
 	special := "&\r"
 	if value {
 		special = "&\r\n\t"
 	}
 	i := strings.IndexAny(raw, special)
-	if i < 0 {
-		return raw, nil
-	}
 	b := make([]byte, 0, len(raw))
 	for start := 0; ; {
 		b = append(b, raw[start:i]...)
@@ -679,11 +679,18 @@ func (s *scanner) endTag(rest string) error {
 	if len(s.open) == 0 {
 		return s.fault(s.At, "an end tag stands outside the root element")
 	}
+	want := s.open[len(s.open)-1].name
+	if after, ok := strings.CutPrefix(rest[len("</"):], want); ok && after != "" && after[0] == '>' {
+		s.kind = endTag
+		s.At += len("</>") + len(want)
+		s.close()
+		return nil
+	}
 	i, err := s.qname(rest, 2, "an element")
 	if err != nil {
 		return err
 	}
-	if want := s.open[len(s.open)-1].name; rest[2:i] != want {
+	if rest[2:i] != want {
 		return s.fault(s.At, fmt.Sprintf("</%.100s> does not close <%.100s>", rest[2:i], want))
 	}
 	i = skipSpace(rest, i)

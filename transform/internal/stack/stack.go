@@ -1,0 +1,44 @@
+// Package stack holds the values of objects and lists while they are read, so that each of them allocates once, or less.
+package stack
+
+import "github.com/integrator-go/integrator/transform"
+
+// Stack is what was read of the objects and lists that are open, the innermost on top. The zero Stack is empty.
+type Stack struct {
+	values []transform.Value
+	slab   []transform.Value // room for what is taken next
+}
+
+// slabSize is how many values are allocated at once.
+const slabSize = 256
+
+// Len returns how many values there are.
+func (s *Stack) Len() int { return len(s.values) }
+
+// Push puts a value on top.
+func (s *Stack) Push(v transform.Value) { s.values = append(s.values, v) }
+
+// At returns the i-th value from the bottom.
+func (s *Stack) At(i int) transform.Value { return s.values[i] }
+
+// Set replaces the i-th value from the bottom.
+func (s *Stack) Set(i int, v transform.Value) { s.values[i] = v }
+
+// Take takes away the values from the i-th on, and returns them in a slice that is the caller's.
+func (s *Stack) Take(i int) []transform.Value {
+	top := s.values[i:]
+	n := len(top)
+	var taken []transform.Value
+	if n > slabSize/4 {
+		taken = make([]transform.Value, n)
+	} else {
+		if len(s.slab) < n {
+			s.slab = make([]transform.Value, slabSize)
+		}
+		taken, s.slab = s.slab[:n:n], s.slab[n:]
+	}
+	copy(taken, top)
+	clear(top) // which would hold what was read before
+	s.values = s.values[:i]
+	return taken
+}
