@@ -70,7 +70,7 @@ func (e *encoder) Encode(b *transform.Batch) error {
 			continue
 		}
 		if r.Value.Kind() != transform.KindObject {
-			r.Err = unfit("", fmt.Sprintf("a row is made of an object's fields, and the record is a %s", r.Value.Kind()))
+			r.Err = unfit("", fmt.Sprintf("a row is made of the fields of an object, and the record is no object but: %s", r.Value.Kind()))
 			continue
 		}
 		if e.shape == nil {
@@ -141,7 +141,7 @@ func (e *encoder) value(b []byte, v transform.Value) ([]byte, error) {
 	case transform.KindBytes:
 		return e.text(b, base64.StdEncoding.EncodeToString([]byte(v.Text())))
 	}
-	return b, fmt.Errorf("a cell cannot hold a %s: map its parts to columns", v.Kind())
+	return b, fmt.Errorf("a cell holds no %s: map its parts to columns", v.Kind())
 }
 
 // text appends a cell that holds text.

@@ -78,6 +78,7 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 		found = append(found, r)
 		return nil
 	}}
+	w.Window = new(window.Window)
 	return feed.New(lines.limits, func(d *feed.Feed) error {
 		lines.Wait = d.Wait
 		for {
@@ -92,7 +93,7 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 				continue
 			}
 			found = found[:0]
-			w.Window, w.depth = window.Of("ndjson", line, lines.line, lines.offset), 0
+			*w.Window, w.depth = window.Of("ndjson", line, lines.line, lines.offset), 0
 			if o.Scope && len(selector) > 0 {
 				o.Reopen = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(line)), nil }
 				w.scopes, err = f.scopes(o, selector)

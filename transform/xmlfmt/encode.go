@@ -210,7 +210,7 @@ func (e *encoder) content(field string, v transform.Value) error {
 func scalar(v transform.Value) (string, error) {
 	switch v.Kind() {
 	case transform.KindObject, transform.KindList:
-		return "", fmt.Errorf("XML has no place for a %s here", v.Kind())
+		return "", fmt.Errorf("XML has no place for this %s", v.Kind())
 	case transform.KindBytes:
 		return base64.StdEncoding.EncodeToString([]byte(v.Text())), nil
 	}

@@ -16,6 +16,7 @@ type Feed struct {
 	Release func()
 
 	limits transform.Limits
+	walk   func(*Feed) error
 	batch  *transform.Batch
 	size   int64
 	index  int64
@@ -30,14 +31,17 @@ var errStopped = errors.New("the decoder was closed")
 
 // New returns the decoder of what walk emits. The limits are complete.
 func New(limits transform.Limits, walk func(*Feed) error) *Feed {
-	f := &Feed{limits: limits}
+	return &Feed{limits: limits, walk: walk}
+}
+
+// begin lets the walk begin. A feed that is dropped before holds nothing.
+func (f *Feed) begin() {
 	f.next, f.stop = iter.Pull(func(yield func(error) bool) {
 		f.yield = yield
-		if err := walk(f); err != errStopped {
+		if err := f.walk(f); err != errStopped {
 			yield(cmp.Or(err, io.EOF))
 		}
 	})
-	return f
 }
 
 // Emit hands over a record, whose text is that long, and numbers it. The walk returns its error.
@@ -73,6 +77,9 @@ func (f *Feed) Decode(b *transform.Batch) error {
 	if f.done != nil {
 		return f.done
 	}
+	if f.next == nil {
+		f.begin()
+	}
 	f.batch, f.size = b, 0
 	err, _ := f.next()
 	f.batch = nil
@@ -95,7 +102,9 @@ func (f *Feed) Close() error {
 
 func (f *Feed) end(err error) {
 	f.done = err
-	f.stop()
+	if f.stop != nil {
+		f.stop()
+	}
 	if f.Release != nil {
 		f.Release()
 	}

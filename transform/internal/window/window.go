@@ -55,12 +55,12 @@ const (
 func New(format string, r io.Reader) *Window {
 	w := Of(format, "", 1, 0)
 	w.r, w.EOF = r, false
-	return w
+	return &w
 }
 
 // Of returns the window over a text that is there already: a line of a document.
-func Of(format, text string, line, offset int64) *Window {
-	return &Window{Text: text, EOF: true, format: format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
+func Of(format, text string, line, offset int64) Window {
+	return Window{Text: text, EOF: true, format: format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
 }
 
 // Recode makes what comes behind At come from a reader that changes its encoding.
