@@ -400,6 +400,9 @@ flows:
 		if err != nil {
 			t.Fatal(err)
 		}
+		if do == "panic" && result.Rejects[0].Reason != "the Go function panicked" {
+			t.Errorf("the reason of a panic is %q", result.Rejects[0].Reason)
+		}
 		if got := fmt.Sprintf("%s %s", result.Status, bytes.TrimSpace(result.Response)); got != want {
 			t.Errorf("%s: %s, want %s", do, got, want)
 		}

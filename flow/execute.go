@@ -280,6 +280,9 @@ func (j *job) sift(step string, b *transform.Batch) error {
 // reject notes a rejected record, and fails when the policy has had enough.
 func (j *job) reject(step string, record *transform.Record) error {
 	j.run.Rejected++
+	if p := (*transform.PanicError)(nil); errors.As(record.Err, &p) {
+		j.log.add("record %d: %v\n%s", record.Index+1, p.Value, p.Stack)
+	}
 	if err := j.rejects.add(step, record); err != nil {
 		return fail(j.ctx, j.plan.Name, step, err)
 	}

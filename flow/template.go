@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -76,7 +77,9 @@ func parsePart(inner string) (part, *transform.DefinitionError) {
 			Hint: "there are param, header, query, run, message and now"}
 	}
 	p, err := transform.ParsePath(inner)
-	if err != nil {
+	if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
+		return part{}, definition
+	} else if err != nil {
 		return part{}, &transform.DefinitionError{Reason: err.Error()}
 	}
 	return part{path: &p}, nil

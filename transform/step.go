@@ -3,7 +3,7 @@ package transform
 import (
 	"context"
 	"errors"
-	"fmt"
+	"runtime/debug"
 	"slices"
 )
 
@@ -189,14 +189,23 @@ type funcStep struct {
 	f    Func
 }
 
-// NewFunc returns a step that calls a Go function for each record. A panic of the function rejects the record.
+// PanicError is a panic of a [Func]. Its text says only that there was one: what was thrown may hold data, and is for logs.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error says that the function panicked.
+func (e *PanicError) Error() string { return "the Go function panicked" }
+
+// NewFunc returns a step that calls a Go function for each record. A panic of the function rejects the record with a *[PanicError].
 func NewFunc(name string, f Func) Step { return &funcStep{name, f} }
 
 func (s *funcStep) Apply(ctx context.Context, _ *Env, b *Batch) error {
 	each(s.name, b, func(r *Record) (keep bool, err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("the Go function panicked: %v", p)
+				err = &PanicError{Value: p, Stack: debug.Stack()}
 			}
 		}()
 		err = s.f(ctx, r)

@@ -70,7 +70,7 @@ func TestStep(t *testing.T) {
 				panic("no fields")
 			}
 			return nil
-		}), []string{`{}`, `{"a":1}`}, []string{"! go twice: the Go function panicked: no fields", `{"a":1}`}},
+		}), []string{`{}`, `{"a":1}`}, []string{"! go twice: the Go function panicked", `{"a":1}`}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
