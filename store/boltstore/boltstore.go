@@ -345,7 +345,7 @@ func (s *Store) refuse() {
 func (s *Store) commit(batch []*operation) {
 	err := s.ready(context.Background())
 	if err == nil {
-		err = s.guard(func() error { return s.db.Update(func(tx *bolt.Tx) error { return apply(tx, batch) }) })
+		err = s.guard(func() error { return s.update(batch) })
 		err = s.classify(err)
 	}
 	for _, op := range batch {
@@ -358,7 +358,14 @@ func (s *Store) commit(batch []*operation) {
 	}
 }
 
-func apply(tx *bolt.Tx, batch []*operation) error {
+// update writes a batch. Its Rollback, unlike that of bbolt's Update, reads no page: it gives the database's lock back also when that is
+// what fails.
+func (s *Store) update(batch []*operation) error {
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // does nothing after a commit
 	for _, op := range batch {
 		if op.check != nil {
 			if op.err = op.check(tx); op.err != nil {
@@ -369,7 +376,7 @@ func apply(tx *bolt.Tx, batch []*operation) error {
 			return err
 		}
 	}
-	return nil
+	return tx.Commit()
 }
 
 // classify notes what the end of a commit means for the store.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -346,29 +347,40 @@ func TestOpenRefuses(t *testing.T) {
 // A file that cannot be read any more is a fault of the mapped memory: an error, after which nothing is written.
 func TestAFaultStopsWrites(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	messages := fill(t, dir, 12)
-	st, err := boltstore.Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := st.Join(t.Context(), "engine")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(filepath.Join(dir, databaseName), 2*int64(os.Getpagesize())); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := st.Message(t.Context(), messages[0]); !errors.Is(err, store.ErrBroken) {
-		t.Errorf("reading, the error is %v, not ErrBroken", err)
-	}
-	if err := st.Health(); !errors.Is(err, store.ErrBroken) {
-		t.Errorf("the health is %v, not ErrBroken", err)
-	}
-	if _, err := q.Accept(t.Context(), &store.Acceptance{Runs: []*store.Run{{FlowID: 1}}}); !errors.Is(err, store.ErrBroken) {
-		t.Errorf("writing, the error is %v, not ErrBroken", err)
-	}
-	if err := st.Close(); err != nil {
-		t.Error(err)
+	for _, name := range []string{"met when reading", "met when writing"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			messages := fill(t, dir, 12)
+			st, err := boltstore.Open(dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q, err := st.Join(t.Context(), "engine")
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls := []func() error{
+				func() error { _, err := st.Message(t.Context(), messages[0]); return err },
+				func() error {
+					_, err := q.Accept(t.Context(), &store.Acceptance{Runs: []*store.Run{{FlowID: 1}}})
+					return err
+				},
+			}
+			if name == "met when writing" {
+				slices.Reverse(calls)
+			}
+			if err := os.Truncate(filepath.Join(dir, databaseName), 2*int64(os.Getpagesize())); err != nil {
+				t.Fatal(err)
+			}
+			for _, call := range append(calls, st.Health) {
+				if err := call(); !errors.Is(err, store.ErrBroken) {
+					t.Errorf("the error is %v, not ErrBroken", err)
+				}
+			}
+			if err := st.Close(); err != nil { // it does not hang
+				t.Error(err)
+			}
+		})
 	}
 }

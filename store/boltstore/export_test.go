@@ -31,3 +31,17 @@ func (s *Store) Hold() (release func()) {
 func (s *Store) SetFormat(n int64) error {
 	return s.db.Update(func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyFormat, n) })
 }
+
+// Rows returns how many rows each bucket has that is not empty.
+func (s *Store) Rows() map[string]int {
+	rows := map[string]int{}
+	s.db.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+			if n := b.Stats().KeyN; n > 0 {
+				rows[string(name)] = n
+			}
+			return nil
+		})
+	})
+	return rows
+}

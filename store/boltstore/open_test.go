@@ -8,6 +8,10 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/store/boltstore"
@@ -130,4 +134,53 @@ func TestLeftoversOfBlobsAreSwept(t *testing.T) {
 		t.Errorf("%d files are left of %d that are referred to", left, len(blobs))
 	}
 	read(t.Context(), st, messages)
+}
+
+// Whatever a run and its message have stored goes when they are pruned.
+func TestPruneLeavesNoRow(t *testing.T) {
+	t.Parallel()
+	st, err := boltstore.Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	q, err := st.Join(t.Context(), "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spool := func() store.Body {
+		s := store.NewSpool(t.Context(), st)
+		if _, err := s.Write(make([]byte, store.InlineBytes+1)); err != nil {
+			t.Fatal(err)
+		}
+		body, err := s.Body()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	number, err := q.NextNumber(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := st.Rows()
+	m := &store.Message{ID: uuid.Must(uuid.NewV7()), Body: spool()}
+	if _, err := q.Accept(t.Context(), &store.Acceptance{Message: m, Runs: []*store.Run{{FlowID: 1, Message: m.ID}}}); err != nil {
+		t.Fatal(err)
+	}
+	runs, _, err := q.Claim(t.Context(), map[int64]store.Want{1: {Runs: 1}}, 1, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs[0].Status, runs[0].Ended = store.Error, time.Now()
+	inserted := store.Run{Number: number, FlowID: 2, Status: store.Success} // and one that says nothing of its end
+	if err := q.Settle(t.Context(), []*store.Settlement{{Run: runs[0], Rejects: spool(), Log: spool()}, {Run: inserted, Insert: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := st.Prune(t.Context(), time.Now().Add(time.Hour), 9); err != nil || removed != 2 {
+		t.Fatal(removed, err)
+	}
+	if diff := cmp.Diff(before, st.Rows()); diff != "" {
+		t.Errorf("difference from before (-) to what is left (+):\n%s", diff)
+	}
 }
