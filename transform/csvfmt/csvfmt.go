@@ -1,12 +1,12 @@
 // Package csvfmt reads and writes CSV (RFC 4180) and the dialects that differ in delimiter, quote and header.
 //
-// It keeps what it reads: line ends inside quotes, blanks, digits. A cell without anything is null, a quoted empty one is ”. Values are
+// It keeps what it reads: line ends inside quotes, blanks, digits. A cell without anything is null, a quoted empty one is empty text. Values are
 // untyped text unless Options.Columns gives them types. A row with too many or too few cells, or a cell that does not fit its type, is a
 // fault of that record; an open quote, text behind a closing quote, NUL, bytes that are no UTF-8 and a doubtful header are faults of the
 // document, each with its line and column. Rows end with LF, CR LF or CR; blank lines are passed over, unless the document has one
 // column only: there they are null. A byte order mark is passed over.
 //
-// The three names that matter are [Kind], [Options] and [New]. The document streams by: one row, at most [transform.Limits].FieldBytes
+// The three names that matter are [Kind], [Options] and [New]. The document streams by: one row, at most [transform.Limits].RecordBytes
 // long, is held in memory.
 package csvfmt
 

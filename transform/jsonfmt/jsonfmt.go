@@ -21,7 +21,7 @@ import (
 
 // Options are the choices of both formats. The zero value is strict and compact.
 type Options struct {
-	DuplicateKeys string `json:"duplicate_keys"` // refuse (the default), or last: the last of several fields of one name wins
+	DuplicateKeys string `json:"duplicate_keys"` // refuse (the default), or last: the last of several fields of one name wins; records of each of them are read
 }
 
 // format is JSON, of documents or of lines.

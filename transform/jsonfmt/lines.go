@@ -8,6 +8,7 @@ import (
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/feed"
+	"github.com/integrator-go/integrator/transform/internal/stack"
 	"github.com/integrator-go/integrator/transform/internal/window"
 )
 
@@ -103,6 +104,7 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 				w.scopes.close()
 			}
 			if err != nil {
+				w.values = stack.Stack{} // which holds what was read of the line
 				found = append(found[:0], rejected(line, lines.line, err))
 				if o.Raw {
 					found[0].Raw = line

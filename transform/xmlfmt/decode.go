@@ -36,6 +36,34 @@ func (r *reader) attributeName(name string) string {
 	return field
 }
 
+// pieces is the text of an element, of which there may be much between children and comments.
+type pieces struct {
+	first  string
+	all    []byte // of several
+	length int
+}
+
+// add adds a piece; without keep only its length.
+func (p *pieces) add(piece string, keep bool) {
+	p.length += len(piece)
+	switch {
+	case !keep:
+	case p.first == "":
+		p.first = piece
+	case p.all == nil:
+		p.all = append([]byte(p.first), piece...)
+	default:
+		p.all = append(p.all, piece...)
+	}
+}
+
+func (p *pieces) text() string {
+	if p.all != nil {
+		return string(p.all)
+	}
+	return p.first
+}
+
 // add adds the name of a field of an element's object.
 func (r *reader) add(names *transform.ShapeBuilder, name string) error {
 	if names.Len() == r.limits.Fields {
@@ -70,9 +98,7 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		}
 	}
 	var (
-		first    string // piece of text
-		content  []byte // all of it, when it has several
-		length   int
+		content  pieces
 		lists    map[int][]transform.Value // the values of fields that came more than once
 		children bool
 	)
@@ -98,37 +124,27 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		}
 		switch r.kind {
 		case text:
-			if length += len(r.content); length > r.limits.FieldBytes {
+			content.add(r.content, build)
+			if content.length > r.limits.FieldBytes {
 				return transform.Null, r.fault(r.At, fmt.Sprintf("the text of an element is longer than %d bytes", r.limits.FieldBytes))
-			}
-			switch {
-			case !build:
-			case first == "":
-				first = r.content
-			case content == nil:
-				content = append([]byte(first), r.content...)
-			default:
-				content = append(content, r.content...)
 			}
 			continue
 		case endTag:
 			if !build {
 				return transform.Null, nil
 			}
-			if content != nil {
-				first = string(content)
-			}
 			for i, values := range lists {
 				r.values.Set(base+i, transform.List(values))
 			}
+			all := content.text()
 			switch {
-			case names.Len() == 0 && !children && first == "":
+			case names.Len() == 0 && !children && all == "":
 				return transform.Null, nil
 			case names.Len() == 0 && !children:
-				return transform.Untyped(first), nil
-			case first != "" && (!children || !blank(first)):
+				return transform.Untyped(all), nil
+			case all != "" && (!children || !blank(all)):
 				names.Add("#text")
-				r.values.Push(transform.Untyped(first))
+				r.values.Push(transform.Untyped(all))
 			}
 			return transform.NewObject(names.Shape(), r.values.Take(base)), nil
 		}
