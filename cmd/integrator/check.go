@@ -54,6 +54,6 @@ func (c *checkCommand) Run(ctx context.Context) error {
 		}
 	}
 	d := engine.Definitions()
-	fmt.Printf("%s is in order: %d flows, %d listeners, %d connections, %d users\n", c.Dir, len(d.Flows), len(d.Listeners), len(d.Connections), len(d.Users))
+	fmt.Printf("%s is in order: flows %d, listeners %d, connections %d, users %d\n", c.Dir, len(d.Flows), len(d.Listeners), len(d.Connections), len(d.Users))
 	return nil
 }

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A terminal cannot be had in a script, so the meter is looked at from inside.
+func TestMeterShowsTimeAndBytes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		m := &meter{source: strings.NewReader(strings.Repeat("x", 2_000_000)), quit: make(chan struct{}), ended: make(chan struct{})}
+		go m.show(&out, "load")
+		if _, err := io.Copy(io.Discard, m.reader()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond) // the bubble's time
+		m.stop()
+		lines := strings.Split(out.String(), eraseLine)
+		if last := lines[len(lines)-2:]; last[0] != "load: 1s, 2.0 MB read" || last[1] != "" {
+			t.Errorf("at its end the meter shows %q, then %q; want the time and the bytes, then a free line", last[0], last[1])
+		}
+	})
+}
