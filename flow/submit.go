@@ -109,6 +109,10 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 	if err != nil || receipt.Repeated {
 		return receipt, err
 	}
+	if claim && runs[0].Status != store.Running { // earlier runs of an order key of theirs come first
+		r.release(s.Plans)
+		claim = false
+	}
 	accepted := Accepted{Took: r.Now().Sub(began)}
 	if m := s.Message; m != nil {
 		accepted.Listener, accepted.Message, accepted.Bytes = m.Listener, m.ID, m.Body.Size
