@@ -307,6 +307,33 @@ func TestCancelRunning(t *testing.T) {
 	}, slow(time.Hour))
 }
 
+// TestStopIsBounded stops an engine while calls wait for runs that take for ever: after the drain time they are interrupted.
+func TestStopIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/pure", "/written"} {
+		inBubble(t, slowYAML, func(b *bubble) {
+			token := b.login()
+			answered := make(chan reply)
+			go func() {
+				r, err := b.do(context.Background(), "POST", listeners+path, token, strings.NewReader("{}"))
+				if err != nil {
+					t.Error(err)
+				}
+				answered <- r
+			}()
+			await(b.events, func(flow.Started) bool { return true })
+			began := time.Now()
+			b.engine.Close()
+			if took := time.Since(began); took != 3*time.Second {
+				t.Errorf("%s: the stop took %v", path, took)
+			}
+			if r, want := <-answered, map[string]int{"/pure": http.StatusConflict, "/written": http.StatusAccepted}[path]; r.status != want {
+				t.Errorf("%s: %d %s, want %d", path, r.status, r.body, want)
+			}
+		}, slow(time.Hour), func(c *integrator.Config) { c.Limits.DrainTimeout = 3 * time.Second })
+	}
+}
+
 // TestRetries lets a destination fail: with a fault that passes, with one that stays, and with one that names its time.
 func TestRetries(t *testing.T) {
 	t.Parallel()

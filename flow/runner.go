@@ -78,7 +78,7 @@ type Runner struct {
 	waiting   int
 	workers   int
 	draining  bool
-	submitted sync.WaitGroup // calls that may still add to a lane
+	submitted sync.WaitGroup // calls that may still add to a lane, or execute a run in place
 	working   context.Context
 	interrupt context.CancelCauseFunc
 	group     sync.WaitGroup
@@ -558,11 +558,16 @@ func (r *Runner) fail(err error) {
 	}
 }
 
-// drain stops in order.
+// drain stops in order: what is being accepted or executed may end within DrainTimeout, then it is interrupted.
 func (r *Runner) drain() {
 	r.mu.Lock()
 	r.draining = true
 	r.mu.Unlock()
+	alarm := time.AfterFunc(r.DrainTimeout, func() {
+		r.Logger.Warn("runs are interrupted: they did not end in time", "timeout", r.DrainTimeout)
+		r.interrupt(errInterrupted)
+	})
+	defer alarm.Stop()
 	r.submitted.Wait()
 	r.mu.Lock()
 	var idle []*job
@@ -579,18 +584,7 @@ func (r *Runner) drain() {
 	if len(idle) > 0 {
 		r.settle(idle)
 	}
-	finished := make(chan struct{})
-	go func() {
-		r.group.Wait()
-		close(finished)
-	}()
-	select {
-	case <-finished:
-	case <-time.After(r.DrainTimeout):
-		r.Logger.Warn("runs are interrupted: they did not end in time", "timeout", r.DrainTimeout)
-		r.interrupt(errInterrupted)
-		<-finished
-	}
+	r.group.Wait()
 }
 
 // panicError is a panic of a step, a connector or the engine itself.

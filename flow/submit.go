@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	mathrand "math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/integrator-go/integrator/store"
@@ -141,7 +142,8 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 	if err := r.enter(); err != nil {
 		return nil, err
 	}
-	defer r.submitted.Done()
+	left := sync.OnceFunc(r.submitted.Done)
+	defer left()
 	r.mu.Lock()
 	busy := r.waiting >= r.MaxWaiting
 	if !busy {
@@ -164,7 +166,7 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 	if plan.pure() && s.Once == nil && plan.maxRunning == 0 {
 		return r.callPure(ctx, s, plan, runs[0], timeout)
 	}
-	return r.callStored(ctx, s, runs, timeout)
+	return r.callStored(ctx, s, runs, timeout, left)
 }
 
 // callPure executes a run in place, and records it with its message when it has ended.
@@ -215,8 +217,8 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 	return outcome, nil
 }
 
-// callStored stores the run, and waits for it.
-func (r *Runner) callStored(ctx context.Context, s Submission, runs []*store.Run, timeout time.Duration) (*Outcome, error) {
+// callStored stores the run, and waits for it. It calls stored when a stop need not wait for the call any more.
+func (r *Runner) callStored(ctx context.Context, s Submission, runs []*store.Run, timeout time.Duration, stored func()) (*Outcome, error) {
 	w := &waiter{done: make(chan struct{})}
 	id := runs[0].ID
 	r.mu.Lock()
@@ -228,6 +230,7 @@ func (r *Runner) callStored(ctx context.Context, s Submission, runs []*store.Run
 		r.mu.Unlock()
 	}
 	receipt, err := r.accept(ctx, s, runs)
+	stored()
 	if err != nil {
 		forget()
 		return nil, err
