@@ -346,7 +346,7 @@ func (d *decoder) object(n *node, v reflect.Value, path string, t tags) {
 			d.value(n.nodes[i], f.value, at, f.tags)
 		case slices.Contains(t.ignore, name.text):
 		case slices.Contains(later, name.text):
-			d.faults = append(d.faults, Fault{Path: at, File: n.file, Line: name.line, Column: name.column, Reason: fmt.Sprintf("key %q is not supported yet", name.text)})
+			d.faults = append(d.faults, Fault{Path: at, File: n.nodes[i].file, Line: name.line, Column: name.column, Reason: fmt.Sprintf("key %q is not supported yet", name.text)})
 		case rest.IsValid():
 			if rest.IsNil() {
 				rest.Set(reflect.ValueOf(map[string]any{}))
@@ -357,7 +357,7 @@ func (d *decoder) object(n *node, v reflect.Value, path string, t tags) {
 			if near := Nearest(name.text, append(slices.Clone(names), later...)); near != "" {
 				hint = "did you mean " + near + "?"
 			}
-			d.faults = append(d.faults, Fault{Path: at, File: n.file, Line: name.line, Column: name.column, Reason: fmt.Sprintf("unknown key %q", name.text), Hint: hint})
+			d.faults = append(d.faults, Fault{Path: at, File: n.nodes[i].file, Line: name.line, Column: name.column, Reason: fmt.Sprintf("unknown key %q", name.text), Hint: hint})
 		}
 	}
 }
