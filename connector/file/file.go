@@ -1,9 +1,11 @@
 // Package file reads and writes the files of a folder: connections of type file.
 //
 // What it promises: nothing outside the folder is ever touched, also through symbolic links (os.Root). A file is written under a hidden
-// temporary name, synced, and renamed into place when the run commits: readers see the former file or the whole new one. A path that a later
-// run wrote is never put back by an older run's retry; which run wrote a path is noted in the folder .integrator, whose files may be
-// deleted when no run is on its way.
+// temporary name beside its own, synced, and renamed into place when the run commits: readers see the former file or the whole new one.
+// Several files of one commit are all complete before the first is put in place, one after the other. A second attempt of a run that put
+// its files in place writes nothing, and a path that a later run wrote is never put back by an older run's retry; which run wrote a path is
+// noted in the folder .integrator. Notes and the temporary files of attempts that crashed are removed when they are old. One engine writes
+// to a folder at a time.
 //
 // The name that matters is [Kind].
 package file
@@ -14,10 +16,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -43,18 +48,19 @@ func Kind() connector.Kind {
 		if !filepath.IsAbs(o.Dir) {
 			o.Dir = filepath.Join(env.BaseDir, o.Dir)
 		}
-		return &connection{dir: o.Dir}, nil
+		return &connection{dir: o.Dir, now: env.Now, swept: map[string]bool{}}, nil
 	}}
 }
 
-// connection is a folder.
+// connection is a folder. It is opened for each use, so that one that was away or was made anew is found again.
 type connection struct {
 	dir string
-
-	mu   sync.Mutex // guards root
-	root *os.Root
+	now func() time.Time
 
 	commits sync.Mutex // one decision about who wrote a path last at a time
+
+	mu    sync.Mutex
+	swept map[string]bool // folders whose leftovers were removed
 }
 
 var (
@@ -68,43 +74,60 @@ const (
 	fileMode = 0o640
 )
 
-// use returns the open folder.
-func (c *connection) use(make bool) (*os.Root, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.root != nil {
-		return c.root, nil
-	}
-	if make {
-		if err := os.MkdirAll(c.dir, dirMode); err != nil {
-			return nil, fmt.Errorf("make the folder: %w", err)
-		}
-	}
+// open opens the folder.
+func (c *connection) open() (*os.Root, error) {
 	root, err := os.OpenRoot(c.dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the folder: %w", err)
 	}
-	c.root = root
 	return root, nil
 }
 
-// Ping reports whether the folder is there, or can be made.
-func (c *connection) Ping(context.Context) error {
-	_, err := c.use(true)
-	return err
-}
-
-// Close lets go of the folder. A later use opens it again.
-func (c *connection) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.root == nil {
+// make makes the folder when it is missing, for good.
+func (c *connection) make() error {
+	var made []string // folders that get a new name in them
+	for dir := c.dir; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, filepath.Dir(dir))
+	}
+	if len(made) == 0 {
 		return nil
 	}
-	err := c.root.Close()
-	c.root = nil
-	return err
+	if err := os.MkdirAll(c.dir, dirMode); err != nil {
+		return fmt.Errorf("make the folder: %w", err)
+	}
+	for _, dir := range made {
+		if err := syncDir(os.Open(dir)); err != nil {
+			return fmt.Errorf("make the folder: %w", err)
+		}
+	}
+	return nil
 }
+
+// syncDir makes the names in a folder permanent.
+func syncDir(d *os.File, err error) error {
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Ping reports whether the folder can be used. It makes one that is missing, as a destination does.
+func (c *connection) Ping(context.Context) error {
+	if err := c.make(); err != nil {
+		return err
+	}
+	root, err := c.open()
+	if err != nil {
+		return err
+	}
+	return root.Close()
+}
+
+// Close does nothing: each use closes what it opened.
+func (c *connection) Close() error { return nil }
 
 // ownDir is the folder in which the connection keeps its notes.
 const ownDir = ".integrator"
@@ -143,6 +166,11 @@ func checkPath(path string) string {
 	return ""
 }
 
+var placeholder = regexp.MustCompile(`\$\{[^}]*\}`)
+
+// filled returns a path with something harmless for each ${…}, to check what surrounds them.
+func filled(path string) string { return placeholder.ReplaceAllLiteralString(path, "x") }
+
 // PrepareRead checks a flow's `from`.
 func (c *connection) PrepareRead(spec connector.ReadSpec) (connector.Reader, error) {
 	switch {
@@ -157,7 +185,7 @@ func (c *connection) PrepareRead(spec connector.ReadSpec) (connector.Reader, err
 	case spec.Format == nil:
 		return nil, &connector.Fault{Key: "path", Reason: "the format of the file is missing", Hint: "write format: csv"}
 	}
-	if reason := checkPath(spec.Path); reason != "" && !strings.Contains(spec.Path, "${") {
+	if reason := checkPath(filled(spec.Path)); reason != "" {
 		return nil, &connector.Fault{Key: "path", Reason: reason}
 	}
 	return &reader{c, spec}, nil
@@ -181,58 +209,74 @@ func (r *reader) Open(ctx context.Context, request connector.ReadRequest) (conne
 	if reason := checkPath(path); reason != "" {
 		return nil, connector.Permanent(errors.New("read a file: " + reason))
 	}
-	root, err := r.c.use(false)
+	root, err := r.c.open()
 	if err != nil {
 		return nil, err
 	}
-	open := func() (*os.File, error) {
-		f, err := root.Open(filepath.FromSlash(path))
+	open := func() (io.ReadCloser, error) {
+		name := filepath.FromSlash(path)
+		info, err := root.Stat(name) // before it is opened: a pipe would wait for its other end
 		if err != nil {
-			return nil, err
+			return nil, escape(err)
 		}
-		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			f.Close()
+		if !info.Mode().IsRegular() {
 			return nil, connector.Permanent(fmt.Errorf("%s is no file", path))
 		}
-		return f, nil
+		f, err := root.Open(name)
+		if err != nil {
+			return nil, escape(err)
+		}
+		return &patient{f, ctx}, nil
 	}
 	f, err := open()
 	if err != nil {
+		root.Close()
 		return nil, err
 	}
 	options := r.spec.Decode
-	options.Reopen = func() (io.ReadCloser, error) { return open() }
-	decoder, err := r.spec.Format.NewDecoder(bufio.NewReaderSize(&patient{ctx, f}, 128<<10), options)
+	options.Reopen = open
+	decoder, err := r.spec.Format.NewDecoder(bufio.NewReaderSize(f, 128<<10), options)
 	if err != nil {
 		f.Close()
+		root.Close()
 		return nil, err
 	}
-	return &records{decoder, f}, nil
+	return &records{decoder, ctx, f, root}, nil
 }
 
-// patient is a reader that stops when its context ends.
+// patient is a file that is read until its context ends.
 type patient struct {
+	io.ReadCloser
 	ctx context.Context
-	r   io.Reader
 }
 
 func (p *patient) Read(b []byte) (int, error) {
 	if err := p.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return p.r.Read(b)
+	return p.ReadCloser.Read(b)
 }
 
 // records is a file being read.
 type records struct {
-	transform.Decoder
-	file *os.File
+	decoder transform.Decoder
+	ctx     context.Context
+	file    io.Closer
+	root    *os.Root
+}
+
+// Decode fills b with the next records.
+func (r *records) Decode(b *transform.Batch) error {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	return r.decoder.Decode(b)
 }
 
 // Close closes the file.
 func (r *records) Close() error {
-	if c, ok := r.Decoder.(io.Closer); ok {
+	if c, ok := r.decoder.(io.Closer); ok {
 		c.Close() // it only releases what Reopen opened
 	}
-	return r.file.Close()
+	return errors.Join(r.file.Close(), r.root.Close())
 }

@@ -2,20 +2,15 @@ package file
 
 import (
 	"bufio"
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
-
-	"github.com/google/uuid"
 
 	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/transform"
@@ -37,14 +32,14 @@ func (c *connection) PrepareWrite(targets []connector.Target) (connector.Writer,
 			fault(i, "connection", "a destination in a folder needs a path", `write path: "orders-${run.id}.csv"`)
 		case paths[t.Path]:
 			fault(i, "path", "another destination writes the same file", "give each its own")
-		case !strings.Contains(t.Path, "${"):
-			if reason := checkPath(t.Path); reason != "" {
+		default:
+			if reason := checkPath(filled(t.Path)); reason != "" {
 				fault(i, "path", reason, "")
 			}
 		}
 		paths[t.Path] = true
 		if t.Format == nil {
-			fault(i, cmp.Or(keyOf(t.Path), "connection"), "the format of the file is missing", "write format: csv")
+			fault(i, "path", "the format of the file is missing", "write format: csv")
 		}
 		if t.Table != "" {
 			fault(i, "table", "a folder has no tables", "write path")
@@ -72,13 +67,6 @@ func (c *connection) PrepareWrite(targets []connector.Target) (connector.Writer,
 	return &writer{c, targets}, nil
 }
 
-func keyOf(path string) string {
-	if path == "" {
-		return ""
-	}
-	return "path"
-}
-
 // writer writes a flow's files.
 type writer struct {
 	c       *connection
@@ -90,7 +78,13 @@ func (w *writer) MaxRuns() int { return maxRuns }
 
 // Begin starts a piece of work.
 func (w *writer) Begin(ctx context.Context) (connector.Work, error) {
-	root, err := w.c.use(true)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := w.c.make(); err != nil {
+		return nil, err
+	}
+	root, err := w.c.open()
 	if err != nil {
 		return nil, err
 	}
@@ -112,38 +106,76 @@ type out struct {
 	run     connector.Run
 	target  *connector.Target
 	path    string // its final name, with slashes
-	temp    string // its name until then
+	temp    string // its name until then, with the system's separators
 	file    *os.File
 	buffer  *bufio.Writer
 	encoder transform.Encoder
+	info    fs.FileInfo // of the file when it is complete
 }
 
-// Start opens the files of a run. A second attempt of a run writes the same files again, so it never counts as applied.
+// Start opens the files of a run. When all of them are in place already, or a later run's, the run was applied.
 func (w *work) Start(run connector.Run, paths []string) (bool, error) {
-	w.current = w.current[:0]
+	if err := w.ctx.Err(); err != nil {
+		return false, err
+	}
+	if err := w.finish(); err != nil {
+		return false, err
+	}
+	outs := make([]*out, len(w.targets))
+	applied := true
 	for i := range w.targets {
 		o := &out{run: run, target: &w.targets[i], path: paths[i]}
 		if reason := checkPath(o.path); reason != "" {
 			return false, connector.Permanent(errors.New("write a file: " + reason))
 		}
-		dir, name := path.Split(o.path)
-		if dir != "" {
-			if err := w.root.MkdirAll(filepath.FromSlash(strings.TrimSuffix(dir, "/")), dirMode); err != nil {
-				return false, escape(fmt.Errorf("make the folder of %s: %w", o.path, err))
-			}
+		if slices.ContainsFunc(outs[:i], func(other *out) bool { return other.path == o.path }) {
+			return false, connector.Permanent(fmt.Errorf("two destinations of the run write %s", o.path))
 		}
-		o.temp = fmt.Sprintf("%s.%.100s.%s-%d.tmp", dir, name, run.ID, i)
-		f, err := w.root.OpenFile(filepath.FromSlash(o.temp), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, fileMode)
+		o.temp = filepath.Join(filepath.FromSlash(path.Dir(o.path)), fmt.Sprintf("%s%s-%d%s", tempPrefix, run.ID, i, tempSuffix))
+		outs[i] = o
+		done, err := w.done(o)
+		if err == nil && !done && o.target.Exists == "fail" {
+			err = w.free(o.path)
+		}
 		if err != nil {
 			return false, escape(err)
 		}
-		o.file, o.buffer = f, bufio.NewWriterSize(f, 64<<10)
+		applied = applied && done
+	}
+	for _, o := range outs {
+		if err := w.root.Remove(o.temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of an attempt that crashed
+			return false, escape(err)
+		}
+	}
+	if applied {
+		return true, nil
+	}
+	for _, o := range outs {
+		if err := w.create(o); err != nil {
+			return false, escape(err)
+		}
 		w.outs, w.current = append(w.outs, o), append(w.current, o)
+		var err error
 		if o.encoder, err = o.target.Format.NewEncoder(o.buffer, o.target.Encode); err != nil {
 			return false, connector.Permanent(err)
 		}
 	}
 	return false, nil
+}
+
+// create makes the file under its temporary name, which is the same in every attempt.
+func (w *work) create(o *out) error {
+	dir := filepath.Dir(o.temp)
+	if err := w.root.MkdirAll(dir, dirMode); err != nil {
+		return fmt.Errorf("make the folder of %s: %w", o.path, err)
+	}
+	w.c.sweep(w.root, dir)
+	f, err := w.root.OpenFile(o.temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+	if err != nil {
+		return err
+	}
+	o.file, o.buffer = f, bufio.NewWriterSize(f, 64<<10)
+	return nil
 }
 
 // escape marks the refusal to leave the folder as final.
@@ -157,186 +189,114 @@ func escape(err error) error {
 // Write adds records to a file of the run that was started last.
 func (w *work) Write(target int, b *transform.Batch) error {
 	if err := w.ctx.Err(); err != nil {
-		return context.Cause(w.ctx)
+		return err
 	}
-	return w.current[target].encoder.Encode(b)
+	o := w.current[target]
+	return o.fault(o.encoder.Encode(b))
 }
 
-// Commit puts the files in place: all are synced before the first is renamed.
-func (w *work) Commit() error {
-	for _, o := range w.outs {
-		if err := o.finish(); err != nil {
+// fault marks what the format cannot write as final; what the file cannot take is tried again.
+func (o *out) fault(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, broken := o.buffer.Write(nil); broken != nil {
+		return err
+	}
+	return connector.Permanent(err)
+}
+
+// finish completes the files of the run that was started last: they are written, synced and closed.
+func (w *work) finish() error {
+	for _, o := range w.current {
+		if err := o.fault(o.encoder.Close()); err != nil {
+			return err
+		}
+		if err := o.buffer.Flush(); err != nil {
+			return err
+		}
+		if err := o.file.Sync(); err != nil {
+			return err
+		}
+		var err error
+		if o.info, err = o.file.Stat(); err != nil {
+			return err
+		}
+		if err := o.file.Close(); err != nil {
 			return err
 		}
 	}
-	folders := map[string]bool{}
+	w.current = nil
+	return nil
+}
+
+// Commit puts the files in place: all are complete before the first is renamed.
+func (w *work) Commit() error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
 	w.c.commits.Lock()
 	defer w.c.commits.Unlock()
+	folders := map[string]bool{}
 	for _, o := range w.outs {
-		if err := w.place(o, folders); err != nil {
+		if err := w.place(o); err != nil {
 			return err
+		}
+		for dir := path.Dir(o.path); !folders[dir]; dir = path.Dir(dir) { // "." is its own parent
+			folders[dir] = true
 		}
 	}
 	for dir := range folders {
-		if err := w.sync(dir); err != nil {
+		if err := syncDir(w.root.Open(filepath.FromSlash(dir))); err != nil {
 			return err
 		}
 	}
 	w.ended = true
-	return nil
+	return w.root.Close()
 }
 
-// finish writes the end of the file, and syncs and closes it.
-func (o *out) finish() error {
-	if err := o.encoder.Close(); err != nil {
+// place gives the file its final name.
+func (w *work) place(o *out) error {
+	done, err := w.done(o)
+	if err != nil {
 		return err
 	}
-	if err := o.buffer.Flush(); err != nil {
-		return err
+	if done { // an earlier attempt did it, or a later run did
+		return w.root.Remove(o.temp)
 	}
-	if err := o.file.Sync(); err != nil {
-		return err
-	}
-	return o.file.Close()
-}
-
-// place gives the file its final name, and notes the folders that are to be synced.
-func (w *work) place(o *out, folders map[string]bool) error {
-	for dir := path.Dir(o.path); ; dir = path.Dir(dir) {
-		folders[dir] = true
-		if dir == "." {
+	final := o.path
+	for n := 2; ; n++ {
+		err := w.free(final)
+		if err == nil || o.target.Exists == "" || o.target.Exists == "replace" {
 			break
 		}
-	}
-	switch o.target.Exists {
-	case "unique":
-		return w.placeUnique(o)
-	case "fail":
-		note, err := w.note(o.path)
-		if err != nil {
+		if o.target.Exists == "fail" || !connector.IsPermanent(err) {
 			return err
 		}
-		_, err = w.root.Lstat(filepath.FromSlash(o.path))
-		switch {
-		case err == nil && note.id == o.run.ID:
-			return w.root.Remove(filepath.FromSlash(o.temp)) // an earlier attempt's
-		case err == nil:
-			return connector.Permanent(fmt.Errorf("%s exists already, and exists: fail says that it stays", o.path))
-		case !errors.Is(err, fs.ErrNotExist):
-			return err
-		}
-		if err := w.write(note, o.run, ""); err != nil {
-			return err
-		}
-	default:
-		if strings.Contains(o.target.Path, "${run.id}") || strings.Contains(o.target.Path, "${run.number}") {
-			break // no other run writes it
-		}
-		note, err := w.note(o.path)
-		if err != nil {
-			return err
-		}
-		if note.later(o.run) {
-			return w.root.Remove(filepath.FromSlash(o.temp))
-		}
-		if err := w.write(note, o.run, ""); err != nil {
-			return err
-		}
-	}
-	return w.root.Rename(filepath.FromSlash(o.temp), filepath.FromSlash(o.path))
-}
-
-// placeUnique gives the file the first name that is free: orders.csv, orders-2.csv … A second attempt takes the name of the first.
-func (w *work) placeUnique(o *out) error {
-	note, err := w.note(o.path + "\x00" + o.run.ID.String())
-	if err != nil {
-		return err
-	}
-	final := note.text
-	if final == "" {
 		extension := path.Ext(o.path)
-		for n := 1; ; n++ {
-			final = o.path
-			if n > 1 {
-				final = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(o.path, extension), n, extension)
-			}
-			if _, err := w.root.Lstat(filepath.FromSlash(final)); errors.Is(err, fs.ErrNotExist) {
-				break
-			} else if err != nil {
-				return err
-			}
-		}
-		if err := w.write(note, o.run, final); err != nil {
+		final = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(o.path, extension), n, extension)
+	}
+	if !o.named() {
+		if err := w.note(o, final); err != nil {
 			return err
 		}
 	}
-	return w.root.Rename(filepath.FromSlash(o.temp), filepath.FromSlash(final))
+	return w.root.Rename(o.temp, filepath.FromSlash(final))
 }
 
-// note says which run wrote a path last.
-type note struct {
-	file   string
-	number int64
-	id     uuid.UUID
-	text   string
-}
-
-// later reports whether the path was written by a run that began after this one. Both the number and the id must say so: numbers begin
-// again with a new store, and ids follow the clock, which may be set back.
-func (n *note) later(run connector.Run) bool {
-	return n.number > run.Number && strings.Compare(n.id.String(), run.ID.String()) > 0
-}
-
-// note reads the note about a path; without one the note is empty.
-func (w *work) note(about string) (*note, error) {
-	sum := sha256.Sum256([]byte(about))
-	n := &note{file: filepath.Join(ownDir, hex.EncodeToString(sum[:16]))}
-	b, err := w.root.ReadFile(n.file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return n, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if fields := strings.SplitN(strings.TrimSuffix(string(b), "\n"), " ", 3); len(fields) == 3 {
-		n.number, _ = strconv.ParseInt(fields[0], 10, 64) // what cannot be read counts as no note
-		n.id, _ = uuid.Parse(fields[1])
-		n.text = fields[2]
-	}
-	return n, nil
-}
-
-// write makes the note say that this run writes the path.
-func (w *work) write(n *note, run connector.Run, text string) error {
-	if n.number == run.Number && n.id == run.ID {
+// free returns why a file cannot be written without harm to another one.
+func (w *work) free(path string) error {
+	_, err := w.root.Lstat(filepath.FromSlash(path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err := w.root.MkdirAll(ownDir, dirMode); err != nil {
+	case err != nil:
 		return err
 	}
-	temp := n.file + ".tmp"
-	f, err := w.root.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, fileMode)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%d %s %s\n", run.Number, run.ID, text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = w.root.Rename(temp, n.file)
-	}
-	if err == nil {
-		err = w.sync(ownDir)
-	}
-	return err
-}
-
-// sync makes the names in a folder permanent.
-func (w *work) sync(dir string) error {
-	d, err := w.root.Open(filepath.FromSlash(dir))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return connector.Permanent(fmt.Errorf("%s exists already", path))
 }
 
 // Rollback removes the files that are not in place.
@@ -348,9 +308,9 @@ func (w *work) Rollback() error {
 	var faults []error
 	for _, o := range w.outs {
 		o.file.Close() // it may be closed already
-		if err := w.root.Remove(filepath.FromSlash(o.temp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.root.Remove(o.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			faults = append(faults, err)
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, w.root.Close())...)
 }
