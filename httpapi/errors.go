@@ -67,6 +67,7 @@ var conditions = []struct {
 	{errTooLarge, 413, "payload-too-large", "Too large", "the body is larger than is allowed here", 0},
 	{errTooSlow, 408, "timeout", "Too slow", "the body came too slowly", 0},
 	{errCut, 400, "payload-cut", "Cut off", "the body ended before its Content-Length", 0},
+	{listener.ErrLength, 400, "payload-cut", "Cut off", "the body is not as long as its Content-Length", 0},
 	{flow.ErrStopping, 503, "not-ready", "Not ready", "the engine is starting or stopping: try again", time.Second},
 	{flow.ErrBusy, 503, "busy", "Too busy", "too many calls wait for their runs: try again", time.Second},
 	{store.ErrOnce, 422, "idempotency-key-reused", "Key used for another payload", "this Idempotency-Key was used before with another body", 0},

@@ -16,15 +16,9 @@ import (
 	"github.com/integrator-go/integrator/transform"
 )
 
-// runner is what a receiver needs of flow.Runner.
-type runner interface {
-	Submit(ctx context.Context, s flow.Submission) (*store.Receipt, error)
-	Call(ctx context.Context, s flow.Submission, timeout time.Duration) (*flow.Outcome, error)
-}
-
 // Receiver takes payloads in. It is safe for concurrent use.
 type Receiver struct {
-	runner runner
+	runner *flow.Runner
 	store  store.Store
 	now    func() time.Time
 }
@@ -42,7 +36,7 @@ type Call struct {
 	Query  []store.Pair
 	Header []store.Pair // without credentials
 	Body   io.Reader    // nil: none; it is the caller's part to bound it to the listener's MaxBody
-	Length int64        // of the body, -1 when unknown
+	Length int64        // of the body, as it was announced; -1 when it was not
 	Once   *store.Once  // its BodyHash is set by Receive
 }
 
@@ -61,9 +55,12 @@ func (e *PayloadError) Error() string { return "the payload is malformed: " + e.
 // Unwrap returns the fault.
 func (e *PayloadError) Unwrap() error { return e.Err }
 
+// ErrLength is the error for a body that is shorter or longer than was announced.
+var ErrLength = errors.New("the body is not as long as was announced")
+
 // Receive reads the body, checks its syntax on the way, stores it durably and, for a synchronous listener, waits for its run. Errors: a
-// *PayloadError, faults of the body's reader as they are, and those of flow.Runner's Submit and Call; with flow.ErrStillRuns the answer
-// holds the receipt of the run that goes on.
+// *PayloadError, ErrLength, faults of the body's reader as they are, and those of flow.Runner's Submit and Call; with flow.ErrStillRuns
+// the answer holds the receipt of the run that goes on.
 func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, error) {
 	body, err := r.body(ctx, l, c)
 	if err != nil {
@@ -81,7 +78,10 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	}
 	if !l.Sync {
 		receipt, err := r.runner.Submit(ctx, submission)
-		return &Answer{Receipt: receipt}, err
+		if err != nil {
+			return nil, err
+		}
+		return &Answer{Receipt: receipt}, nil
 	}
 	outcome, err := r.runner.Call(ctx, submission, l.Timeout)
 	if outcome == nil {
@@ -95,60 +95,70 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 // checked is how a payload is checked: what its records are, and so how long one may be, is for the flows to say.
 var checked = transform.DecodeOptions{Limits: transform.Limits{RecordBytes: math.MaxInt}}
 
-// body spools and checks the payload. On an error nothing of it stays.
+// body reads and checks the payload: one that is small and was announced in memory, any other through a spool. On an error nothing of it
+// stays.
 func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, error) {
-	check := l.Check && l.Format != nil && l.reads()
 	if c.Body == nil {
-		c.Body, c.Length = bytes.NewReader(nil), 0
+		return store.Body{SHA256: sha256.Sum256(nil)}, l.check(bytes.NewReader(nil))
 	}
+	source := &source{r: c.Body, announced: c.Length}
 	if 0 <= c.Length && c.Length <= store.InlineBytes {
-		inline := make([]byte, c.Length)
-		if _, err := io.ReadFull(c.Body, inline); err != nil {
+		var inline bytes.Buffer
+		inline.Grow(int(c.Length) + bytes.MinRead) // what ReadFrom needs to see the end without growing
+		if _, err := inline.ReadFrom(source); err != nil {
 			return store.Body{}, err
 		}
-		if check {
-			if err := l.Format.Check(bytes.NewReader(inline), checked); err != nil {
-				return store.Body{}, &PayloadError{err}
-			}
+		if err := l.check(bytes.NewReader(inline.Bytes())); err != nil {
+			return store.Body{}, err
 		}
-		return store.Body{Inline: inline, Size: c.Length, SHA256: sha256.Sum256(inline)}, nil
+		return store.Body{Inline: inline.Bytes(), Size: c.Length, SHA256: sha256.Sum256(inline.Bytes())}, nil
 	}
 	spool := store.NewSpool(ctx, r.store)
-	source := &sourceReader{r: c.Body}
-	var err error
-	if tee := io.TeeReader(source, spool); check {
-		err = l.Format.Check(tee, checked)
-	} else {
-		_, err = io.Copy(io.Discard, tee)
+	defer spool.Abort()
+	source.r = io.TeeReader(c.Body, spool)
+	err := l.check(source)
+	if err == nil {
+		_, err = io.Copy(io.Discard, source)
+	}
+	if source.err != nil {
+		return store.Body{}, source.err // it is the cause, whatever it did to the syntax
 	}
 	if err != nil {
-		spool.Abort()
-		if source.err != nil {
-			return store.Body{}, source.err // the cut is the cause, whatever it did to the syntax
-		}
-		if check && isSyntax(err) {
-			return store.Body{}, &PayloadError{err}
-		}
 		return store.Body{}, err
 	}
 	return spool.Body()
 }
 
-// sourceReader remembers a fault of the body's reader: a cut upload is no malformed payload.
-type sourceReader struct {
-	r   io.Reader
-	err error
+// check reads a payload and returns what is wrong with it, a *PayloadError, unless nobody wants to know.
+func (l *Listener) check(r io.Reader) error {
+	if !l.Check || l.Format == nil || !l.reads() {
+		return nil
+	}
+	if err := l.Format.Check(r, checked); err != nil {
+		return &PayloadError{err}
+	}
+	return nil
 }
 
-func (s *sourceReader) Read(p []byte) (int, error) {
+// source is a body that remembers the fault of its reader, since a cut upload is no malformed payload, and holds it to the announced length.
+type source struct {
+	r         io.Reader
+	announced int64 // -1: any length
+	read      int64
+	err       error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
 	n, err := s.r.Read(p)
+	s.read += int64(n)
+	if s.announced >= 0 && (s.read > s.announced || err == io.EOF && s.read < s.announced) {
+		err = ErrLength
+	}
 	if err != nil && err != io.EOF {
 		s.err = err
 	}
 	return n, err
-}
-
-func isSyntax(err error) bool {
-	var syntax *transform.SyntaxError
-	return errors.As(err, &syntax)
 }

@@ -2,9 +2,11 @@ package listener
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/internal/define"
@@ -41,7 +43,9 @@ func parsePattern(pattern string) ([]segment, *define.Fault) {
 	names := map[string]bool{}
 	parts := strings.Split(strings.TrimSuffix(pattern[1:], "/"), "/")
 	for i, part := range parts {
-		fault := func(reason, hint string) *define.Fault { return &define.Fault{Offset: offset, Reason: reason, Hint: hint} }
+		fault := func(reason, hint string) *define.Fault {
+			return &define.Fault{Offset: offset, Reason: reason, Hint: hint}
+		}
 		name, isParam := strings.CutPrefix(part, "{")
 		switch {
 		case part == "":
@@ -135,13 +139,9 @@ func (r *Router) Match(method, escapedPath string) (l *Listener, params []store.
 	if !ok {
 		return nil, nil, nil
 	}
-	methods := map[string]*Listener{}
-	if l = r.root.find(method, segments, 0, methods); l == nil {
-		for m := range methods {
-			allow = append(allow, m)
-		}
+	if l = r.root.find(method, segments, &allow); l == nil {
 		slices.Sort(allow)
-		return nil, nil, allow
+		return nil, nil, slices.Compact(allow)
 	}
 	for i, s := range l.segments {
 		switch {
@@ -154,31 +154,30 @@ func (r *Router) Match(method, escapedPath string) (l *Listener, params []store.
 	return l, params, nil
 }
 
-// find walks the tree; seen collects the methods of every pattern that fits the path.
-func (n *node) find(method string, segments []string, i int, seen map[string]*Listener) *Listener {
-	choose := func(methods map[string]*Listener) *Listener {
-		if l := methods[method]; l != nil {
-			return l
-		}
-		for m, l := range methods {
-			seen[m] = l
-		}
-		return nil
+// find walks the tree; others collects the methods of the patterns that fit the path and wait for another method.
+func (n *node) find(method string, segments []string, others *[]string) *Listener {
+	if len(segments) == 0 {
+		return choose(n.here, method, others)
 	}
-	if i == len(segments) {
-		return choose(n.here)
-	}
-	if next := n.literals[segments[i]]; next != nil {
-		if l := next.find(method, segments, i+1, seen); l != nil {
+	if next := n.literals[segments[0]]; next != nil {
+		if l := next.find(method, segments[1:], others); l != nil {
 			return l
 		}
 	}
 	if n.param != nil {
-		if l := n.param.find(method, segments, i+1, seen); l != nil {
+		if l := n.param.find(method, segments[1:], others); l != nil {
 			return l
 		}
 	}
-	return choose(n.rest)
+	return choose(n.rest, method, others)
+}
+
+func choose(listeners map[string]*Listener, method string, others *[]string) *Listener {
+	l := listeners[method]
+	if l == nil {
+		*others = slices.AppendSeq(*others, maps.Keys(listeners))
+	}
+	return l
 }
 
 // split decodes a path once and returns its segments; false for paths that nobody may be led by: empty segments, `..`, separators or
@@ -211,10 +210,9 @@ func plain(s string) bool {
 	}
 	for i, r := range s {
 		switch {
-		case r < ' ', r == 0x7f, r == '/', r == '\\':
+		case r == '/', r == '\\', unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp): // controls, direction marks, line ends
 			return false
-		case 0x80 <= r && r < 0xa0, r == 0x2028, r == 0x2029, 0x200b <= r && r <= 0x200f, 0x202a <= r && r <= 0x202e, 0x2066 <= r && r <= 0x2069, r == 0xfeff,
-			r == 0xff0e, r == 0xff0f, r == 0xff3c, r == 0x2024, r == 0x2044, r == 0x2215: // controls, direction marks, look-alikes of . / \
+		case r == 0x2024, r == 0x2044, r == 0x2215, r == 0xff0e, r == 0xff0f, r == 0xff3c: // look-alikes of . / \
 			return false
 		case r == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
 			return false
