@@ -240,10 +240,11 @@ func TestPoison(t *testing.T) {
 	t.Parallel()
 	st := memstore.New()
 	ctx := t.Context()
-	id, err := st.NumberOf(ctx, "flow", "a")
+	ids, err := st.Numbers(ctx, "flow", "a")
 	if err != nil {
 		t.Fatal(err)
 	}
+	id := ids[0]
 	queue, err := st.Join(ctx, "crashing")
 	if err != nil {
 		t.Fatal(err)
@@ -253,8 +254,12 @@ func TestPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if runs, _, err := queue.Claim(ctx, map[int64]store.Want{id: {Runs: 1}}, 1, time.Now()); err != nil || len(runs) != 1 {
+		runs, _, err := queue.Claim(ctx, map[int64]store.Want{id: {Runs: 1}}, 1, time.Now())
+		if err != nil || len(runs) != 1 {
 			t.Fatalf("claimed %d runs: %v", len(runs), err)
+		}
+		if err := queue.Begin(ctx, runs); err != nil {
+			t.Fatal(err)
 		}
 		queue.Leave()
 		if queue, err = st.Join(ctx, "crashing"); err != nil {

@@ -227,7 +227,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) run(ctx context.Context) (err error) {
 	st := e.config.Store
 	if st == nil {
-		opened, err := boltstore.Open(e.config.Dir, nil)
+		opened, err := boltstore.Open(e.config.Dir, &boltstore.Options{OnCorrupt: func(err error) { e.logger.Error("a stored value is damaged", "error", err) }})
 		if err != nil {
 			return fmt.Errorf("integrator: %w", err)
 		}

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/connector"
@@ -373,31 +372,20 @@ const (
 	kindFlow = "flow"
 )
 
-// number gives the flows their numbers. New ones share commits.
+// number gives the flows their numbers, new ones in the order of their names.
 func (e *Engine) number(ctx context.Context, st store.Store, s *set) error {
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	var fault error
-	slots := make(chan struct{}, 32)
-	for _, p := range s.plans {
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
-			id, err := st.NumberOf(ctx, kindFlow, p.Name)
-			mu.Lock()
-			defer mu.Unlock()
-			p.ID = id
-			if err != nil {
-				fault = fmt.Errorf("number flow %q: %w", p.Name, err)
-			}
-		})
+	names := slices.Sorted(maps.Keys(s.plans))
+	numbers, err := st.Numbers(ctx, kindFlow, names...)
+	if err != nil {
+		return fmt.Errorf("number the flows: %w", err)
 	}
-	group.Wait()
 	s.byID = make(map[int64]*flow.Plan, len(s.plans))
-	for _, p := range s.plans {
+	for i, name := range names {
+		p := s.plans[name]
+		p.ID = numbers[i]
 		s.byID[p.ID] = p
 	}
-	return fault
+	return nil
 }
 
 // plan returns a flow as the set of a version defines it.

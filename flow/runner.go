@@ -386,6 +386,13 @@ func (r *Runner) attempt(jobs []*job) {
 			defer stop()
 		}
 	}
+	runs := make([]store.Run, len(jobs))
+	for i, j := range jobs {
+		runs[i] = j.run
+	}
+	if err := r.queue.Begin(r.working, runs); err != nil {
+		r.Logger.Warn("a crash of the engine would not be counted for these runs", "flow", jobs[0].plan.Name, "runs", len(jobs), "error", err)
+	}
 	r.execute(jobs)
 	r.settle(jobs)
 }

@@ -48,7 +48,8 @@ var (
 // Store is one transaction domain.
 type Store interface {
 	// Join starts an engine's epoch and returns its queue. An exclusive store answers ErrInUse while another epoch is open; joining
-	// it frees the claims that a crashed epoch left: those runs are queued again, due at once, with Crashes one higher.
+	// it frees the claims that a crashed epoch left: those runs are queued again, due at once. A run that had begun (Queue.Begin) has
+	// Crashes one higher; one that had only waited has not been attempted: its Attempts are one lower.
 	Join(ctx context.Context, engine string) (Queue, error)
 
 	History
@@ -149,7 +150,7 @@ type Run struct {
 	Started   time.Time // start of the first attempt, kept for later ones: what ${now} is; zero before
 	Ended     time.Time
 	Attempts  int   // begun so far, this one included
-	Crashes   int   // attempts that ended with the engine
+	Crashes   int   // attempts that had begun when the engine crashed
 	Epoch     int64 // of the engine that has claimed it; 0 when none has
 	Read      int64 // records
 	Written   int64
@@ -179,6 +180,10 @@ type Queue interface {
 	// room for (zero: none is waiting but for its turn). It never waits for runs.
 	Claim(ctx context.Context, want map[int64]Want, limit int, now time.Time) (runs []Run, next time.Time, err error)
 
+	// Begin notes that runs which this epoch has claimed are being executed from now on, so that a crash counts for them and not for those
+	// that wait beside them. The note outlives the process and need not outlive the machine: a loss of power is no fault of a run.
+	Begin(ctx context.Context, runs []Run) error
+
 	// Settle writes what became of runs, in one commit. A settlement with a settled status moves its run into the history; one with
 	// Queued gives up the claim and queues it again for Due. A run that this epoch does not hold a claim on is left out and makes the
 	// call return ErrClaimLost after all others are written. A settlement with Insert records a settled run that was never queued, under
@@ -198,7 +203,7 @@ type Queue interface {
 	// Waiting returns how many runs are queued and claimed, all engines together.
 	Waiting(ctx context.Context) (queued, running int64, err error)
 
-	// Leave ends the epoch. Claims that are left stay for the next Join to free as crashed. The second call does nothing.
+	// Leave ends the epoch. Claims that are left stay for the next Join to free as those of a crash. The second call does nothing.
 	Leave() error
 }
 
@@ -304,12 +309,12 @@ type Catalog interface {
 	// Delete removes the entry if its version is still the given one, else ErrConflict; ErrNotFound when there is none.
 	Delete(ctx context.Context, kind, name string, version int64) error
 
-	// NumberOf returns the number that belongs to the name among its kind for ever, and hands out the next one, from 1, when the
-	// name is new.
-	NumberOf(ctx context.Context, kind, name string) (int64, error)
+	// Numbers returns the numbers that belong to the names among their kind for ever. Names that are new get the next ones, from 1, in
+	// their order.
+	Numbers(ctx context.Context, kind string, names ...string) ([]int64, error)
 }
 
-// CheckName reports a kind or name beyond its limits. Put and NumberOf refuse it.
+// CheckName reports a kind or name beyond its limits. Put and Numbers refuse it.
 func CheckName(kind, name string) error {
 	if err := checkName("a kind", kind); err != nil {
 		return err

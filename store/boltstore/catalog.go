@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -112,38 +113,59 @@ func (s *Store) Delete(ctx context.Context, kind, name string, version int64) er
 	})
 }
 
-// NumberOf returns the number that belongs to a name.
-func (s *Store) NumberOf(ctx context.Context, kind, name string) (n int64, err error) {
-	if err := store.CheckName(kind, name); err != nil {
-		return 0, fmt.Errorf("store: %w", err)
+// Numbers returns the numbers that belong to names.
+func (s *Store) Numbers(ctx context.Context, kind string, names ...string) ([]int64, error) {
+	for _, name := range names {
+		if err := store.CheckName(kind, name); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
 	}
-	key, last := nameKey(kind, name), nameKey("last", kind)
-	err = s.view(ctx, func(tx *bolt.Tx) error {
-		n, err = number(tx, bucketNumbers, key)
-		return err
-	})
-	if err != nil || n != 0 {
-		return n, err
-	}
-	err = s.do(ctx, &operation{
-		check: func(tx *bolt.Tx) (err error) {
-			if n, err = number(tx, bucketNumbers, key); err == nil && n == 0 {
-				n, err = number(tx, bucketMeta, last)
-				n++
-			} else if err == nil {
-				err = errDone
-			}
-			return err
-		},
-		apply: func(tx *bolt.Tx) error {
-			if err := putNumber(tx, bucketMeta, last, n); err != nil {
+	var numbers []int64
+	read := func(tx *bolt.Tx) error {
+		numbers = make([]int64, len(names))
+		for i, name := range names {
+			var err error
+			if numbers[i], err = number(tx, bucketNumbers, nameKey(kind, name)); err != nil {
 				return err
 			}
-			return putNumber(tx, bucketNumbers, key, n)
-		},
-	})
-	if err != nil && !errors.Is(err, errDone) {
-		return 0, err
+		}
+		if slices.Contains(numbers, 0) {
+			return nil
+		}
+		return errDone
 	}
-	return n, nil
+	lastKey := nameKey("last", kind)
+	err := s.view(ctx, read)
+	if err == nil {
+		var last int64
+		err = s.do(ctx, &operation{
+			check: func(tx *bolt.Tx) (err error) {
+				if err = read(tx); err == nil {
+					last, err = number(tx, bucketMeta, lastKey)
+				}
+				return err
+			},
+			apply: func(tx *bolt.Tx) error {
+				for i, name := range names {
+					key := nameKey(kind, name)
+					if held, err := number(tx, bucketNumbers, key); err != nil {
+						return err
+					} else if held != 0 { // also for a name that is there twice
+						numbers[i] = held
+						continue
+					}
+					last++
+					numbers[i] = last
+					if err := putNumber(tx, bucketNumbers, key, last); err != nil {
+						return err
+					}
+				}
+				return putNumber(tx, bucketMeta, lastKey, last)
+			},
+		})
+	}
+	if err != nil && !errors.Is(err, errDone) {
+		return nil, err
+	}
+	return numbers, nil
 }

@@ -127,12 +127,13 @@ func fill(t *testing.T, dir string, count int) (messages []uuid.UUID) {
 		messages = append(messages, m.ID)
 		_, err = st.Put(ctx, store.Entry{Kind: "flow", Name: m.ID.String(), Value: []byte(strings.Repeat("v", i))})
 		must(err)
-		_, err = st.NumberOf(ctx, "flow", m.ID.String())
+		_, err = st.Numbers(ctx, "flow", m.ID.String())
 		must(err)
 	}
 	for range count / 4 {
 		runs, _, err := q.Claim(ctx, map[int64]store.Want{1: {Runs: 2, Version: "v"}, 2: {Runs: 1}}, 3, at)
 		must(err)
+		must(q.Begin(ctx, runs))
 		for i, run := range runs[1:] { // one stays claimed
 			run.Status, run.Ended = []store.Status{store.Success, store.Error}[i], at
 			log := []byte("log of " + run.ID.String())
@@ -140,7 +141,7 @@ func fill(t *testing.T, dir string, count int) (messages []uuid.UUID) {
 		}
 	}
 	must(st.Erase(ctx, messages[0]))
-	_, err = st.NumberOf(ctx, "flow", "last") // what a flipped bit in the file's head takes back is its last commit: this one
+	_, err = st.Numbers(ctx, "flow", "last") // what a flipped bit in the file's head takes back is its last commit: this one
 	must(err)
 	must(st.Close())
 	return messages

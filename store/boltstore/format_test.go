@@ -84,11 +84,11 @@ func tell(t *testing.T, st *boltstore.Store) string {
 	c["epoch"] = q.Epoch()
 	var messages []uuid.UUID
 	for _, run := range runs {
-		number, err := st.NumberOf(t.Context(), "flow", run.Message.String())
+		number, err := st.Numbers(t.Context(), "flow", run.Message.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		c["number of "+run.Message.String()] = number
+		c["number of "+run.Message.String()] = number[0]
 		receipt, err := q.Accept(t.Context(), &store.Acceptance{Once: &store.Once{Scope: "ann", Key: run.Message.String(), Until: time.Now().Add(time.Hour)}})
 		if err != nil {
 			t.Fatal(err)

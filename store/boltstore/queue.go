@@ -21,6 +21,7 @@ type Queue struct {
 	s     *Store
 	epoch int64
 	left  atomic.Bool
+	begun *begun
 }
 
 var _ store.Queue = (*Queue)(nil)
@@ -39,7 +40,11 @@ func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
 		return nil, fmt.Errorf("join as %q: %s: %w", engine, s.path(), store.ErrInUse)
 	}
 	q := &Queue{s: s}
-	err := s.do(ctx, &operation{
+	begun, err := readBegun(s.begunPath())
+	if err != nil {
+		return nil, fmt.Errorf("join as %q: %w", engine, err)
+	}
+	err = s.do(ctx, &operation{
 		check: func(tx *bolt.Tx) error {
 			last, err := number(tx, bucketMeta, keyEpoch)
 			q.epoch = last + 1
@@ -48,7 +53,10 @@ func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
 		apply: func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyEpoch, q.epoch) },
 	})
 	if err == nil {
-		err = s.free(ctx, time.Now())
+		err = s.free(ctx, begun, time.Now())
+	}
+	if err == nil {
+		q.begun, err = startBegun(s.begunPath())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("join as %q: %w", engine, err)
@@ -57,8 +65,8 @@ func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
 	return q, nil
 }
 
-// free queues the runs again that earlier epochs had claimed.
-func (s *Store) free(ctx context.Context, now time.Time) error {
+// free queues the runs again that earlier epochs had claimed; begun holds the attempts that were at work.
+func (s *Store) free(ctx context.Context, begun map[int64]int, now time.Time) error {
 	for page := range slices.Chunk(s.index.Claimed(), freeAtOnce) {
 		var freed []queue.Entry
 		err := s.do(ctx, &operation{
@@ -69,7 +77,11 @@ func (s *Store) free(ctx context.Context, now time.Time) error {
 						continue // damaged, or a claim of the ended epoch that will not be written
 					}
 					run.Status, run.Epoch, run.Due = store.Queued, 0, now
-					run.Crashes++
+					if begun[n] == run.Attempts {
+						run.Crashes++
+					} else {
+						run.Attempts--
+					}
 					if err := putRun(tx, bucketActive, run); err != nil {
 						return err
 					}
@@ -349,6 +361,17 @@ func (q *Queue) Claim(ctx context.Context, want map[int64]store.Want, limit int,
 	return runs, next, nil
 }
 
+// Begin notes that runs are being executed.
+func (q *Queue) Begin(ctx context.Context, runs []store.Run) error {
+	if err := q.alive(nil); err != nil {
+		return err
+	}
+	if err := q.s.ready(ctx); err != nil {
+		return err
+	}
+	return q.begun.add(runs)
+}
+
 // Settle writes what became of runs.
 func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) error {
 	s := q.s
@@ -377,6 +400,7 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 		},
 		committed: func() {
 			for _, t := range settled {
+				q.begun.remove(t.Run.Number)
 				if t.Run.Status == store.Queued {
 					s.index.Requeue(entryOf(&t.Run))
 				} else {
@@ -496,5 +520,5 @@ func (q *Queue) Leave() error {
 	q.s.mu.Lock()
 	defer q.s.mu.Unlock()
 	q.s.epoch = nil
-	return nil
+	return q.begun.close()
 }

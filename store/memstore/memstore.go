@@ -35,6 +35,7 @@ type Store struct {
 	messages map[uuid.UUID]*store.Message
 	active   map[int64]store.Run
 	settled  map[int64]store.Run
+	begun    map[int64]int // attempts that have begun, by number
 	attached map[int64][2]store.Body
 	once     map[[2]string]usedOnce
 	tidied   int // once-keys that were kept when those that are over were last forgotten
@@ -55,7 +56,7 @@ var _ store.Store = (*Store)(nil)
 func New() *Store {
 	return &Store{index: queue.New(), next: 1, messages: map[uuid.UUID]*store.Message{}, active: map[int64]store.Run{}, settled: map[int64]store.Run{},
 		attached: map[int64][2]store.Body{}, once: map[[2]string]usedOnce{}, catalog: map[[2]string]store.Entry{}, numbers: map[[2]string]int64{},
-		lasts: map[string]int64{}, blobs: map[uuid.UUID][]byte{}}
+		lasts: map[string]int64{}, begun: map[int64]int{}, blobs: map[uuid.UUID][]byte{}}
 }
 
 // enter begins a method: it locks, and refuses when the context or the store has ended. The caller unlocks when there is no error.
@@ -137,10 +138,15 @@ func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
 	for _, n := range s.index.Claimed() {
 		run := s.active[n]
 		run.Status, run.Epoch, run.Due = store.Queued, 0, now
-		run.Crashes++
+		if s.begun[n] == run.Attempts {
+			run.Crashes++
+		} else {
+			run.Attempts--
+		}
 		s.active[n] = run
 		s.index.Requeue(entryOf(run))
 	}
+	clear(s.begun)
 	return s.engine, nil
 }
 
@@ -232,6 +238,17 @@ func (q *epoch) Claim(ctx context.Context, want map[int64]store.Want, limit int,
 	return runs, next, nil
 }
 
+func (q *epoch) Begin(ctx context.Context, runs []store.Run) error {
+	if err := q.enter(ctx); err != nil {
+		return err
+	}
+	defer q.mu.Unlock()
+	for _, run := range runs {
+		q.begun[run.Number] = run.Attempts
+	}
+	return nil
+}
+
 func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) error {
 	if err := q.enter(ctx); err != nil {
 		return err
@@ -251,6 +268,7 @@ func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) err
 			continue
 		}
 		run.Epoch = 0
+		delete(q.begun, run.Number)
 		if run.Status == store.Queued {
 			q.active[run.Number] = run
 			q.index.Requeue(entryOf(run))
@@ -509,21 +527,27 @@ func (s *Store) Delete(ctx context.Context, kind, name string, version int64) er
 	return nil
 }
 
-// NumberOf returns the number that belongs to a name.
-func (s *Store) NumberOf(ctx context.Context, kind, name string) (int64, error) {
+// Numbers returns the numbers that belong to names.
+func (s *Store) Numbers(ctx context.Context, kind string, names ...string) ([]int64, error) {
 	if err := s.enter(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer s.mu.Unlock()
-	if err := store.CheckName(kind, name); err != nil {
-		return 0, fmt.Errorf("store: %w", err)
+	for _, name := range names {
+		if err := store.CheckName(kind, name); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
 	}
-	key := [2]string{kind, name}
-	if s.numbers[key] == 0 {
-		s.lasts[kind]++
-		s.numbers[key] = s.lasts[kind]
+	numbers := make([]int64, len(names))
+	for i, name := range names {
+		key := [2]string{kind, name}
+		if s.numbers[key] == 0 {
+			s.lasts[kind]++
+			s.numbers[key] = s.lasts[kind]
+		}
+		numbers[i] = s.numbers[key]
 	}
-	return s.numbers[key], nil
+	return numbers, nil
 }
 
 // blobWriter collects one body.

@@ -91,8 +91,8 @@ var catalogCases = map[string]func(*testing.T, Harness){
 				if _, err := r.Put(r.ctx, e); err == nil {
 					t.Error("Put took a name that is too long")
 				}
-				if _, err := r.NumberOf(r.ctx, e.Kind, e.Name); err == nil {
-					t.Error("NumberOf took a name that is too long")
+				if _, err := r.Numbers(r.ctx, e.Kind, "short", e.Name); err == nil {
+					t.Error("Numbers took a name that is too long")
 				}
 				_, err := r.Get(r.ctx, e.Kind, e.Name)
 				r.is(err, store.ErrNotFound)
@@ -149,20 +149,23 @@ var catalogCases = map[string]func(*testing.T, Harness){
 	},
 	"numbers of names: for ever, from 1, each kind its own": func(t *testing.T, h Harness) {
 		r := begin(t, h)
+		var want []int64
+		for i := range oddNames {
+			want = append(want, int64(i+1))
+		}
 		for range 2 {
-			for i, name := range oddNames {
-				for _, kind := range []string{"flow", "", "listener", "a\x00b", "a"} {
-					n, err := r.NumberOf(r.ctx, kind, name)
-					r.check(err)
-					r.same(n, int64(i+1))
-				}
+			for _, kind := range []string{"flow", "", "listener", "a\x00b", "a"} {
+				n, err := r.Numbers(r.ctx, kind, oddNames...)
+				r.check(err)
+				r.same(n, want)
 			}
 		}
 		version := r.put(store.Entry{Kind: "flow", Name: "a"})
 		r.check(r.Delete(r.ctx, "flow", "a", version))
-		n, err := r.NumberOf(r.ctx, "flow", "a")
+		n, err := r.Numbers(r.ctx, "flow", "a", "new", "a", "new", "newer")
 		r.check(err)
-		r.same(n, int64(4))
+		next := int64(len(oddNames) + 1)
+		r.same(n, []int64{4, next, 4, next, next + 1})
 	},
 	"numbers of names: one name at a time from many": func(t *testing.T, h Harness) {
 		r := begin(t, h)
@@ -170,10 +173,12 @@ var catalogCases = map[string]func(*testing.T, Harness){
 		var calls sync.WaitGroup
 		for i := range numbers {
 			calls.Go(func() {
-				var err error
-				if numbers[i], err = r.NumberOf(r.ctx, "flow", strconv.Itoa(i/2)); err != nil {
+				n, err := r.Numbers(r.ctx, "flow", strconv.Itoa(i/2))
+				if err != nil {
 					t.Error(err)
+					return
 				}
+				numbers[i] = n[0]
 			})
 		}
 		calls.Wait()

@@ -27,6 +27,7 @@ func (r *rig) queueCallsWith(ctx context.Context) map[string]func() error {
 		"NextNumber": func() error { _, err = r.queue.NextNumber(ctx); return err },
 		"Cancel":     func() error { _, err = r.queue.Cancel(ctx, 1, noon); return err },
 		"Waiting":    func() error { _, _, err = r.queue.Waiting(ctx); return err },
+		"Begin":      func() error { return r.queue.Begin(ctx, nil) },
 	}
 }
 
@@ -46,7 +47,7 @@ func (r *rig) storeCalls(ctx context.Context, message uuid.UUID) map[string]func
 		"List":        func() error { _, err = r.List(ctx, "k"); return err },
 		"Put":         func() error { _, err = r.Put(ctx, store.Entry{Kind: "k", Name: "late"}); return err },
 		"Delete":      func() error { return r.Delete(ctx, "k", "n", 1) },
-		"NumberOf":    func() error { _, err = r.NumberOf(ctx, "k", "late"); return err },
+		"Numbers":     func() error { _, err = r.Numbers(ctx, "k", "late"); return err },
 		"CreateBlob":  func() error { _, err = r.CreateBlob(ctx); return err },
 		"OpenBody":    func() error { _, err = r.OpenBody(ctx, inline("x")); return err },
 	}
@@ -111,11 +112,12 @@ var lifeCases = map[string]func(*testing.T, Harness){
 		s.Log = inline("log")
 		r.settle(s)
 		crashed := r.claim(2)[0]
+		r.check(r.queue.Begin(r.ctx, []store.Run{crashed}))
 		e := store.Entry{Kind: "flow", Name: "orders", Value: []byte("v")}
 		e.Version = r.put(e)
 		deleted := r.put(store.Entry{Kind: "flow", Name: "old"})
 		r.check(r.Delete(r.ctx, "flow", "old", deleted))
-		_, err := r.NumberOf(r.ctx, "flow", "orders")
+		_, err := r.Numbers(r.ctx, "flow", "orders")
 		r.check(err)
 		epoch := r.queue.Epoch()
 		queued := r.run(a.Runs[2].Number)
@@ -148,11 +150,9 @@ var lifeCases = map[string]func(*testing.T, Harness){
 		if version := r.put(store.Entry{Kind: "flow", Name: "old"}); version == deleted {
 			t.Error("a version came twice")
 		}
-		for name, want := range map[string]int64{"orders": 1, "other": 2} {
-			n, err := r.NumberOf(r.ctx, "flow", name)
-			r.check(err)
-			r.same(n, want)
-		}
+		n, err := r.Numbers(r.ctx, "flow", "other", "orders")
+		r.check(err)
+		r.same(n, []int64{2, 1})
 		runs, _ := r.claimAt(time.Now(), 9, 2) // the order of its key is kept across
 		r.same(numbers(runs), []int64{crashed.Number})
 		r.same([]any{runs[0].Crashes, runs[0].Attempts, runs[0].Started, runs[0].Version}, []any{1, 2, crashed.Started, "v1"})

@@ -16,7 +16,7 @@ import (
 // checkModel plays random calls against a store and against a model that is a map.
 func checkModel(t *testing.T, h Harness) {
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &model{t: t, h: h, Store: h.New(t), runs: map[int64]store.Run{}, messages: map[uuid.UUID]bool{}, once: map[string]*store.Receipt{}, now: time.Now().UTC().Round(0)}
+		m := &model{t: t, h: h, Store: h.New(t), runs: map[int64]store.Run{}, begun: map[int64]int{}, messages: map[uuid.UUID]bool{}, once: map[string]*store.Receipt{}, now: time.Now().UTC().Round(0)}
 		defer func() { m.Close() }()
 		m.join(rt)
 		rt.Repeat(rapid.StateMachineActions(m))
@@ -30,6 +30,7 @@ type model struct {
 	queue    store.Queue
 	now      time.Time
 	runs     map[int64]store.Run
+	begun    map[int64]int // attempts
 	messages map[uuid.UUID]bool
 	once     map[string]*store.Receipt
 }
@@ -49,7 +50,11 @@ func (m *model) join(t *rapid.T) {
 			continue
 		}
 		run.Status, run.Epoch = store.Queued, 0
-		run.Crashes++
+		if m.begun[n] == run.Attempts {
+			run.Crashes++
+		} else {
+			run.Attempts--
+		}
 		got, err := m.Store.Run(t.Context(), n)
 		m.must(t, err)
 		if run.Due = got.Due; got.Due.After(time.Now()) {
@@ -169,6 +174,16 @@ func (m *model) Claim(t *rapid.T) {
 	if len(runs) > limit || !next.Equal(wantNext) {
 		t.Fatalf("claimed %d of %d; next is %s, not %s", len(runs), limit, next, wantNext)
 	}
+}
+
+func (m *model) Begin(t *rapid.T) {
+	running := m.is(store.Running)
+	if len(running) == 0 {
+		t.Skip("nothing is claimed")
+	}
+	run := m.runs[rapid.SampledFrom(running).Draw(t, "run")]
+	m.must(t, m.queue.Begin(t.Context(), []store.Run{run}))
+	m.begun[run.Number] = run.Attempts
 }
 
 func (m *model) Settle(t *rapid.T) {

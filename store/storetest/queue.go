@@ -621,10 +621,12 @@ var epochCases = map[string]func(*testing.T, Harness){
 		r.same(len(runs), 0)
 		r.is(other.Settle(r.ctx, []*store.Settlement{ended(run, store.Error)}), store.ErrClaimLost)
 	},
-	"epoch: claims that are left are freed and counted as crashes": func(t *testing.T, h Harness) {
+	"epoch: claims that are left are freed, and those that had begun counted as crashes": func(t *testing.T, h Harness) {
 		r := begin(t, h)
 		a, b, c := r.add(1, ordered("k")), r.add(1, ordered("k")), r.add(2, nil)
 		before := r.claims(1, a)[0]
+		r.check(r.queue.Begin(r.ctx, []store.Run{before}))
+		waiting := r.claims(2, c)[0] // and does not begin
 		for crashes := 1; crashes <= 3; crashes++ {
 			old, epoch := r.queue, r.queue.Epoch()
 			r.check(r.queue.Leave())
@@ -634,8 +636,12 @@ var epochCases = map[string]func(*testing.T, Harness){
 			r.waiting(3, 0)
 			run := r.run(a)
 			r.same([]any{run.Status, run.Crashes, run.Attempts, run.Epoch, run.Due.After(time.Now())}, []any{store.Queued, crashes, crashes, int64(0), false})
-			r.same([]int{r.run(b).Crashes, r.run(c).Crashes}, []int{0, 0})
-			runs, _ := r.claimAt(time.Now(), 9, 1) // the order of its key is kept
+			r.same([]int{r.run(b).Crashes, r.run(c).Crashes, r.run(c).Attempts}, []int{0, 0, 0})
+			r.same([]any{r.run(c).Started, r.run(c).Version}, []any{waiting.Started, waiting.Version})
+			runs, _ := r.claimAt(time.Now(), 9, 2)
+			r.same(numbers(runs), []int64{c})
+			runs, _ = r.claimAt(time.Now(), 9, 1) // the order of its key is kept
+			r.check(r.queue.Begin(r.ctx, runs))
 			r.same(numbers(runs), []int64{a})
 			r.same([]any{runs[0].Attempts, runs[0].Started, runs[0].Version}, []any{crashes + 1, noon, "v1"})
 			r.is(old.Settle(r.ctx, []*store.Settlement{ended(before, store.Error)}), store.ErrClaimLost)
