@@ -421,13 +421,15 @@ func TestVerifierOfTheHost(t *testing.T) {
 			switch r.Header.Get("X-Who") {
 			case "":
 				return auth.Principal{}, auth.ErrNoCredentials
+			case "nobody":
+				return auth.Principal{Role: auth.API, Listeners: []string{"quote"}}, nil
 			case "broken":
 				return auth.Principal{}, errors.New("the directory at 10.1.2.3 does not answer")
 			}
 			return auth.Principal{Login: "host", Role: auth.API, Listeners: []string{"quote"}}, nil
 		})
 	})
-	for who, want := range map[string]int{"": 401, "me": 200, "broken": 500} {
+	for who, want := range map[string]int{"": 401, "me": 200, "broken": 500, "nobody": 500} {
 		r := h.post(listeners+"/quote", "", `{"sku":"X","qty":1}`, "X-Who: "+who)
 		if r.status != want || strings.Contains(r.body, "10.1.2.3") {
 			t.Errorf("%q: %d %s", who, r.status, r.body)

@@ -72,10 +72,8 @@ func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
 	faults = append(faults, c.listeners()...)
 	faults = append(faults, c.flows()...)
 	faults = append(faults, c.users()...)
-	if len(faults) == 0 {
-		router, conflicts := listener.NewRouter(slices.SortedFunc(maps.Values(s.listeners), func(a, b *listener.Listener) int { return strings.Compare(a.Name, b.Name) }))
-		s.router, faults = router, conflicts
-	}
+	router, conflicts := listener.NewRouter(slices.SortedFunc(maps.Values(s.listeners), func(a, b *listener.Listener) int { return strings.Compare(a.Name, b.Name) }))
+	s.router, faults = router, append(faults, conflicts...)
 	if len(faults) > 0 {
 		if base == nil {
 			s.close(e.logger)

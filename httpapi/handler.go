@@ -10,6 +10,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -128,7 +129,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 		if err := h.engine.Accepting(); err != nil {
 			return err
 		}
-		principal, err := h.engine.Verifier().Verify(r.Context(), r)
+		principal, err := h.verify(r)
 		if err != nil {
 			return err
 		}
@@ -138,6 +139,15 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return found.serve(w, r, c)
+}
+
+// verify returns who calls.
+func (h *handler) verify(r *http.Request) (auth.Principal, error) {
+	principal, err := h.engine.Verifier().Verify(r.Context(), r)
+	if err == nil && principal.Login == "" { // it would own what nobody owns
+		err = errors.New("the verifier returned a principal without a login")
+	}
+	return principal, err
 }
 
 // find returns the fixed route of a call, or the methods that the path knows.

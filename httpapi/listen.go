@@ -44,7 +44,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string) er
 	if l != nil {
 		*r = *r.WithContext(context.WithValue(r.Context(), listenerName{}, l.Name))
 	}
-	principal, err := h.engine.Verifier().Verify(r.Context(), r)
+	principal, err := h.verify(r)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -39,7 +40,7 @@ func (h *handler) issueToken(w http.ResponseWriter, r *http.Request, _ *call) er
 	writeJSON(w, http.StatusOK, struct {
 		Token     string `json:"token"`
 		ExpiresIn int    `json:"expires_in"`
-	}{token, int(life.Seconds())})
+	}{token, int(math.Ceil(life.Seconds()))})
 	return nil
 }
 

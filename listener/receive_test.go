@@ -354,23 +354,6 @@ func TestReceiveOnce(t *testing.T) {
 	}
 }
 
-// TestWeaknessRepeatedLargeBody: blobs cannot be removed one by one, so the second body of a once-key stays until the store is opened next.
-func TestWeaknessRepeatedLargeBody(t *testing.T) {
-	t.Parallel()
-	l, plan := attach(t, listener.Definition{Format: &transform.FormatRef{Type: "json"}}, reads, nil)
-	e := start(t, plan)
-	for range 2 {
-		_, err := e.Receive(t.Context(), l, &listener.Call{Body: strings.NewReader(`"` + strings.Repeat("x", store.InlineBytes) + `"`), Length: -1,
-			Once: &store.Once{Scope: "shop", Key: "1", Until: time.Now().Add(time.Hour)}})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n, blobs := e.accepted.Load(), e.store.committed.Load(); n != 1 || blobs != 2 {
-		t.Errorf("%d messages and %d blobs: when it is 1 and 1, this weakness is gone, and the package's doc can say so", n, blobs)
-	}
-}
-
 func TestReceiveStopping(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"async", "sync"} {

@@ -163,6 +163,16 @@ func (q *epoch) enter(ctx context.Context) error {
 	return nil
 }
 
+// refers reports whether a stored message has the blob.
+func (s *Store) refers(blob uuid.UUID) bool {
+	for _, m := range s.messages {
+		if m.Body.Blob == blob {
+			return true
+		}
+	}
+	return false
+}
+
 func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt, error) {
 	if err := q.enter(ctx); err != nil {
 		return nil, err
@@ -173,6 +183,9 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 			return nil, fmt.Errorf("store: %w", err)
 		}
 		if used, ok := q.once[[2]string{o.Scope, o.Key}]; ok && time.Now().Before(used.once.Until) {
+			if m := a.Message; m != nil && !q.refers(m.Body.Blob) {
+				delete(q.blobs, m.Body.Blob)
+			}
 			if used.once.BodyHash != o.BodyHash {
 				return nil, store.ErrOnce
 			}
