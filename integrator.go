@@ -85,6 +85,9 @@ type Config struct {
 	// Formats are kinds of formats beside the built-in json, ndjson, csv and xml.
 	Formats []transform.FormatKind
 
+	// Listeners are kinds of listeners beside the built-in http.
+	Listeners []listener.Kind
+
 	// Steps are Go functions that flows use by name: `- go: name`.
 	Steps map[string]transform.Func
 
@@ -151,7 +154,8 @@ type state struct {
 	auth     *auth.Service
 	runner   *flow.Runner
 	receiver *listener.Receiver
-	open     atomic.Bool // calls are taken
+	open     atomic.Bool     // calls are taken
+	ctx      context.Context // of Run: it ends when the engine is to stop
 }
 
 // New checks the configuration and the definitions, and reports all faults together: those of definitions as [Faults]. It opens
@@ -239,7 +243,7 @@ func (e *Engine) run(ctx context.Context) (err error) {
 		return fmt.Errorf("integrator: join the store: %w", err)
 	}
 	defer queue.Leave()
-	s := &state{store: st, queue: queue}
+	s := &state{store: st, queue: queue, ctx: ctx}
 	options := e.config.Auth
 	options.Now = e.config.Clock
 	if s.auth, err = auth.New(ctx, catalog{st}, &options); err != nil {
@@ -255,7 +259,12 @@ func (e *Engine) run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("integrator: %w", err)
 	}
-	defer func() { e.set.Load().close(e.logger) }()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.set.Load().deafen()
+		e.set.Load().close(e.logger)
+	}()
 	var group sync.WaitGroup
 	group.Go(func() { e.prune(ctx, st) })
 	defer group.Wait()

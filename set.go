@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/connector"
@@ -51,11 +52,12 @@ type set struct {
 	plans       map[string]*flow.Plan
 	byID        map[int64]*flow.Plan // filled when the set comes into force
 	router      *listener.Router
+	deafen      func() // ends the entry points of the listeners and waits for them; set when the set comes into force
 }
 
 // compile checks a set and makes its parts. base, when it is set, lends the connections of the set in force.
 func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
-	s := &set{tree: tree, version: tree.Hash(), connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
+	s := &set{tree: tree, version: tree.Hash(), deafen: func() {}, connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
 		plans: map[string]*flow.Plan{}}
 	options := define.DecodeOptions{Lookup: e.lookup(tree)}
 	faults := tree.Decode(&s.definitions, options)
@@ -141,7 +143,7 @@ func (c *setCompiler) connections() (faults Faults) {
 			continue
 		}
 		env := connector.Env{Name: name, BaseDir: c.engine.config.BaseDir, Now: c.engine.config.Clock}
-		connection, err := kind.New(env, c.decode([]string{"connections", name}))
+		connection, err := kind.New(env, c.decode([]string{"connections", name}, "type"))
 		if err != nil {
 			faults = append(faults, faultsOfKind(path, err)...)
 			continue
@@ -151,10 +153,10 @@ func (c *setCompiler) connections() (faults Faults) {
 	return faults
 }
 
-// decode returns the function that a kind reads its own keys with.
-func (c *setCompiler) decode(names []string) func(any) error {
+// decode returns the function that a kind reads its own keys with: all but the others.
+func (c *setCompiler) decode(names []string, others ...string) func(any) error {
 	options := c.options
-	options.Ignore = []string{"type"}
+	options.Ignore = others
 	return func(v any) error {
 		if faults := c.set.tree.DecodeAt(names, v, options); len(faults) > 0 {
 			return faults
@@ -242,8 +244,13 @@ func (c *setCompiler) makeFormat(kinds map[string]transform.FormatKind, ref *tra
 }
 
 func (c *setCompiler) listeners() (faults Faults) {
+	config := &c.engine.config
+	env := listener.Environment{Format: c.format, Kinds: config.Listeners, Env: listener.Env{BaseDir: config.BaseDir, Now: config.Clock, Logger: c.engine.logger},
+		Decode: func(name string, engines []string) func(any) error {
+			return c.decode([]string{"listeners", name}, engines...)
+		}}
 	for name, d := range c.set.definitions.Listeners {
-		l, more := listener.Compile(name, define.Join("listeners", name), d, c.format)
+		l, more := listener.Compile(name, define.Join("listeners", name), d, env)
 		if more != nil {
 			faults = append(faults, more...)
 			continue
@@ -360,9 +367,26 @@ func (e *Engine) activate(ctx context.Context, s *set) error {
 		return fmt.Errorf("keep the definitions: %w", err)
 	}
 	running.auth.SetDefined(s.definitions.Users)
+	e.set.Load().deafen()
 	e.set.Store(s)
+	s.deafen = e.listen(running, s)
 	running.runner.Look()
 	return nil
+}
+
+// listen runs the entry points of the set's listeners that some flow reads. The function that it returns ends them.
+func (e *Engine) listen(running *state, s *set) (deafen func()) {
+	ctx, cancel := context.WithCancel(running.ctx)
+	var group sync.WaitGroup
+	for _, l := range s.listeners {
+		if l.Enabled() && len(l.Plans()) > 0 {
+			group.Go(func() { l.Listen(ctx, running.receiver, e.logger) })
+		}
+	}
+	return func() {
+		cancel()
+		group.Wait()
+	}
 }
 
 const (

@@ -6,13 +6,14 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/integrator-go/integrator/listener"
 )
 
 // Faults of a request's body.
 var (
-	errTooLarge = errors.New("the body is larger than is allowed here")
-	errTooSlow  = errors.New("the body came too slowly")
-	errCut      = errors.New("the body ended early")
+	errTooSlow = errors.New("the body came too slowly")
+	errCut     = errors.New("the body ended early")
 )
 
 // Limits of how slowly a body may come.
@@ -36,7 +37,7 @@ func newBodyReader(w http.ResponseWriter, r *http.Request, max int64) *bodyReade
 	return &bodyReader{r: r.Body, max: max, control: http.NewResponseController(w), began: time.Now(), deadline: true}
 }
 
-// Read returns errTooLarge, errTooSlow and errCut for what they say.
+// Read returns listener.ErrTooLarge, errTooSlow and errCut for what they say.
 func (b *bodyReader) Read(p []byte) (int, error) {
 	if b.deadline && b.read >= b.next {
 		allowed := bodyGrace + time.Duration(b.read/bodyMinRate)*time.Second
@@ -48,7 +49,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	if b.read += int64(n); b.read > b.max {
-		return 0, errTooLarge
+		return 0, listener.ErrTooLarge
 	}
 	switch {
 	case err == nil, err == io.EOF:

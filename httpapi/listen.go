@@ -64,7 +64,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string) er
 		return err
 	}
 	if r.ContentLength > l.MaxBody {
-		return errTooLarge
+		return listener.ErrTooLarge
 	}
 	if r.ContentLength != 0 {
 		body := newBodyReader(w, r, l.MaxBody)

@@ -9,6 +9,8 @@ import (
 	"net/http"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/integrator-go/integrator/listener"
 )
 
 // maxTokenBody bounds a request for a token in bytes.
@@ -47,7 +49,7 @@ func (h *handler) issueToken(w http.ResponseWriter, r *http.Request, _ *call) er
 // readAll reads a small body.
 func (h *handler) readAll(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
 	if r.ContentLength > max {
-		return nil, errTooLarge
+		return nil, listener.ErrTooLarge
 	}
 	if err := identity(r); err != nil {
 		return nil, err

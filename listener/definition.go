@@ -17,5 +17,13 @@ type Definition struct {
 	Timeout time.Duration        `json:"timeout"`                // how long a synchronous call waits; 0 is 30s
 	MaxBody int64                `json:"max_body" define:"size"` // bytes; 0 is 10 MiB
 	Enabled *bool                `json:"enabled"`                // nil is true
-	_       struct{}             `later:"answer auth auth_in params strict_type idempotency rate cors keep connection unique after"`
+
+	Options map[string]any `json:"-" define:"rest"` // of a kind of the host
+	_       struct{}       `later:"answer auth auth_in params strict_type idempotency rate cors keep connection unique after"`
 }
+
+// http reports whether the listener is of the built-in kind.
+func (d *Definition) http() bool { return d.Type == "" || d.Type == "http" }
+
+// TakesRest tells the loader that only kinds of the host have keys of their own.
+func (d *Definition) TakesRest() bool { return !d.http() }

@@ -29,13 +29,31 @@ type Listener struct {
 	Timeout time.Duration
 
 	definition Definition
+	entry      EntryPoint // nil: calls come over http
 	segments   []segment
 	methods    []string
 	plans      []*flow.Plan // by name; set by Attach
 }
 
-// Compile checks a definition. Paths of faults begin with base; format returns the format that a reference names.
-func Compile(name, base string, d Definition, format func(ref *transform.FormatRef, path string) (transform.Format, error)) (*Listener, define.Faults) {
+// Environment is what a listener's definition may refer to.
+type Environment struct {
+	// Format returns the format that ref names; path is the place of the definition, for faults.
+	Format func(ref *transform.FormatRef, path string) (transform.Format, error)
+
+	// Kinds are the kinds of the host.
+	Kinds []Kind
+
+	// Decode returns the function that a kind reads the keys of the named listener with, all but those that are the engine's.
+	Decode func(name string, engines []string) func(options any) error
+
+	Env Env // for every entry point; its Name is set by Compile
+}
+
+// engines are the keys that a kind of the host does not read.
+var engines = []string{"type", "format", "check", "mode", "timeout", "max_body", "enabled"}
+
+// Compile checks a definition. Paths of faults begin with base.
+func Compile(name, base string, d Definition, env Environment) (*Listener, define.Faults) {
 	l := &Listener{Name: name, definition: d, Sync: d.Mode == "sync", Check: d.Check != "none",
 		MaxBody: cmp.Or(d.MaxBody, DefaultMaxBody), Timeout: cmp.Or(d.Timeout, DefaultTimeout)}
 	var faults define.Faults
@@ -47,19 +65,31 @@ func Compile(name, base string, d Definition, format func(ref *transform.FormatR
 			fault(key, 0, fmt.Sprintf("%s %q is not known", key, value), "there are "+strings.Join(names, ", "))
 		}
 	}
-	oneOf("type", d.Type, "http")
+	kinds := []string{"http"}
+	for _, kind := range env.Kinds {
+		if kinds = append(kinds, kind.Name); kind.Name != d.Type {
+			continue
+		}
+		env.Env.Name = name
+		entry, err := kind.New(env.Env, env.Decode(name, engines))
+		faults = append(faults, define.FaultsOf(base, err)...)
+		l.entry = entry
+	}
+	oneOf("type", d.Type, kinds...)
 	oneOf("mode", d.Mode, "async", "sync")
 	oneOf("check", d.Check, "syntax", "none")
-	if d.Path == "" {
-		faults = append(faults, define.Fault{Path: base, Reason: "a listener needs a path", Hint: "write path: /…"})
-	} else if segments, err := parsePattern(d.Path); err != nil {
-		fault("path", err.Offset, err.Reason, err.Hint)
-	} else {
-		l.segments = segments
-	}
 	methods := d.Method
-	if len(methods) == 0 {
-		methods = []string{"POST"}
+	if d.http() {
+		if d.Path == "" {
+			faults = append(faults, define.Fault{Path: base, Reason: "a listener needs a path", Hint: "write path: /…"})
+		} else if segments, err := parsePattern(d.Path); err != nil {
+			fault("path", err.Offset, err.Reason, err.Hint)
+		} else {
+			l.segments = segments
+		}
+		if len(methods) == 0 {
+			methods = []string{"POST"}
+		}
 	}
 	for i, m := range methods {
 		switch upper := strings.ToUpper(m); upper {
@@ -73,7 +103,7 @@ func Compile(name, base string, d Definition, format func(ref *transform.FormatR
 		}
 	}
 	if d.Format != nil {
-		f, err := format(d.Format, base+".format")
+		f, err := env.Format(d.Format, base+".format")
 		if err != nil {
 			faults = append(faults, define.FaultsOf(base+".format", err)...)
 		}

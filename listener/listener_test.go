@@ -54,11 +54,10 @@ func TestCompileDefaults(t *testing.T) {
 func TestCompileTellsEveryFault(t *testing.T) {
 	t.Parallel()
 	_, faults := listener.Compile("x", "listeners.x", listener.Definition{Type: "ftp", Path: "a", Method: []string{"POST", "post", "BREW"}, Format: &transform.FormatRef{Type: "yaml"},
-		Mode: "maybe", Check: "some", MaxBody: -1, Timeout: -1}, formatOf)
+		Mode: "maybe", Check: "some", MaxBody: -1, Timeout: -1}, listener.Environment{Format: formatOf})
 	want := `listeners.x.type: type "ftp" is not known (there are http)
 listeners.x.mode: mode "maybe" is not known (there are async, sync)
 listeners.x.check: check "some" is not known (there are syntax, none)
-listeners.x.path: a listener's path begins with / (write /a)
 listeners.x.method[1]: POST is there twice
 listeners.x.method[2]: method "BREW" is not known (there are GET, POST, PUT, PATCH, DELETE)
 listeners.x.format.type: unknown
@@ -67,7 +66,7 @@ listeners.x.timeout: a negative time means nothing here`
 	if d := cmp.Diff(want, faults.Error()); d != "" {
 		t.Error(d)
 	}
-	_, faults = listener.Compile("x", "listeners.x", listener.Definition{}, nil)
+	_, faults = listener.Compile("x", "listeners.x", listener.Definition{}, listener.Environment{})
 	if d := cmp.Diff("listeners.x: a listener needs a path (write path: /…)", faults.Error()); d != "" {
 		t.Error(d)
 	}

@@ -92,6 +92,9 @@ func NewRouter(listeners []*Listener) (*Router, define.Faults) {
 	r := &Router{}
 	var faults define.Faults
 	for _, l := range listeners {
+		if l.entry != nil {
+			continue
+		}
 		at := &r.root
 		last := &at.here
 		for _, s := range l.segments {

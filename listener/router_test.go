@@ -25,7 +25,7 @@ func lines(t testing.TB, file string) []string {
 
 func compile(t testing.TB, name string, d listener.Definition) *listener.Listener {
 	t.Helper()
-	l, faults := listener.Compile(name, "listeners."+name, d, formatOf)
+	l, faults := listener.Compile(name, "listeners."+name, d, listener.Environment{Format: formatOf})
 	if faults != nil {
 		t.Fatal(faults)
 	}
@@ -37,7 +37,7 @@ func TestPatterns(t *testing.T) {
 	for _, line := range lines(t, "testdata/patterns.txt") {
 		pattern, want, _ := strings.Cut(line, " => ")
 		got := "ok"
-		_, faults := listener.Compile("l", "listeners.l", listener.Definition{Path: pattern}, nil)
+		_, faults := listener.Compile("l", "listeners.l", listener.Definition{Path: pattern}, listener.Environment{})
 		if faults != nil {
 			f := faults[0]
 			if f.Path != "listeners.l.path" || len(faults) > 1 {
@@ -51,7 +51,7 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 	for _, pattern := range []string{"/a\x00b", "/a\xff", "/a\nb", "/a\u202eb", "/\u2024\u2024"} {
-		if _, faults := listener.Compile("l", "listeners.l", listener.Definition{Path: pattern}, nil); faults == nil {
+		if _, faults := listener.Compile("l", "listeners.l", listener.Definition{Path: pattern}, listener.Environment{}); faults == nil {
 			t.Errorf("%q was compiled", pattern)
 		}
 	}

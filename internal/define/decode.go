@@ -339,11 +339,18 @@ func (d *decoder) object(n *node, v reflect.Value, path string, t tags) {
 		return
 	}
 	for i, name := range n.names {
+		if f, ok := fields[name.text]; ok {
+			d.value(n.nodes[i], f.value, Join(path, name.text), f.tags)
+		}
+	}
+	if r, ok := v.Addr().Interface().(interface{ TakesRest() bool }); ok && !r.TakesRest() {
+		rest = reflect.Value{}
+	}
+	for i, name := range n.names {
 		at := Join(path, name.text)
-		f, ok := fields[name.text]
+		_, ok := fields[name.text]
 		switch {
 		case ok:
-			d.value(n.nodes[i], f.value, at, f.tags)
 		case slices.Contains(t.ignore, name.text):
 		case slices.Contains(later, name.text):
 			d.faults = append(d.faults, Fault{Path: at, File: n.nodes[i].file, Line: name.line, Column: name.column, Reason: fmt.Sprintf("key %q is not supported yet", name.text)})
