@@ -99,10 +99,9 @@ type lane struct {
 
 // waiter is a call that waits for its run.
 type waiter struct {
-	done     chan struct{}
-	response *Response
-	outcome  Outcome
-	gone     bool // the call has stopped waiting
+	done    chan struct{}
+	outcome Outcome
+	gone    bool // the call has stopped waiting
 }
 
 // Outcome is how a run ended.

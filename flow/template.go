@@ -85,16 +85,6 @@ func parsePart(inner string) (part, *transform.DefinitionError) {
 	return part{path: &p}, nil
 }
 
-// constant reports whether the text is the same for every run.
-func (t *template) constant() bool {
-	for _, p := range t.parts {
-		if p.path != nil || p.layout != nil {
-			return false
-		}
-	}
-	return true
-}
-
 // fill returns the text with each value passed through encode, which refuses what the place cannot hold.
 func (t *template) fill(env *transform.Env, encode func(string) (string, error)) (string, error) {
 	var b strings.Builder

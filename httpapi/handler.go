@@ -9,7 +9,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -217,9 +216,6 @@ func listenerOf(r *http.Request) string {
 	name, _ := r.Context().Value(listenerName{}).(string)
 	return name
 }
-
-// sender returns the network address of the caller, as the server saw it.
-func sender(ctx context.Context, r *http.Request) string { return r.RemoteAddr }
 
 func (h *handler) live(w http.ResponseWriter, r *http.Request, _ *call) error {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "alive"})

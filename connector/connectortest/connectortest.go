@@ -577,7 +577,7 @@ func all(d transform.Decoder) ([]transform.Value, error) {
 		case err != nil:
 			return list, err
 		case len(b.Records) == 0:
-			return list, errors.New("Decode answers no records and no end")
+			return list, errors.New("the decoder answers no records and no end")
 		}
 		for _, r := range b.Records {
 			if r.Index != int64(len(list)) || r.Err != nil {

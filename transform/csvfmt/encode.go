@@ -111,7 +111,7 @@ func (e *encoder) row(v transform.Value) error {
 		if i > 0 {
 			e.buf = append(e.buf, e.format.delimiter)
 		}
-		field := transform.Null
+		var field transform.Value
 		if same {
 			field = v.At(i)
 		} else {

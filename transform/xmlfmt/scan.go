@@ -123,9 +123,9 @@ func (s *scanner) declaration(end int) error {
 
 // pseudoAttribute returns the value of an attribute of the XML declaration.
 func pseudoAttribute(declaration, name string) string {
-	_, rest, ok := strings.Cut(declaration, name)
-	rest = strings.TrimLeft(rest, " \t\r\n")
-	if rest, ok = strings.CutPrefix(rest, "="); !ok {
+	_, rest, _ := strings.Cut(declaration, name)
+	rest, ok := strings.CutPrefix(strings.TrimLeft(rest, " \t\r\n"), "=")
+	if !ok {
 		return ""
 	}
 	rest = strings.TrimLeft(rest, " \t\r\n")
