@@ -64,7 +64,7 @@ func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
 	if s.definitions.Version > 1 {
 		faults = append(faults, Fault{Path: "version", Reason: "this engine reads version 1"})
 	}
-	c := &setCompiler{engine: e, set: s, options: options}
+	c := &setCompiler{engine: e, set: s, options: options, read: slices.Clone(faults)}
 	if base != nil {
 		s.connections = base.connections
 	} else {
@@ -122,6 +122,15 @@ type setCompiler struct {
 	engine  *Engine
 	set     *set
 	options define.DecodeOptions
+	read    Faults // found when the definitions were read
+}
+
+// faulty reports whether reading found a fault at path or below it.
+func (c *setCompiler) faulty(path string) bool {
+	return slices.ContainsFunc(c.read, func(f Fault) bool {
+		rest, ok := strings.CutPrefix(f.Path, path)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
 }
 
 // kinds returns the kinds of connections that the engine knows.
@@ -261,7 +270,7 @@ func (c *setCompiler) listeners() (faults Faults) {
 }
 
 func (c *setCompiler) flows() (faults Faults) {
-	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Format: c.format, Names: c.set.tree.Names,
+	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Format: c.format, Names: c.set.tree.Names, Faulty: c.faulty,
 		Connection: func(name string) (connector.Connection, bool) {
 			_, defined := c.set.definitions.Connections[name]
 			return c.set.connections[name], defined

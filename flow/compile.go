@@ -33,6 +33,9 @@ type Environment struct {
 	// Names returns the names of a kind ("connections", "listeners"), for hints.
 	Names func(kind string) []string
 
+	// Faulty reports whether what stands at path, or below it, has a fault that was told when it was read; nil: nothing has.
+	Faulty func(path string) bool
+
 	// Version is the hash of the set that the definition belongs to.
 	Version string
 }
@@ -468,6 +471,9 @@ func (c *compiler) steps(steps []Step) {
 		mark(s.Rename != nil, "rename")
 		mark(s.Reject != nil, "reject")
 		mark(s.Go != "", "go")
+		if len(set) == 0 && c.env.Faulty != nil && c.env.Faulty(c.base+"."+path) {
+			continue
+		}
 		if len(set) != 1 {
 			reason := "a step needs one of filter, map, set, drop, rename, reject, go"
 			if len(set) > 1 {
@@ -544,7 +550,7 @@ func (c *compiler) to(destinations []Destination) {
 	var order []string
 	outputs := map[string]*output{}
 	for i, d := range destinations {
-		path := fmt.Sprintf("to[%d]", i)
+		path, before := fmt.Sprintf("to[%d]", i), len(c.faults)
 		if d.Connection == "" {
 			c.fault(path, 0, "a destination needs a connection", "")
 			continue
@@ -574,6 +580,9 @@ func (c *compiler) to(destinations []Destination) {
 			spec.Format, spec.Encode.As = c.format(path+".format", d.Format), c.as(path+".format", d.Format)
 		}
 		spec.Encode.Columns = spec.Columns
+		if len(c.faults) > before {
+			continue // the connection would repeat what was said
+		}
 		g := groups[d.Connection]
 		if g == nil {
 			g = &group{connection: destination}
@@ -582,9 +591,6 @@ func (c *compiler) to(destinations []Destination) {
 		}
 		g.targets, g.indexes = append(g.targets, spec), append(g.indexes, i)
 		outputs[d.Connection].targets = append(outputs[d.Connection].targets, compiled)
-	}
-	if c.faults != nil {
-		return // what follows would repeat what was said
 	}
 	for _, name := range order {
 		writer, err := groups[name].connection.PrepareWrite(groups[name].targets)
@@ -634,7 +640,7 @@ func (c *compiler) respond(d Definition) {
 	}
 	a.format = c.format("respond.format", ref)
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
-		path := "respond.headers." + name
+		path := define.Join("respond.headers", name)
 		if !validHeaderName(name) {
 			c.fault(path, 0, "this is no name of a header", "")
 			continue

@@ -125,6 +125,8 @@ func syntaxFault(source string, err error) *DefinitionError {
 		fault.Offset, fault.Reason = byteOffset(source, place.From), place.Message
 	}
 	switch at := source[fault.Offset:]; {
+	case fault.Reason == "unexpected token EOF":
+		fault.Reason = "the expression ends where more is due"
 	case strings.HasPrefix(at, "="):
 		fault.Hint = "write == to compare"
 	case strings.HasPrefix(at, ">") && strings.HasSuffix(source[:fault.Offset], "<"):
