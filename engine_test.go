@@ -436,3 +436,42 @@ func TestVerifierOfTheHost(t *testing.T) {
 		}
 	}
 }
+
+// TestMissedPaths maps fields that some records have, that none has, and about which nobody can tell.
+func TestMissedPaths(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {in: {type: file, dir: .}}
+flows:
+  all:
+    from: {connection: in, path: in.ndjson, format: ndjson}
+    steps:
+      - map:
+          id: id
+          some: some
+          missing: mising
+          deep: customer.frist
+          through: maybe.of.null
+          list: lines[*].sku
+          odd: lines[*].quantity
+          empty: none[*].sku
+          each: {each: "lines[*]", map: {a: sku, b: skuu}}
+          expression: "= nothing"
+    respond: {}
+`)
+	if err := os.WriteFile(filepath.Join(h.dir, "in.ndjson"), []byte(`{"id": 1, "some": null, "customer": {"first": "A"}, "maybe": null, "lines": [{"sku": 1}], "none": []}
+{"id": 2, "customer": {}, "maybe": null, "lines": [], "none": []}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	result, err := h.engine.RunFlow(t.Context(), "all", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"mising", "customer.frist", "lines[*].quantity", "skuu"}, result.Missed); d != "" || result.Status != "success" {
+		t.Error(result.Status, result.Err, d)
+	}
+	if !strings.Contains(h.log.String(), "noRecordHas=") {
+		t.Error("the log does not tell")
+	}
+}

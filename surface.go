@@ -73,6 +73,7 @@ type Result struct {
 	Written  int64
 	Rejected int64
 	Rejects  []flow.Rejected // the first of them
+	Missed   []string        // paths of the flow's maps that no record has: misspelt ones, perhaps
 	Response []byte          // what the flow answers; nil when it answers nothing
 	Err      error           // nil when the run succeeded; else a *flow.Failure
 }
@@ -111,7 +112,7 @@ func (e *Engine) runFlow(ctx context.Context, s *state, name string, params map[
 // resultOf returns how a run ended, with its answer read into memory.
 func resultOf(outcome *flow.Outcome) (*Result, error) {
 	run := outcome.Run
-	result := &Result{Run: run.Number, Status: run.Status.String(), Read: run.Read, Written: run.Written, Rejected: run.Rejected, Rejects: outcome.Rejects}
+	result := &Result{Run: run.Number, Status: run.Status.String(), Read: run.Read, Written: run.Written, Rejected: run.Rejected, Rejects: outcome.Rejects, Missed: outcome.Missed}
 	if outcome.Failure != nil {
 		result.Err = outcome.Failure
 	}

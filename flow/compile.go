@@ -67,7 +67,8 @@ type Plan struct {
 	timeout    time.Duration
 	maxRunning int
 	group      int
-	mapped     []string // names of the records' fields after the steps, nil when unknown
+	mapped     []string         // names of the records' fields after the steps, nil when unknown
+	paths      *transform.Paths // that the maps read from records
 }
 
 // source is where the records come from.
@@ -142,7 +143,8 @@ type compiler struct {
 func Compile(name string, id int64, base string, d Definition, env Environment) (*Plan, define.Faults) {
 	c := &compiler{env: env, base: base}
 	c.plan = &Plan{Name: name, ID: id, Version: env.Version, enabled: d.Enabled == nil || *d.Enabled, zone: time.UTC, params: d.Params,
-		timeout: d.Timeout, maxRunning: d.MaxRunning, group: cmp.Or(d.Group, 100)}
+		timeout: d.Timeout, maxRunning: d.MaxRunning, group: cmp.Or(d.Group, 100), paths: &transform.Paths{}}
+	c.options.Paths = c.plan.paths
 	c.name(name)
 	c.zone(d.Timezone)
 	c.declared(d.Params)

@@ -60,6 +60,14 @@ func (j *job) begin(r *Runner) {
 	j.env = environment(j)
 }
 
+// missed returns the paths of the plan's maps that no record of the run has.
+func (j *job) missed() []string {
+	if j.env == nil {
+		return nil
+	}
+	return j.plan.paths.Missed(j.env.Sights)
+}
+
 // discard throws away what an attempt collected.
 func (j *job) discard() {
 	if j.rejects != nil {
@@ -73,7 +81,7 @@ func (j *job) discard() {
 
 // environment is what the run's expressions and ${…} see beside the record.
 func environment(j *job) *transform.Env {
-	env := &transform.Env{Now: j.run.Started, Zone: j.plan.zone, Param: transform.NewObject(transform.NewShape(), nil)}
+	env := &transform.Env{Now: j.run.Started, Zone: j.plan.zone, Sights: make([]transform.Sight, j.plan.paths.Len()), Param: transform.NewObject(transform.NewShape(), nil)}
 	if m := j.message; m != nil {
 		env.Header, env.Query = fromPairs(m.Header), fromPairs(m.Query)
 		for _, p := range m.Params {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/transform"
 )
 
 // Conditions of [Runner.Submit] and [Runner.Call] that callers branch on.
@@ -110,6 +111,7 @@ type Outcome struct {
 	Response *Response // nil when the flow has no answer or the run failed; the receiver closes it
 	Failure  *Failure  // nil when the run succeeded
 	Rejects  []Rejected
+	Missed   []string // paths of the flow's maps that no record has: misspelt ones, perhaps
 }
 
 // NewRunner returns a runner that waits for Run.
@@ -242,7 +244,7 @@ func (r *Runner) take(ctx context.Context, runs []store.Run) {
 			message, err = r.store.Message(ctx, run.Message)
 		}
 		if plan == nil {
-			plan = &Plan{Name: run.Flow, ID: run.FlowID, zone: time.UTC, retry: Retry{Attempts: 1}}
+			plan = &Plan{Name: run.Flow, ID: run.FlowID, zone: time.UTC, retry: Retry{Attempts: 1}, paths: &transform.Paths{}}
 		}
 		j := r.newJob(plan, run, message)
 		r.mu.Lock()
@@ -465,6 +467,9 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 			attrs = append(attrs, "stack", p.stack)
 		}
 	}
+	if missed := j.missed(); j.failure == nil && missed != nil {
+		attrs = append(attrs, "noRecordHas", missed)
+	}
 	if err != nil {
 		attrs = append(attrs, "settle", err)
 	}
@@ -476,7 +481,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 	}
 	gone := w == nil || w.gone
 	if !gone && run.Status.Settled() {
-		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown()}
+		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed()}
 		if j.failure == nil {
 			w.outcome.Response, j.response = j.response, nil
 		}
@@ -502,6 +507,9 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 			run.Status = store.Warning
 		}
 		j.log.add("ends in %s: read %d, written %d, rejected %d", run.Status, run.Read, run.Written, run.Rejected)
+		for _, path := range j.missed() {
+			j.log.add("warning: no record has the path %s", path)
+		}
 	case interrupted && !j.inPlace:
 		run.Status, run.Due, run.Written = store.Queued, now, 0
 		run.Attempts--

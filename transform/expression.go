@@ -29,6 +29,9 @@ type CompileOptions struct {
 	// UntypedSource says that the records come from a format without types (CSV, XML): `a + b` of two fields is refused then, because
 	// nobody can tell whether it adds or joins.
 	UntypedSource bool
+
+	// Paths takes down the paths that maps read from records; nil: nobody asks.
+	Paths *Paths
 }
 
 // Expression is a compiled expression. It never changes and is safe for concurrent use.

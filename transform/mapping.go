@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -418,16 +419,22 @@ func (c *mapCompiler) term(path string, t Term) eval {
 	if err != nil {
 		return c.report(path, 0, err)
 	}
-	if len(p.steps) == 1 && p.root == rootThis && p.steps[0].kind == stepField { // a plain copy
-		step := &p.steps[0]
-		return func(m *machine) (Value, error) {
-			if m.rec == nil {
-				return Null, nil
-			}
-			return step.field(m.rec.Value), nil
-		}
+	if p.root != rootThis {
+		return func(m *machine) (Value, error) { return p.Eval(m.env, m.rec), nil }
 	}
-	return func(m *machine) (Value, error) { return p.Eval(m.env, m.rec), nil }
+	sight := math.MaxInt
+	if paths := c.options.Paths; paths != nil {
+		sight = paths.Len()
+		paths.texts = append(paths.texts, t.Text)
+	}
+	return func(m *machine) (Value, error) {
+		if m.rec == nil {
+			return Null, nil
+		}
+		v := walk(m.rec.Value, p.steps)
+		p.see(m.env, sight, m.rec, v)
+		return v, nil
+	}
 }
 
 // each makes an object for each element of a list: there `this` is the element, and `parent` the record.

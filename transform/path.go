@@ -2,6 +2,7 @@ package transform
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -42,6 +43,37 @@ type Env struct {
 	Error   Value
 	Now     time.Time      // start of the run's first attempt
 	Zone    *time.Location // of dates; nil is UTC
+
+	// Sights says which of the paths in CompileOptions.Paths have led somewhere; nil: nobody asks. The terms of one map are computed by one
+	// goroutine at a time, those of different maps may be by several.
+	Sights []Sight
+}
+
+// Sight is what became of a path in the records so far.
+type Sight uint8
+
+const (
+	Unseen Sight = iota // no record has told yet
+	Missed              // the records that could tell have no such path
+	Found               // some record has it
+)
+
+// Paths collects the paths that the maps of a flow read from records, so that a run can tell those that no record has. The zero value is
+// ready.
+type Paths struct{ texts []string }
+
+// Len returns how many there are: the length of Env.Sights.
+func (p *Paths) Len() int { return len(p.texts) }
+
+// Missed returns the paths that records were asked for and that none of them has, each once.
+func (p *Paths) Missed(sights []Sight) []string {
+	var missed []string
+	for i, text := range p.texts {
+		if sights[i] == Missed && !slices.Contains(missed, text) {
+			missed = append(missed, text)
+		}
+	}
+	return missed
 }
 
 // root is what a path starts from.
@@ -255,6 +287,46 @@ func (p Path) Eval(env *Env, rec *Record) Value {
 		return walk(fold(v, p.steps[0].name), p.steps[1:])
 	}
 	return walk(v, p.steps)
+}
+
+// see notes whether the path, the i-th of Paths, leads somewhere in the record. v is what it leads to.
+func (p *Path) see(env *Env, i int, rec *Record, v Value) {
+	if env == nil || i >= len(env.Sights) || env.Sights[i] == Found {
+		return
+	}
+	sight := Found
+	if v.kind == KindNull || v.kind == KindList {
+		sight = look(rec.Value, p.steps)
+	}
+	env.Sights[i] = max(env.Sights[i], sight)
+}
+
+// look reports whether v has what the steps lead to. Where a value on the way is null, or a list empty or short, nobody can tell.
+func look(v Value, steps []pathStep) Sight {
+	for i := range steps {
+		switch s := &steps[i]; {
+		case v.kind == KindNull:
+			return Unseen
+		case s.kind == stepField:
+			field, ok := v.Get(s.name)
+			if !ok {
+				return Missed
+			}
+			v = field
+		case s.kind == stepIndex && v.kind == KindList:
+			if s.index >= v.Len() {
+				return Unseen
+			}
+			v = v.At(s.index)
+		case s.kind == stepAll:
+			best := Unseen
+			for _, element := range v.Values() {
+				best = max(best, look(element, steps[i+1:]))
+			}
+			return best
+		}
+	}
+	return Found
 }
 
 // fold returns the field of that name in any case.
