@@ -3,6 +3,7 @@ package sqldb
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/transform"
@@ -115,7 +116,7 @@ func closing(s string, quote byte) int {
 }
 
 func isNameStart(c byte) bool {
-	return c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+	return c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c >= utf8.RuneSelf
 }
 
 // binds reports whether the optional part has a bind.

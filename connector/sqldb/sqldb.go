@@ -6,7 +6,7 @@
 // must exist in the database when the run starts, or are created from the flow's definition; they are quoted by the dialect and never taken
 // from a payload unchecked. A record that does not fit its columns is rejected alone, with the column and the reason.
 //
-// Rows of integrator_runs are small and stay; deleting those of runs that are settled does no harm.
+// Rows of integrator_runs are deleted after thirty days.
 package sqldb
 
 import (
@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/connector"
@@ -112,18 +113,20 @@ func open(d Driver, env connector.Env, o options) (connector.Connection, error) 
 	if o.Path != "" && !filepath.IsAbs(o.Path) {
 		o.Path = filepath.Join(env.BaseDir, o.Path)
 	}
-	return &connection{name: env.Name, driver: d, config: Config{Path: o.Path, DSN: o.DSN}}, nil
+	return &connection{name: env.Name, now: env.Now, driver: d, config: Config{Path: o.Path, DSN: o.DSN}}, nil
 }
 
 // connection is a database of a definition.
 type connection struct {
 	name   string
+	now    func() time.Time
 	driver Driver
 	config Config
 
 	mu     sync.Mutex
 	db     *sql.DB
-	marked bool // the table of applied runs exists
+	marked bool      // the table of applied runs exists
+	pruned time.Time // when its old rows were deleted last
 }
 
 var (
@@ -166,11 +169,18 @@ func (c *connection) Close() error {
 	return err
 }
 
-// fault marks an error that no retry mends.
-func (c *connection) fault(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
+func (c *connection) setMarked(marked bool) {
+	c.mu.Lock()
+	c.marked = marked
+	c.mu.Unlock()
+}
+
+// fault returns an error of the driver as what it means: the end of ctx, a final no, or a fault that a retry may mend.
+func (c *connection) fault(ctx context.Context, doing string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", doing, ctx.Err())
 	}
+	err = fmt.Errorf("%s: %w", doing, err)
 	if c.driver.Dialect.Classify(err) == FaultConnection {
 		return err
 	}
@@ -242,14 +252,14 @@ func (r *reader) Open(ctx context.Context, request connector.ReadRequest) (conne
 	}
 	found, err := db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, r.c.fault(fmt.Errorf("query: %w", err))
+		return nil, r.c.fault(ctx, "query", err)
 	}
 	columns, err := found.ColumnTypes()
 	if err != nil {
 		found.Close()
-		return nil, r.c.fault(fmt.Errorf("query: %w", err))
+		return nil, r.c.fault(ctx, "query", err)
 	}
-	rs := &rows{c: r.c, rows: found, limits: r.limits}
+	rs := &rows{c: r.c, ctx: ctx, rows: found, limits: r.limits}
 	names := make([]string, len(columns))
 	seen := map[string]bool{}
 	for i, column := range columns {
@@ -273,6 +283,7 @@ func (r *reader) Open(ctx context.Context, request connector.ReadRequest) (conne
 // rows are the records of a query.
 type rows struct {
 	c       *connection
+	ctx     context.Context
 	rows    *sql.Rows
 	shape   *transform.Shape
 	classes []Class
@@ -285,20 +296,24 @@ type rows struct {
 // Decode fills b with the next rows.
 func (r *rows) Decode(b *transform.Batch) error {
 	b.Records = b.Records[:0]
-	for len(b.Records) < r.limits.BatchSize && r.rows.Next() {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	for size := 0; len(b.Records) < r.limits.BatchSize && size < r.limits.BatchBytes && r.rows.Next(); {
 		if err := r.rows.Scan(r.targets...); err != nil {
-			return r.c.fault(fmt.Errorf("query: row %d: %w", r.index+1, err))
+			return r.c.fault(r.ctx, fmt.Sprintf("query: row %d", r.index+1), err)
 		}
 		values := make([]transform.Value, len(r.cells))
 		for i, cell := range r.cells {
 			values[i] = scanned(cell, r.classes[i])
+			size += len(values[i].Text())
 		}
 		v := transform.NewObject(r.shape, values)
 		b.Records = append(b.Records, transform.Record{Value: v, Source: v, Index: r.index})
 		r.index++
 	}
 	if err := r.rows.Err(); err != nil {
-		return r.c.fault(fmt.Errorf("query: %w", err))
+		return r.c.fault(r.ctx, "query", err)
 	}
 	if len(b.Records) == 0 {
 		return io.EOF

@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -51,15 +52,14 @@ func convert(c Class, v transform.Value) (any, error) {
 	case Any:
 		return argument(v)
 	case Integer:
-		d, err := transform.ParseDecimal(text)
-		if !numeric || err != nil {
+		if !numeric || !transform.IsNumber(text) {
 			return mismatch()
 		}
-		i, err := strconv.ParseInt(d.String(), 10, 64)
-		if err != nil {
+		n, err := number(text)
+		if _, whole := n.(int64); err != nil || !whole {
 			return mismatch()
 		}
-		return i, nil
+		return n, nil
 	case Numeric:
 		if !numeric || !transform.IsNumber(text) {
 			return mismatch()
@@ -109,25 +109,35 @@ func convert(c Class, v transform.Value) (any, error) {
 	return text, nil
 }
 
-// number returns a number as an int64 or a float64, when that is exact.
+// number returns a number as an int64, or as a float64 when that is exact. The text is a number.
 func number(text string) (any, error) {
-	d, err := transform.ParseDecimal(text)
-	if err != nil {
-		return nil, err
-	}
-	plain := d.String()
-	if i, err := strconv.ParseInt(plain, 10, 64); err == nil {
+	if i, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return i, nil
 	}
-	f, err := strconv.ParseFloat(plain, 64)
+	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {
 		return nil, errRounded
 	}
-	back, err := transform.ParseDecimal(strconv.FormatFloat(f, 'f', -1, 64))
-	if err != nil || back.Cmp(d) != 0 {
-		return nil, errRounded
+	if f == math.Trunc(f) && math.Abs(f) < 1<<53 && exact(f, text) {
+		return int64(f), nil
 	}
-	return f, nil
+	if len(text) <= safeDigits && !strings.ContainsAny(text, "eE") || exact(f, text) {
+		return f, nil
+	}
+	return nil, errRounded
+}
+
+// safeDigits is how many decimal digits a float64 always keeps.
+const safeDigits = 15
+
+// exact reports whether the shortest text of f is the number that text writes.
+func exact(f float64, text string) bool {
+	d, err := transform.ParseDecimal(text)
+	if err != nil {
+		return false
+	}
+	back, err := transform.ParseDecimal(strconv.FormatFloat(f, 'g', -1, 64))
+	return err == nil && back.Cmp(d) == 0
 }
 
 // argument returns a value as an argument where the column is not known.
@@ -164,7 +174,7 @@ func scanned(v any, class Class) transform.Value {
 		return transform.Int(v)
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return transform.Null
+			return transform.Text(strconv.FormatFloat(v, 'f', -1, 64)) // no number that a record could hold
 		}
 		return transform.Number(strconv.FormatFloat(v, 'f', -1, 64))
 	case string:
@@ -180,7 +190,7 @@ func scanned(v any, class Class) transform.Value {
 		}
 		return transform.Text(v.Format(time.RFC3339Nano))
 	}
-	return transform.Null
+	return transform.Text(fmt.Sprint(v))
 }
 
 func textOf(s string, class Class) transform.Value {
@@ -190,5 +200,5 @@ func textOf(s string, class Class) transform.Value {
 	if !utf8.ValidString(s) {
 		return transform.Bytes(s)
 	}
-	return transform.Text(strings.Clone(s))
+	return transform.Text(s)
 }

@@ -2,10 +2,14 @@
 //
 //	integrator.Config{Drivers: []sqldb.Driver{sqlite.Driver()}}
 //
-// A connection has `driver: sqlite` and the `path` of its file, which is made when it is missing. The file is opened in WAL mode with
+// A connection has `driver: sqlite` and the `path` of its file, which is made when it is missing; its folder is not. The file is opened in WAL mode with
 // synchronous=FULL, so that a commit survives a loss of power; foreign keys are checked; a writer waits up to ten seconds for another one.
-// Numbers in columns of a new table keep their value exactly as far as 64-bit integers and binary fractions do; a number that would be
-// rounded is rejected.
+// A connection with a `dsn` is opened as that says. A query whose context ends is stopped while it looks for its first row and between rows;
+// the driver cannot stop it while it looks for a later one.
+//
+// Numbers keep their value: a new table gets a column of type DECIMAL TEXT where the first records hold numbers that SQLite would round, and
+// a number that a column would round is rejected. SQLite's driver reads text in columns declared DATE, DATETIME and TIMESTAMP as times: they
+// come out as RFC 3339 has them.
 package sqlite
 
 import (
@@ -41,8 +45,8 @@ func Driver() sqldb.Driver {
 func open(c sqldb.Config) (*sql.DB, error) {
 	dsn := c.DSN
 	if dsn == "" {
-		if err := os.MkdirAll(filepath.Dir(c.Path), 0o750); err != nil {
-			return nil, err
+		if _, err := os.Stat(filepath.Dir(c.Path)); err != nil { // SQLite would only say that it cannot open the file
+			return nil, fmt.Errorf("the folder of the database is missing: %w", err)
 		}
 		q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}}
 		dsn = (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.ToSlash(c.Path)}).EscapedPath(), RawQuery: q.Encode()}).String()
@@ -56,6 +60,8 @@ func typeOf(c sqldb.Class) string {
 		return "INTEGER"
 	case sqldb.Numeric:
 		return "NUMERIC"
+	case sqldb.Decimal:
+		return "DECIMAL TEXT"
 	case sqldb.Boolean:
 		return "BOOLEAN"
 	case sqldb.Date:
@@ -84,6 +90,8 @@ func classOf(declared string) sqldb.Class {
 		return sqldb.Date
 	case has("INT"):
 		return sqldb.Integer
+	case t == "DECIMAL TEXT": // SQLite keeps it as the text that it is
+		return sqldb.Decimal
 	case has("CHAR", "CLOB", "TEXT"):
 		return sqldb.Text
 	case has("BLOB"):
