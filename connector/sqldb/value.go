@@ -111,20 +111,20 @@ func convert(c Class, v transform.Value) (any, error) {
 
 // number returns a number as an int64, or as a float64 when that is exact. The text is a number.
 func number(text string) (any, error) {
-	if i, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return i, nil
+	if !strings.ContainsAny(text, ".eE") {
+		if i, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return i, nil
+		}
 	}
 	f, err := strconv.ParseFloat(text, 64)
-	if err != nil {
+	short := len(text) <= safeDigits && !strings.ContainsAny(text, "eE")
+	switch {
+	case err != nil, !short && !exact(f, text):
 		return nil, errRounded
-	}
-	if f == math.Trunc(f) && math.Abs(f) < 1<<53 && exact(f, text) {
+	case f == math.Trunc(f) && math.Abs(f) < 1<<53:
 		return int64(f), nil
 	}
-	if len(text) <= safeDigits && !strings.ContainsAny(text, "eE") || exact(f, text) {
-		return f, nil
-	}
-	return nil, errRounded
+	return f, nil
 }
 
 // safeDigits is how many decimal digits a float64 always keeps.

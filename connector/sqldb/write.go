@@ -20,7 +20,7 @@ const appliedTable = "integrator_runs"
 
 const (
 	maxRuns    = 100                 // in one transaction
-	maxRows    = 32                  // in one statement: wider ones gain nothing, and take longer to prepare
+	maxRows    = 64                  // in one statement: wider ones gain nothing, and take longer to prepare
 	maxLayouts = 32                  // of a table, each with its prepared statements
 	keepRuns   = 30 * 24 * time.Hour // in the table of applied runs
 	pruneEvery = time.Hour

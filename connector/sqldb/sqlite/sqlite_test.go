@@ -68,7 +68,7 @@ func direct(t testing.TB, base string) *sql.DB {
 	return db
 }
 
-func exec(t testing.TB, db *sql.DB, statements string) {
+func execute(t testing.TB, db *sql.DB, statements string) {
 	t.Helper()
 	if _, err := db.ExecContext(t.Context(), statements); err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestConnection(t *testing.T) {
 		New: func(t *testing.T) connectortest.System {
 			base := t.TempDir()
 			db := direct(t, base)
-			exec(t, db, "create table orders (id integer, total numeric, note text)")
+			execute(t, db, "create table orders (id integer, total numeric, note text)")
 			return connectortest.System{
 				Connect: func() connector.Connection {
 					return newConnection(t, func() time.Time { return noon }, base, definition)
@@ -303,7 +303,7 @@ func TestActions(t *testing.T) {
 			t.Parallel()
 			base := t.TempDir()
 			db := direct(t, base)
-			exec(t, db, "create table t (k integer primary key, v text check (v <> 'forbidden')); insert into t values (1, 'a'), (2, 'b')")
+			execute(t, db, "create table t (k integer primary key, v text check (v <> 'forbidden')); insert into t values (1, 'a'), (2, 'b')")
 			list := records(t, c.load)
 			if err := load(t, connect(t, base), 1, []connector.Target{{Table: "t", Action: c.action, Key: c.key}}, list); err != nil {
 				t.Fatal(err)
@@ -323,7 +323,7 @@ func TestReplaceOfManyRows(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	db := direct(t, base)
-	exec(t, db, "create table lines (order_id integer, line integer); insert into lines values (1, 10), (1, 11), (2, 20)")
+	execute(t, db, "create table lines (order_id integer, line integer); insert into lines values (1, 10), (1, 11), (2, 20)")
 	targets := []connector.Target{{Table: "lines", Action: "replace", Key: []string{"order_id"}}}
 	err := load(t, connect(t, base), 1, targets, records(t, `{"order_id":1,"line":12}`), records(t, `{"order_id":1.0,"line":13}`))
 	if err != nil {
@@ -343,7 +343,7 @@ func TestRejectsBetweenManyRows(t *testing.T) {
 			t.Parallel()
 			base := t.TempDir()
 			db := direct(t, base)
-			exec(t, db, "create table t (k integer primary key, v integer not null)")
+			execute(t, db, "create table t (k integer primary key, v integer not null)")
 			var text strings.Builder
 			isBad := map[int]bool{}
 			for _, i := range bad {
@@ -377,7 +377,7 @@ func TestTransactionThatTheDatabaseEnds(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	db := direct(t, base)
-	exec(t, db, "create table t (k integer primary key on conflict rollback)")
+	execute(t, db, "create table t (k integer primary key on conflict rollback)")
 	c := connect(t, base)
 	if err := load(t, c, 1, []connector.Target{{Table: "t"}}, records(t, `{"k":1}`), records(t, `{"k":1}`), records(t, `{"k":2}`)); err == nil {
 		t.Error("the load succeeds")
@@ -394,7 +394,7 @@ func TestSeveralTargetsAreOneTransaction(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	db := direct(t, base)
-	exec(t, db, "create table head (id integer primary key); create table line (head integer not null references head(id) deferrable initially deferred, n integer)")
+	execute(t, db, "create table head (id integer primary key); create table line (head integer not null references head(id) deferrable initially deferred, n integer)")
 	c := connect(t, base)
 	targets := []connector.Target{{Table: "head"}, {Table: "line"}}
 	if err := load(t, c, 1, targets, records(t, `{"id":1}`), records(t, `{"head":1,"n":1}`)); err != nil {
@@ -468,7 +468,7 @@ func TestValues(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			base := t.TempDir()
-			exec(t, direct(t, base), `create table t ("a ""b""" `+c.column+")")
+			execute(t, direct(t, base), `create table t ("a ""b""" `+c.column+")")
 			conn := connect(t, base)
 			list := []transform.Record{{Value: transform.Null.With(`a "b"`, c.value)}}
 			if err := load(t, conn, 1, []connector.Target{{Table: "t"}}, list); err != nil {
@@ -514,7 +514,7 @@ func TestCreate(t *testing.T) {
 func TestDefinitionsThatCannotWork(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
-	exec(t, direct(t, base), "create table t (id integer, amount integer)")
+	execute(t, direct(t, base), "create table t (id integer, amount integer)")
 	c := connect(t, base)
 	for _, row := range []struct {
 		name   string
@@ -546,7 +546,7 @@ func TestManyShapes(t *testing.T) {
 	for i := range 100 {
 		columns = append(columns, fmt.Sprintf("c%d integer", i))
 	}
-	exec(t, db, "create table t ("+strings.Join(columns, ", ")+")")
+	execute(t, db, "create table t ("+strings.Join(columns, ", ")+")")
 	var text strings.Builder
 	for i := range 300 {
 		fmt.Fprintf(&text, `{"c%d":1}`+"\n", i%100)
@@ -562,7 +562,7 @@ func TestManyShapes(t *testing.T) {
 func TestQuery(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
-	exec(t, direct(t, base), "create table t (id integer, store text); insert into t values (1, 'a'), (2, 'b'), (3, 'a')")
+	execute(t, direct(t, base), "create table t (id integer, store text); insert into t values (1, 'a'), (2, 'b'), (3, 'a')")
 	c := connect(t, base)
 	text := "select id, ':no' as x -- :no\n from t where id <> :id /* :no */ [[ and store = :store ]] [[ and id < :most and id < :most ]] order by id"
 	for _, row := range []struct {
