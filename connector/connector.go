@@ -36,7 +36,7 @@ type Env struct {
 }
 
 // Connection is a named, configured system. It is safe for concurrent use, opens what it needs when it is first used, and
-// survives its system's absence: a later use tries again.
+// survives its system's absence: a later use tries again. Every implementation passes connectortest.Run.
 type Connection interface {
 	// Ping tries whether the system can be reached and used.
 	Ping(ctx context.Context) error
@@ -117,7 +117,7 @@ type Writer interface {
 	// MaxRuns is how many runs may share one Work; at least 1.
 	MaxRuns() int
 
-	// Begin starts a piece of work. ctx bounds it all.
+	// Begin starts a piece of work. ctx bounds it all: when it ends before Commit, nothing takes effect, and calls return its error.
 	Begin(ctx context.Context) (Work, error)
 }
 
