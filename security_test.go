@@ -4,17 +4,21 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/store/memstore"
 )
 
 // counter counts what is read of a body.
@@ -152,6 +156,106 @@ users: {ops: {role: operator, password: password-ops}}
 		fmt.Sprintf(`{"run":%d,"store":"berlin","theirs":{"number":99,"id":"../../x"},"user":"ops"}`+"\n", e.Run.Number); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+}
+
+// TestLogsHoldNoControlCharacters sends what would move a terminal's cursor or begin a line of the log wherever a caller's text may be logged.
+func TestLogsHoldNoControlCharacters(t *testing.T) {
+	t.Parallel()
+	const evil = "\x1b[31mred\x07\nlevel=ERROR msg=forged"
+	h := start(t, `
+connections: {out: {type: file, dir: out}}
+listeners: {a: {path: "/a/{x}", format: json}}
+flows:
+  a: {from: {listener: a}, to: {connection: out, path: "${param.x}.ndjson", format: ndjson}}
+  b: {from: {connection: out, path: "${param.name}.json", format: json}, respond: {}}
+users: {ops: {role: admin, password: password-ops}}
+`)
+	token := h.token("ops", "password-ops")
+	escaped := url.PathEscape(evil)
+	inJSON, err := json.Marshal(map[string]string{"login": evil, "password": evil, "name": evil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.post("/rest/v1/token-auth/issue", "", string(inJSON))
+	h.post(listeners+"/a/"+escaped, token, "{}")
+	h.post(listeners+"/a/x?q="+url.QueryEscape(evil), token, string(inJSON), "Idempotency-Key: "+url.QueryEscape(evil))
+	h.post("/plugins/flows/rest/v1/flow-name/"+escaped+"/run", token, "")
+	h.post("/plugins/flows/rest/v1/flow-name/b/run", token, string(inJSON))
+	h.call("PUT", "/rest/v1/users/"+escaped, token, strings.NewReader(`{"role": "api", "password": "long enough"}`))
+	h.get("/rest/v1/runs?flow="+url.QueryEscape(evil), token)
+	h.stop()
+	for line := range strings.Lines(h.log.String()) {
+		if strings.HasPrefix(line, "level=ERROR msg=forged") || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl) {
+			t.Errorf("the log holds %q", line)
+		}
+	}
+}
+
+// FuzzRequests sends anything to the handler: no input of a caller causes a panic or a 5xx.
+func FuzzRequests(f *testing.F) {
+	for _, seed := range []struct{ method, path, header, body string }{
+		{"POST", "/rest/v1/token-auth/issue", "", `{"login": "ops", "password": "password-ops"}`},
+		{"POST", listeners + "/quote", "Idempotency-Key: 1", `{"sku": "X", "qty": 1}`},
+		{"POST", listeners + "/rows", "Content-Type: text/csv", "a,b\n1,2\n"},
+		{"POST", listeners + "/tree", "", "<a><b>1</b></a>"},
+		{"POST", "/plugins/flows/rest/v1/flow-name/named/run?n=1", "", `{"n": 2}`},
+		{"GET", "/rest/v1/runs?limit=1&status=error&since=2026-01-01T00:00:00Z", "", ""},
+		{"GET", "/rest/v1/runs/1/rejects", "", ""},
+		{"POST", "/rest/v1/runs/1/cancel", "", ""},
+		{"GET", "/rest/v1/messages/01a212c2-2392-75e8-94bd-c80ddd6b62a6/body", "Range: bytes=0-1", ""},
+		{"PUT", "/rest/v1/users/x", "If-Match: 1", `{"role": "api", "password": "long enough"}`},
+		{"DELETE", "/rest/v1/users/%2e%2e", "", ""},
+		{"OPTIONS", "*", "Content-Encoding: gzip", "\x1f\x8b"},
+	} {
+		f.Add(seed.method, seed.path, seed.header, seed.body)
+	}
+	engine, err := integrator.New(integrator.Config{Store: memstore.New(), BaseDir: f.TempDir(), Logger: slog.New(slog.DiscardHandler), Definitions: definitionsOf(`
+connections: {out: {type: file, dir: out}}
+listeners:
+  quote: {path: /quote, format: json, mode: sync}
+  rows:  {path: /rows, format: csv, mode: sync}
+  tree:  {path: "/tree", format: xml, mode: sync}
+flows:
+  quote: {from: {listener: quote}, steps: [{map: {sku: sku, total: "= qty * 1.1"}}], on_reject: keep, respond: {headers: {X-A: "${header.a}"}}}
+  rows:  {from: {listener: rows}, respond: {format: ndjson}}
+  tree:  {from: {listener: tree}, respond: {format: xml}}
+  named: {params: {n: int}, respond: {}}
+users: {ops: {role: admin, password: password-ops}}
+`)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	go engine.Run(f.Context())
+	<-engine.Ready()
+	f.Cleanup(func() { engine.Close() })
+	users, err := engine.Auth()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, method, path, header, body string) {
+		target, err := url.ParseRequestURI(path)
+		if err != nil || len(body) > 1<<20 {
+			t.Skip()
+		}
+		token, _, err := users.Issue(t.Context(), "ops", "password-ops", "203.0.113.9:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := (&http.Request{Method: method, URL: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Host: "engine",
+			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), RemoteAddr: "127.0.0.1:1"}).WithContext(t.Context())
+		request.Header.Set("Authorization", "Bearer "+token)
+		if name, value, ok := strings.Cut(header, ":"); ok {
+			request.Header.Add(name, strings.TrimSpace(value))
+		}
+		w := &recorder{header: http.Header{}}
+		engine.Handler().ServeHTTP(w, request)
+		if w.status < 200 || w.status >= 500 {
+			t.Errorf("%s %s: %d %s", method, path, w.status, w.body.String())
+		}
+		if w.status >= 400 && w.header.Get("Content-Type") != "application/problem+json" && !strings.HasPrefix(path, "/plugins/flows/") {
+			t.Errorf("%s %s: %d is no problem document: %s", method, path, w.status, w.body.String())
+		}
+	})
 }
 
 // TestSecretsNeverComeOut plants a secret where it is used, lets everything fail with it, and looks for it in all that comes out.
