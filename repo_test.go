@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,5 +164,27 @@ func TestReadme(t *testing.T) {
 	var faults integrator.Faults
 	if !errors.As(err, &faults) || len(faults) != 1 || !strings.Contains(faults[0].Reason, "sqlite") {
 		t.Errorf("the README's definitions want the driver sqlite, which this module has not, and nothing else: %v", err)
+	}
+}
+
+// TestSecurityRowsHaveTests makes sure that the tests which SECURITY.md names are there.
+func TestSecurityRowsHaveTests(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{}
+	goFiles(t, func(name string, file *ast.File) {
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && strings.HasSuffix(name, "_test.go") {
+				tests[f.Name.Name] = true
+			}
+		}
+	})
+	text, err := os.ReadFile("SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w*`).FindAllString(string(text), -1) {
+		if !tests[name] {
+			t.Errorf("SECURITY.md names %s, which is no test", name)
+		}
 	}
 }
