@@ -186,7 +186,7 @@ func TestRestartKeepsTokensUsersAndHistory(t *testing.T) {
 	runs := decode[struct {
 		Runs []struct{ AuditID, FlowID int64 }
 	}](t, r.body).Runs
-	if len(runs) != 2 || runs[0].AuditID <= runs[1].AuditID || runs[0].FlowID != runs[1].FlowID {
+	if len(runs) != 2 || runs[0].AuditID != runs[1].AuditID+1 || runs[0].FlowID != runs[1].FlowID {
 		t.Errorf("history after the restart: %s", r.body)
 	}
 }

@@ -302,10 +302,13 @@ func (c *setCompiler) flows() (faults Faults) {
 
 func (c *setCompiler) users() (faults Faults) {
 	for login, d := range c.set.definitions.Users {
+		path := define.Join("users", login)
 		if key, reason := auth.CheckDefinition(login, d); reason != "" {
-			path := define.Join("users", login)
 			if key != "" {
 				path += "." + key
+			}
+			if c.faulty(path) {
+				continue
 			}
 			faults = append(faults, Fault{Path: path, Reason: reason})
 		}

@@ -145,6 +145,10 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.plan = &Plan{Name: name, ID: id, Version: env.Version, enabled: d.Enabled == nil || *d.Enabled, zone: time.UTC, params: d.Params,
 		timeout: d.Timeout, maxRunning: d.MaxRunning, group: cmp.Or(d.Group, 100), paths: &transform.Paths{}}
 	c.options.Paths = c.plan.paths
+	c.options.Known = map[string][]string{"run": runNames, "message": messageNames}
+	if len(d.Params) > 0 {
+		c.options.Known["param"] = slices.Sorted(maps.Keys(d.Params))
+	}
 	c.name(name)
 	c.zone(d.Timezone)
 	c.declared(d.Params)
@@ -358,6 +362,7 @@ func (c *compiler) listener(path, name string) {
 		return
 	}
 	c.facts = facts
+	c.options.Known["param"] = append(slices.Clone(facts.Params), slices.Sorted(maps.Keys(c.plan.params))...)
 	for name := range c.plan.params {
 		if slices.Contains(facts.Params, name) && c.plan.params[name].Default != nil {
 			c.fault("params."+name+".default", 0, "a parameter of the listener's path is always given", "leave the default out")
@@ -424,7 +429,7 @@ func (c *compiler) template(path, text string) *template {
 	if text == "" {
 		return nil
 	}
-	t, err := parseTemplate(text)
+	t, err := parseTemplate(text, c.options)
 	if err != nil {
 		c.report(path, err)
 		return nil
@@ -494,18 +499,26 @@ func (c *compiler) steps(steps []Step) {
 			}
 		case "map":
 			if m := c.mapping(path, s.Map); m != nil {
-				run, c.plan.mapped = transform.NewMap(name, m), m.Columns()
+				run = transform.NewMap(name, m)
+				c.fields(m.Columns())
 				c.options.UntypedSource = false // fields are what the map made of them
 			}
 		case "set":
 			if m := c.mapping(path, s.Set); m != nil {
-				run, c.plan.mapped = transform.NewSet(name, m), nil
+				run = transform.NewSet(name, m)
+				if c.plan.mapped != nil {
+					c.fields(union(c.plan.mapped, m.Columns()))
+				}
 				c.options.UntypedSource = false
 			}
 		case "drop":
-			run, c.plan.mapped = transform.NewDrop(s.Drop...), without(c.plan.mapped, s.Drop)
+			run = transform.NewDrop(s.Drop...)
+			if c.plan.mapped != nil {
+				c.fields(without(c.plan.mapped, s.Drop))
+			}
 		case "rename":
-			run, c.plan.mapped = transform.NewRename(s.Rename), nil
+			run = transform.NewRename(s.Rename)
+			c.renamed(s.Rename)
 			seen := map[string]string{}
 			for _, to := range slices.Sorted(maps.Keys(s.Rename)) {
 				if other, twice := seen[s.Rename[to]]; twice {
@@ -530,12 +543,40 @@ func (c *compiler) steps(steps []Step) {
 				c.fault(path, 0, fmt.Sprintf("no Go function %q", s.Go), hint)
 				continue
 			}
-			run, c.plan.mapped = transform.NewFunc(name, f), nil
+			run = transform.NewFunc(name, f)
+			c.fields(nil)
 		}
 		if run != nil {
 			c.plan.steps = append(c.plan.steps, step{name, run})
 		}
 	}
+}
+
+// fields notes which fields the records have from here on; nil: nobody knows.
+func (c *compiler) fields(names []string) {
+	if c.plan.mapped = names; names == nil {
+		delete(c.options.Known, "this")
+	} else {
+		c.options.Known["this"] = names
+	}
+}
+
+// renamed notes new names of fields.
+func (c *compiler) renamed(names map[string]string) {
+	if c.plan.mapped == nil {
+		return
+	}
+	fields := slices.Clone(c.plan.mapped)
+	for to, from := range names {
+		if i := slices.Index(c.plan.mapped, from); i >= 0 {
+			fields[i] = to
+		}
+	}
+	c.fields(fields)
+}
+
+func union(a, b []string) []string {
+	return append(slices.Clone(a), slices.DeleteFunc(slices.Clone(b), func(name string) bool { return slices.Contains(a, name) })...)
 }
 
 func without(names, dropped []string) []string {

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -65,7 +66,11 @@ func (j *job) missed() []string {
 	if j.env == nil {
 		return nil
 	}
-	return j.plan.paths.Missed(j.env.Sights)
+	missed := j.plan.paths.Missed(j.env.Sights)
+	if records := j.plan.source.options.Records; records != "" && j.run.Read == 0 && j.failure == nil {
+		missed = append(missed, records)
+	}
+	return missed
 }
 
 // discard throws away what an attempt collected.
@@ -79,6 +84,14 @@ func (j *job) discard() {
 	}
 }
 
+// messageNames and runNames are what an expression finds in message and run.
+var (
+	messageNames = []string{"id", "listener", "user", "method", "received_at", "bytes", "sha256"}
+	messageShape = transform.NewShape(messageNames...)
+	runNames     = []string{"id", "number", "flow", "user", "started"}
+	runShape     = transform.NewShape(runNames...)
+)
+
 // environment is what the run's expressions and ${…} see beside the record.
 func environment(j *job) *transform.Env {
 	env := &transform.Env{Now: j.run.Started, Zone: j.plan.zone, Sights: make([]transform.Sight, j.plan.paths.Len()), Param: transform.NewObject(transform.NewShape(), nil)}
@@ -87,29 +100,18 @@ func environment(j *job) *transform.Env {
 		for _, p := range m.Params {
 			env.Param = env.Param.With(p.Name, transform.Untyped(p.Value))
 		}
-		env.Message = fields(
-			"id", transform.Text(m.ID.String()), "listener", transform.Text(m.Listener), "user", transform.Text(m.User),
-			"method", transform.Text(m.Method), "received_at", transform.Text(m.ReceivedAt.UTC().Format(time.RFC3339Nano)),
-			"bytes", transform.Int(m.Body.Size), "sha256", transform.Text(fmt.Sprintf("%x", m.Body.SHA256)))
+		env.Message = transform.NewObject(messageShape, []transform.Value{transform.Text(m.ID.String()), transform.Text(m.Listener), transform.Text(m.User),
+			transform.Text(m.Method), transform.Text(m.ReceivedAt.UTC().Format(time.RFC3339Nano)), transform.Int(m.Body.Size),
+			transform.Text(hex.EncodeToString(m.Body.SHA256[:]))})
 	}
 	for name, value := range decodeParams(j.run.Params).Fields() {
 		if _, path := env.Param.Get(name); !path || j.message == nil {
 			env.Param = env.Param.With(name, value)
 		}
 	}
-	env.Run = fields(
-		"id", transform.Text(j.run.ID.String()), "number", transform.Int(j.run.Number), "flow", transform.Text(j.plan.Name),
-		"user", transform.Text(j.run.User), "started", transform.Text(j.run.Started.In(j.plan.zone).Format(time.RFC3339Nano)))
+	env.Run = transform.NewObject(runShape, []transform.Value{transform.Text(j.run.ID.String()), transform.Int(j.run.Number), transform.Text(j.plan.Name),
+		transform.Text(j.run.User), transform.Text(j.run.Started.In(j.plan.zone).Format(time.RFC3339Nano))})
 	return env
-}
-
-func fields(namesAndValues ...any) transform.Value {
-	shape, values := transform.NewShape(), make([]transform.Value, 0, len(namesAndValues)/2)
-	for i := 0; i < len(namesAndValues); i += 2 {
-		shape = shape.With(namesAndValues[i].(string))
-		values = append(values, namesAndValues[i+1].(transform.Value))
-	}
-	return transform.NewObject(shape, values)
 }
 
 func fromPairs(pairs []store.Pair) transform.Value {

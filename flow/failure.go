@@ -73,13 +73,13 @@ func (f *Failure) Exception() string {
 }
 
 // Public returns what a caller may know: the place and the kind, and the reason where it is the engine's own words about the
-// caller's input. Addresses, credentials, SQL and payload values are not in it.
+// caller's records. Addresses, credentials, SQL and payload values are not in it.
 func (f *Failure) Public() string {
 	lines := []string{f.place() + ": " + publicKinds[f.Kind]}
 	var fault *transform.Fault
 	var syntax *transform.SyntaxError
 	switch {
-	case errors.As(f.Err, &fault) && fault.Kind == KindInput:
+	case errors.As(f.Err, &fault):
 		lines = append(lines, fault.Error())
 	case errors.As(f.Err, &syntax):
 		lines = append(lines, syntax.Error())
@@ -90,7 +90,7 @@ func (f *Failure) Public() string {
 var publicKinds = map[string]string{
 	KindInput:      "the input does not fit (input)",
 	KindConnection: "a system could not be reached (connection)",
-	KindRefused:    "the destination refused (refused)",
+	KindRefused:    "the other system refused (refused)",
 	KindTimeout:    "a time limit was reached (timeout)",
 	KindCanceled:   "the run was canceled (canceled)",
 	KindInternal:   "an internal fault (internal)",

@@ -23,8 +23,8 @@ type Rejected struct {
 // firstRejects is how many rejected records an answer shows.
 const firstRejects = 10
 
-// rejects collects the rejected records of one attempt: each as a line of JSON that holds the source's fields and _line, _step,
-// _field and _reason.
+// rejects collects the rejected records of one attempt: each as a line of JSON that holds the source's fields and _record,
+// _line, _step, _field and _reason.
 type rejects struct {
 	spool   *store.Spool
 	encoder transform.Encoder
@@ -61,7 +61,7 @@ func (r *rejects) add(step string, record *transform.Record) error {
 	if line.Kind() != transform.KindObject {
 		line = transform.NewObject(transform.NewShape("_value"), []transform.Value{line})
 	}
-	line = line.With("_line", transform.Int(rejected.Line)).With("_step", transform.Text(rejected.Step)).
+	line = line.With("_record", transform.Int(rejected.Record)).With("_line", transform.Int(rejected.Line)).With("_step", transform.Text(rejected.Step)).
 		With("_field", transform.Text(rejected.Field)).With("_reason", transform.Text(rejected.Reason))
 	if r.encoder == nil {
 		encoder, err := rejectLines.NewEncoder(r.spool, transform.EncodeOptions{})

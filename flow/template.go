@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -22,7 +21,7 @@ type part struct {
 }
 
 // parseTemplate parses text; faults are *transform.DefinitionError with offsets in it.
-func parseTemplate(text string) (*template, error) {
+func parseTemplate(text string, options transform.CompileOptions) (*template, error) {
 	t := &template{}
 	literal := func(s string) {
 		if s != "" {
@@ -46,7 +45,7 @@ func parseTemplate(text string) (*template, error) {
 		if !closed {
 			return nil, &transform.DefinitionError{Offset: offset, Reason: "${ is not closed", Hint: "write $${ for the characters themselves"}
 		}
-		p, err := parsePart(strings.TrimSpace(inner))
+		p, err := parsePart(strings.TrimSpace(inner), options)
 		if err != nil {
 			err.Offset += offset + 2
 			return nil, err
@@ -56,7 +55,7 @@ func parseTemplate(text string) (*template, error) {
 	}
 }
 
-func parsePart(inner string) (part, *transform.DefinitionError) {
+func parsePart(inner string, options transform.CompileOptions) (part, *transform.DefinitionError) {
 	name, layout, isTime := strings.Cut(inner, ":")
 	if name == "now" {
 		if !isTime {
@@ -76,7 +75,7 @@ func parsePart(inner string) (part, *transform.DefinitionError) {
 		return part{}, &transform.DefinitionError{Reason: fmt.Sprintf("${%s} is not known when a run starts", inner),
 			Hint: "there are param, header, query, run, message and now"}
 	}
-	p, err := transform.ParsePath(inner)
+	p, err := transform.CompilePath(inner, options)
 	if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
 		return part{}, definition
 	} else if err != nil {
@@ -110,7 +109,7 @@ func (t *template) fill(env *transform.Env, encode func(string) (string, error))
 // refuses the run.
 func fileName(value string) (string, error) {
 	if value == "" || value == "." || strings.Contains(value, "..") || strings.ContainsAny(value, "/\\\x00") {
-		return "", connector.Permanent(fmt.Errorf("a value that fills in the path is empty or holds '/', '\\' or '..': it can be no part of a file name"))
+		return "", &transform.Fault{Kind: KindInput, Reason: `a value that fills in the path is empty or holds /, \ or ..: it can be no part of a file's name`}
 	}
 	return value, nil
 }

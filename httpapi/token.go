@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/listener"
 )
 
@@ -36,6 +37,9 @@ func (h *handler) issueToken(w http.ResponseWriter, r *http.Request, _ *call) er
 		return problem(http.StatusBadRequest, "malformed", "Malformed body", `the body is a JSON object with "login" and "password", both text`)
 	}
 	token, life, err := h.engine.Auth().Issue(r.Context(), *credentials.Login, *credentials.Password, r.RemoteAddr)
+	if errors.Is(err, auth.ErrInvalid) {
+		return problem(http.StatusUnauthorized, "unauthorized", "No valid credentials", "the login or the password is wrong, or the user is disabled")
+	}
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 		Header: c.Header, Body: body}
 	submission := flow.Submission{Message: message, Plans: l.plans, Trigger: "listener", User: c.User, Once: c.Once}
 	if c.Once != nil {
-		c.Once.BodyHash = body.SHA256
+		c.Once.BodyHash = fingerprint(c, body.SHA256)
 	}
 	if !l.Sync {
 		receipt, err := r.runner.Submit(ctx, submission)
@@ -94,6 +94,14 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 
 // checked is how a payload is checked: what its records are, and so how long one may be, is for the flows to say.
 var checked = transform.DecodeOptions{Limits: transform.Limits{RecordBytes: math.MaxInt}}
+
+// fingerprint is what must be the same when a once-key is used again: the body, and what the path and the query say.
+func fingerprint(c *Call, body [sha256.Size]byte) [sha256.Size]byte {
+	sum := sha256.New()
+	sum.Write(body[:])
+	fmt.Fprintf(sum, "%q %q %q", c.Method, c.Params, c.Query)
+	return [sha256.Size]byte(sum.Sum(nil))
+}
 
 // body reads and checks the payload: one that is small and was announced in memory, any other through a spool. On an error nothing of it
 // stays.

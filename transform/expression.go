@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -14,6 +15,8 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/parser/lexer"
+
+	"github.com/integrator-go/integrator/internal/nearest"
 )
 
 // Limits of expressions. A definition is trusted, the data that it meets is not: no record can make an expression cost more.
@@ -32,6 +35,28 @@ type CompileOptions struct {
 
 	// Paths takes down the paths that maps read from records; nil: nobody asks.
 	Paths *Paths
+
+	// Known holds, by "this", "param", "run" or "message", the names that can follow: any other is a fault. What is not in it is not known.
+	Known map[string][]string
+}
+
+// unknown returns the fault of a name that cannot follow the root, nil when it can.
+func (o *CompileOptions) unknown(root, name string) *DefinitionError {
+	known, ok := o.Known[root]
+	if !ok || slices.Contains(known, name) {
+		return nil
+	}
+	what := root + " has no "
+	if root == "this" {
+		what = "the record has no field "
+	}
+	fault := &DefinitionError{Reason: what + strconv.Quote(name), Hint: "there is nothing in it"}
+	if near := nearest.Name(name, known); near != "" {
+		fault.Hint = "did you mean " + near + "?"
+	} else if len(known) > 0 {
+		fault.Hint = "there are " + strings.Join(known, ", ")
+	}
+	return fault
 }
 
 // Expression is a compiled expression. It never changes and is safe for concurrent use.
@@ -132,6 +157,10 @@ func syntaxFault(source string, err error) *DefinitionError {
 		fault.Reason = "the expression ends where more is due"
 	case strings.HasPrefix(at, "="):
 		fault.Hint = "write == to compare"
+	case strings.HasPrefix(at, "&"):
+		fault.Hint = "write and"
+	case strings.HasPrefix(at, "|"):
+		fault.Hint = "write or"
 	case strings.HasPrefix(at, ">") && strings.HasSuffix(source[:fault.Offset], "<"):
 		fault.Hint = "write != for not equal"
 	case strings.Contains(source, "${"):
@@ -297,6 +326,9 @@ func (c *compiler) name(n *ast.IdentifierNode) eval {
 		c.roots = c.roots.with(r)
 		return func(m *machine) (Value, error) { return r.of(m.env, m.rec), nil }
 	}
+	if fault := c.options.unknown("this", n.Value); fault != nil {
+		return c.fail(n, fault.Reason, fault.Hint)
+	}
 	s := fieldStep(n.Value)
 	c.reads = append(c.reads, n.Value)
 	return func(m *machine) (Value, error) {
@@ -325,6 +357,11 @@ func (c *compiler) member(n *ast.MemberNode) eval {
 	}
 	if property, ok := n.Property.(*ast.StringNode); ok {
 		name := property.Value
+		if _, is := roots[root]; is && !slices.Contains(c.locals, root) {
+			if fault := c.options.unknown(root, name); fault != nil {
+				return c.fail(n, fault.Reason, fault.Hint)
+			}
+		}
 		switch root {
 		case "header":
 			return func(m *machine) (Value, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -360,7 +361,7 @@ func (c *mapCompiler) note(roots rootSet, fields ...string) {
 
 // path reads a path and notes what it reads.
 func (c *mapCompiler) path(text string) (Path, error) {
-	p, err := ParsePath(text)
+	p, err := CompilePath(text, c.options)
 	if err != nil {
 		return p, err
 	}
@@ -443,7 +444,11 @@ func (c *mapCompiler) each(path string, t Term) eval {
 	if err != nil {
 		return c.report(below(path, "each"), 0, err)
 	}
+	outer := c.options.Known
+	c.options.Known = maps.Clone(outer)
+	delete(c.options.Known, "this") // it is the element
 	inner := c.mapping(below(path, "map"), t.Object)
+	c.options.Known = outer
 	c.note(inner.roots.without(rootParent))
 	if inner.raw {
 		c.fault(path, 0, "gjson and xpath read the record's own text, which an element of it has not", "use them outside of each")

@@ -173,6 +173,22 @@ type place struct {
 	index int
 }
 
+// CompilePath reads a path and checks the names that it begins with. The error is a *DefinitionError.
+func CompilePath(text string, options CompileOptions) (Path, error) {
+	p, err := ParsePath(text)
+	if err != nil || len(p.steps) == 0 || p.steps[0].kind != stepField {
+		return p, err
+	}
+	for name, root := range roots {
+		if root == p.root {
+			if fault := options.unknown(name, p.steps[0].name); fault != nil {
+				return p, fault
+			}
+		}
+	}
+	return p, nil
+}
+
 // ParsePath reads a path. The error is a *DefinitionError.
 func ParsePath(text string) (Path, error) {
 	p := Path{text: text}

@@ -491,7 +491,7 @@ func unquote(s string) string {
 func missingHint(kind, name string) string {
 	switch kind {
 	case "secret":
-		return "the command looks for the environment variable INTEGRATOR_SECRET_" + name + ", then for the file secrets/" + name
+		return "a host gives it by Config.Secrets; the command takes the environment variable INTEGRATOR_SECRET_" + name + ", else the file secrets/" + name
 	case "vars":
 		return "define it under vars"
 	}

@@ -445,6 +445,7 @@ func (s *Store) Health() error {
 // Close ends the store after the commit that is under way.
 func (s *Store) Close() error {
 	s.closed.Do(func() {
+		s.returnNumbers()
 		close(s.closing)
 		<-s.ended
 		s.closeErr = s.db.Close()

@@ -130,6 +130,19 @@ func (s *Store) numbers(ctx context.Context, n int) (first int64, err error) {
 	return first, nil
 }
 
+// returnNumbers gives back what was reserved and not handed out, so that an orderly stop leaves no gap.
+func (s *Store) returnNumbers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == s.reserved {
+		return
+	}
+	next := s.next
+	if s.do(context.Background(), &operation{apply: func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyNumbers, next) }}) == nil {
+		s.reserved = next // else there is a gap
+	}
+}
+
 // enter gives runs their numbers and their places in the index. free reports whether each may run at once.
 func (s *Store) enter(ctx context.Context, runs []store.Run) (free bool, err error) {
 	s.mu.Lock()
