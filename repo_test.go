@@ -2,6 +2,7 @@ package integrator_test
 
 import (
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/transform"
 )
 
 const module = "github.com/integrator-go/integrator"
@@ -190,5 +192,33 @@ func TestSecurityRowsHaveTests(t *testing.T) {
 		if !tests[name] {
 			t.Errorf("SECURITY.md names %s, which is no test", name)
 		}
+	}
+}
+
+// TestFunctionsAreDocumented keeps the table of DEFINITIONS.md that of the expression language, whose examples are tests.
+func TestFunctionsAreDocumented(t *testing.T) {
+	t.Parallel()
+	var table strings.Builder
+	table.WriteString("| function | gives | example |\n|---|---|---|\n")
+	cell := strings.NewReplacer("|", "\\|")
+	for _, f := range transform.Functions() {
+		fmt.Fprintf(&table, "| `%s` | %s | `%s` is `%s` |\n", f.Name, cell.Replace(f.Does), cell.Replace(f.Example), cell.Replace(f.Result))
+	}
+	const name, begin, end = "DEFINITIONS.md", "## Functions\n\n", "\nOperators:"
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), begin)
+	held, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatal("DEFINITIONS.md has no table of functions")
+	}
+	if *update {
+		if err := os.WriteFile(name, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if held != table.String() {
+		t.Error("the table of functions differs (go test -update writes it anew)")
 	}
 }

@@ -12,10 +12,14 @@ import (
 // open are the routes that ask for no token.
 var open = []string{"POST /rest/v1/token-auth/issue", "GET /livez", "GET /readyz"}
 
-// TestEveryRouteHasItsRow makes sure that no route is served which the authorisation table or its reviewed outcome does not know.
+// TestEveryRouteHasItsRow makes sure that no route is served which the authorisation table, its reviewed outcome or HTTP.md does not know.
 func TestEveryRouteHasItsRow(t *testing.T) {
 	t.Parallel()
 	reviewed, err := os.ReadFile("../testdata/authorisation.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented, err := os.ReadFile("../HTTP.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +30,9 @@ func TestEveryRouteHasItsRow(t *testing.T) {
 		}
 		if r.action != "" && !slices.Contains(auth.Actions, r.action) {
 			t.Errorf("%s has action %q, which the authorisation table does not know", name, r.action)
+		}
+		if !strings.Contains(string(documented), name) {
+			t.Errorf("%s is not in HTTP.md", name)
 		}
 		pattern := strings.NewReplacer("{flow}", "granted", "{login}", "owner").Replace(r.pattern)
 		if !slices.ContainsFunc(strings.Split(string(reviewed), "\n"), func(line string) bool {
