@@ -327,7 +327,7 @@ func TestStopIsBounded(t *testing.T) {
 			if took := time.Since(began); took != 3*time.Second {
 				t.Errorf("%s: the stop took %v", path, took)
 			}
-			if r, want := <-answered, map[string]int{"/pure": http.StatusConflict, "/written": http.StatusAccepted}[path]; r.status != want {
+			if r, want := <-answered, map[string]int{"/pure": http.StatusServiceUnavailable, "/written": http.StatusAccepted}[path]; r.status != want {
 				t.Errorf("%s: %d %s, want %d", path, r.status, r.body, want)
 			}
 		}, slow(time.Hour), func(c *integrator.Config) { c.Limits.DrainTimeout = 3 * time.Second })

@@ -80,8 +80,8 @@ type Bind struct {
 
 // ReadRequest is one run's use of a Reader.
 type ReadRequest struct {
-	Path  string                            // ReadSpec.Path with its ${…} filled in
-	Value func(name string) transform.Value // the value of a bind
+	Path  string                                     // ReadSpec.Path with its ${…} filled in
+	Value func(name string) (transform.Value, error) // the value of a bind; its error is a fault of the run's input
 }
 
 // Records is an open source: a decoder that wants to be closed.
@@ -106,7 +106,7 @@ type Target struct {
 	Action  string   // insert (the default), upsert, update, delete, replace
 	Key     []string // columns that tell rows apart
 	Create  bool     // make the table or the folder when it is missing
-	Exists  string   // files: replace (the default), append, fail, unique
+	Exists  string   // files: replace (the default), fail, unique
 	Columns []string // names of the records' fields when the flow knows them, nil when it does not
 	Format  transform.Format
 	Encode  transform.EncodeOptions

@@ -19,7 +19,8 @@ import (
 type job struct {
 	plan    *Plan
 	run     store.Run
-	head    store.Run      // run as it was claimed, for who asks meanwhile
+	head    store.Run // run as it was claimed, for who asks meanwhile
+	redact  func(string) string
 	message *store.Message // nil: a run without one
 	waiter  *waiter        // nil: nobody waits
 	inPlace bool           // executed by the call that waits for it, and not in the queue
@@ -51,7 +52,7 @@ func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
 	j.failure = nil
 	j.discard()
-	j.rejects = newRejects(j.ctx, r.store)
+	j.rejects = newRejects(context.WithoutCancel(j.ctx), r) // what a run rejected before it was stopped is kept too
 	if j.waiter != nil && j.plan.answer != nil {
 		j.response = newResponse(j.plan.answer)
 		j.response.leftOut = func(header string, err error) {
@@ -154,7 +155,7 @@ func (r *Runner) execute(jobs []*job) {
 		}
 		return
 	}
-	if err := r.writeTogether(plan, jobs, batches); err != nil {
+	if err := guard(func() error { return r.writeTogether(plan, jobs, batches) }); err != nil {
 		for _, j := range jobs { // the group is split: each run answers for itself
 			if j.failure == nil {
 				j.begin(r)
@@ -247,7 +248,9 @@ func (j *job) finish() error {
 	}
 	err := j.plan.rejects.atEnd(j)
 	if err == nil && j.response != nil {
-		err = j.response.finish(j.env)
+		if err = j.response.finish(j.env); err != nil {
+			err = j.notWritten(err)
+		}
 	}
 	j.failed("", err)
 	if j.failure != nil {
@@ -258,16 +261,27 @@ func (j *job) finish() error {
 
 // answer adds the batch to what the caller gets.
 func (j *job) answer(b *transform.Batch) error {
+	if j.response != nil {
+		if err := j.response.encode(j.env, b); err != nil {
+			return j.notWritten(err)
+		}
+		if err := j.sift("respond", b); err != nil {
+			return err
+		}
+	}
 	if j.plan.pure() {
 		j.run.Written += int64(len(b.Records))
 	}
-	if j.response == nil {
-		return nil
+	return nil
+}
+
+// notWritten returns why the answer could not be made: what the format cannot write is a fault of the definition, and no retry mends it.
+func (j *job) notWritten(err error) error {
+	f := fail(j.ctx, j.plan.Name, "respond", err)
+	if f.Kind == KindConnection {
+		f.Kind = KindInternal
 	}
-	if err := j.response.encode(j.env, b); err != nil {
-		return fail(j.ctx, j.plan.Name, "respond", err)
-	}
-	return j.sift("respond", b)
+	return f
 }
 
 // sift moves the records that were rejected out of the batch.
@@ -291,7 +305,9 @@ func (j *job) sift(step string, b *transform.Batch) error {
 func (j *job) reject(step string, record *transform.Record) error {
 	j.run.Rejected++
 	if p := (*transform.PanicError)(nil); errors.As(record.Err, &p) {
-		j.log.add("record %d: %v\n%s", record.Index+1, p.Value, p.Stack)
+		j.log.add("record %d: %s\n%s", record.Index+1, j.redact(fmt.Sprint(p.Value)), p.Stack)
+	} else if fault := (*transform.Fault)(nil); errors.As(record.Err, &fault) && fault.Err != nil {
+		j.log.add("record %d: %s", record.Index+1, j.redact(fault.Err.Error()))
 	}
 	if err := j.rejects.add(step, record); err != nil {
 		return fail(j.ctx, j.plan.Name, step, err)
@@ -313,7 +329,11 @@ func (p rejectPolicy) afterReject(j *job, step string, record *transform.Record)
 	case !p.keep:
 		return f
 	case p.max >= 0 && j.run.Rejected > p.max:
-		f.Err = &transform.Fault{Kind: KindInput, Reason: fmt.Sprintf("more than %d records were rejected, the last because of: %v", p.max, record.Err), Err: record.Err}
+		reason := fmt.Sprintf("more than %d records were rejected", p.max)
+		if fault != nil {
+			reason += ", the last because of: " + fault.Reason
+		}
+		f.Err = &transform.Fault{Kind: KindInput, Reason: reason, Err: record.Err}
 		return f
 	}
 	return nil
@@ -575,7 +595,7 @@ func (r *Runner) open(j *job) (connector.Records, error) {
 	s := &j.plan.source
 	switch {
 	case s.reader != nil:
-		request := connector.ReadRequest{Value: func(name string) transform.Value { return j.bind(name) }}
+		request := connector.ReadRequest{Value: j.bind}
 		if s.path != nil {
 			path, err := s.path.fill(j.env, fileName)
 			if err != nil {
@@ -609,15 +629,15 @@ func (r *Runner) open(j *job) (connector.Records, error) {
 }
 
 // bind returns the value of a query's bind: as the definition names it, or the parameter of that name.
-func (j *job) bind(name string) transform.Value {
+func (j *job) bind(name string) (transform.Value, error) {
 	if m, ok := j.plan.source.binds[name]; ok {
 		v, err := m.Apply(j.env, &transform.Record{Value: j.env.Param})
-		if err != nil {
-			return transform.Null
+		if fault := (*transform.Fault)(nil); errors.As(err, &fault) {
+			fault.Field = ":" + name
 		}
-		return v.Field("value")
+		return v.Field("value"), err
 	}
-	return j.env.Param.Field(name)
+	return j.env.Param.Field(name), nil
 }
 
 // payload is a decoder with the body that it reads.

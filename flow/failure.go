@@ -69,6 +69,9 @@ func (f *Failure) Exception() string {
 			lines = append(lines, cause)
 		}
 	}
+	if fault := (*transform.Fault)(nil); errors.As(f.Err, &fault) && fault.Err != nil && !strings.Contains(fault.Error(), fault.Err.Error()) {
+		lines = append(lines, fault.Err.Error())
+	}
 	return strings.Join(lines, "\n")
 }
 

@@ -26,6 +26,7 @@ const firstRejects = 10
 // rejects collects the rejected records of one attempt: each as a line of JSON that holds the source's fields and _record,
 // _line, _step, _field and _reason.
 type rejects struct {
+	redact  func(string) string
 	spool   *store.Spool
 	encoder transform.Encoder
 	batch   transform.Batch
@@ -41,8 +42,8 @@ var rejectLines = func() transform.Format {
 	return f
 }()
 
-func newRejects(ctx context.Context, blobs store.Blobs) *rejects {
-	return &rejects{spool: store.NewSpool(ctx, blobs)}
+func newRejects(ctx context.Context, r *Runner) *rejects {
+	return &rejects{redact: r.Redact, spool: store.NewSpool(ctx, r.store)}
 }
 
 func (r *rejects) add(step string, record *transform.Record) error {
@@ -54,6 +55,7 @@ func (r *rejects) add(step string, record *transform.Record) error {
 			rejected.Step = fault.Step
 		}
 	}
+	rejected.Reason = r.redact(rejected.Reason)
 	if len(r.first) < firstRejects {
 		r.first = append(r.first, rejected)
 	}

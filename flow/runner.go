@@ -20,6 +20,7 @@ var (
 	ErrStopping  = errors.New("the engine is not running")                  // before Run, and once it stops
 	ErrBusy      = errors.New("too many calls wait for their runs already") // come again
 	ErrStillRuns = errors.New("the run has not ended yet")                  // it goes on
+	ErrOnceBusy  = errors.New("the first call with this once-key has not ended yet")
 )
 
 // Options are what a [Runner] works with. Store and Plan are required.
@@ -75,6 +76,7 @@ type Runner struct {
 	lanes     map[int64]*lane
 	turn      []*lane               // lanes with work that is ready, in the order of their turns
 	active    map[int64]*job        // claimed by us, by the run's number
+	cancels   map[int64]bool        // to be canceled when they become active
 	waiters   map[uuid.UUID]*waiter // by the run's id
 	waiting   int
 	workers   int
@@ -95,6 +97,7 @@ type lane struct {
 	busy     int    // workers
 	grouping int    // those of them that take small runs together
 	held     int    // runs claimed by us: being accepted, ready or executing
+	backlog  bool   // runs may wait in the store
 	queued   bool   // in Runner.turn
 }
 
@@ -102,7 +105,8 @@ type lane struct {
 type waiter struct {
 	done    chan struct{}
 	outcome Outcome
-	gone    bool // the call has stopped waiting
+	err     error // the run could not be settled
+	gone    bool  // the call has stopped waiting
 }
 
 // Outcome is how a run ended.
@@ -117,7 +121,7 @@ type Outcome struct {
 // NewRunner returns a runner that waits for Run.
 func NewRunner(options Options) *Runner {
 	return &Runner{Options: options.withDefaults(), store: options.Store, lanes: map[int64]*lane{}, active: map[int64]*job{}, waiters: map[uuid.UUID]*waiter{},
-		look: make(chan struct{}, 1)}
+		cancels: map[int64]bool{}, look: make(chan struct{}, 1)}
 }
 
 // maxCrashes is how often a run may be executing when its engine crashes before it is taken for the cause.
@@ -171,6 +175,7 @@ func (r *Runner) claim(ctx context.Context) {
 				r.Logger.Warn("claiming runs failed; trying again", "error", err, "pause", pause)
 			default:
 				pause, next = 0, due
+				r.caughtUp(want, runs)
 			}
 			r.take(ctx, runs)
 			if len(runs) > 0 && err == nil {
@@ -194,6 +199,24 @@ func (r *Runner) claim(ctx context.Context) {
 	}
 }
 
+// caughtUp notes the flows of which nothing waits any more after a claim.
+func (r *Runner) caughtUp(want map[int64]store.Want, runs []store.Run) {
+	if len(runs) == claimLimit {
+		return // it may have ended early
+	}
+	claimed := map[int64]int{}
+	for _, run := range runs {
+		claimed[run.FlowID]++
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, w := range want {
+		if l := r.lanes[id]; l != nil && claimed[id] < w.Runs {
+			l.backlog = false
+		}
+	}
+}
+
 // room returns how many runs of each flow may be claimed.
 func (r *Runner) room() map[int64]store.Want {
 	want := map[int64]store.Want{}
@@ -213,7 +236,7 @@ func (r *Runner) room() map[int64]store.Want {
 func (r *Runner) lane(p *Plan) *lane {
 	l := r.lanes[p.ID]
 	if l == nil {
-		l = &lane{}
+		l = &lane{backlog: true} // those of an earlier engine
 		r.lanes[p.ID] = l
 	}
 	l.plan = p
@@ -257,7 +280,7 @@ func (r *Runner) take(ctx context.Context, runs []store.Run) {
 		r.active[run.Number] = j
 		r.mu.Unlock()
 		j.failure = &Failure{Flow: run.Flow, Kind: KindInternal, Err: fmt.Errorf("prepare the run: %w", err)}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
 			j.failure = fail(j.ctx, run.Flow, "", errInterrupted)
 			j.cancel(errInterrupted)
 		}
@@ -274,7 +297,7 @@ func (r *Runner) laneOf(j *job) *lane {
 }
 
 func (r *Runner) newJob(plan *Plan, run store.Run, message *store.Message) *job {
-	j := &job{plan: plan, run: run, head: run, message: message}
+	j := &job{plan: plan, run: run, head: run, message: message, redact: r.Redact}
 	j.log = &runLog{now: r.Now}
 	j.ctx, j.cancel = context.WithCancelCause(r.working)
 	return j
@@ -283,6 +306,10 @@ func (r *Runner) newJob(plan *Plan, run store.Run, message *store.Message) *job 
 // enqueue makes a job ready, and starts workers for it. The caller holds r.mu and has counted the job as held.
 func (r *Runner) enqueue(j *job) {
 	r.active[j.run.Number] = j
+	if r.cancels[j.run.Number] {
+		delete(r.cancels, j.run.Number)
+		j.cancel(errCanceled)
+	}
 	j.waiter = r.waiters[j.run.ID]
 	l := r.laneOf(j)
 	l.ready = append(l.ready, j)
@@ -398,8 +425,8 @@ func (r *Runner) attempt(jobs []*job) {
 	r.settle(jobs)
 }
 
-// committing bounds how long a settlement is tried.
-const committing = 30 * time.Second
+// committing is how long a settlement is still tried while the engine stops.
+const committing = 10 * time.Second
 
 // settle stores what became of the jobs, tells who waits, and frees their places.
 func (r *Runner) settle(jobs []*job) {
@@ -423,20 +450,27 @@ func (r *Runner) settle(jobs []*job) {
 	r.Look()
 }
 
-// commit tries a write until it succeeds, is refused for good, or its time is up. Neither a caller nor a stop can end it.
+// commit tries a write until it succeeds or is refused for good: while the store is full or cannot be reached it waits. No caller can end it;
+// a stop gives it a last while.
 func (r *Runner) commit(write func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.working), committing)
-	defer cancel()
+	ctx := context.WithoutCancel(r.working)
+	var giveUp time.Time
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := write(ctx)
 		if !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrFull) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		r.mu.Lock()
+		stopping := r.draining
+		r.mu.Unlock()
+		switch now := time.Now(); {
+		case !stopping:
+		case giveUp.IsZero():
+			giveUp = now.Add(committing)
+		case now.After(giveUp):
 			return err
-		case <-time.After(pause):
 		}
+		time.Sleep(pause)
 	}
 }
 
@@ -447,7 +481,9 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 	if j.began.IsZero() {
 		took = 0
 	}
-	r.Observer.Observe(Settled{Run: *run, Took: took})
+	if err == nil {
+		r.Observer.Observe(Settled{Run: *run, Took: took})
+	}
 	attrs := []any{"flow", run.Flow, "run", run.Number, "runID", run.ID, "status", run.Status.String(), "trigger", run.Trigger, "attempt", run.Attempts,
 		"read", run.Read, "written", run.Written, "rejected", run.Rejected, "took", took}
 	if run.Message != uuid.Nil {
@@ -480,7 +516,13 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 		delete(r.waiters, run.ID)
 	}
 	gone := w == nil || w.gone
-	if !gone && run.Status.Settled() {
+	switch {
+	case gone:
+	case err != nil: // nobody knows what is stored of it
+		delete(r.waiters, run.ID)
+		w.err = err
+		close(w.done)
+	case run.Status.Settled():
 		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed()}
 		if j.failure == nil {
 			w.outcome.Response, j.response = j.response, nil
@@ -490,6 +532,9 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 	r.mu.Unlock()
 	if j.response != nil {
 		j.response.Close()
+	}
+	if j.rejects != nil {
+		j.rejects.spool.Abort() // of an attempt that is not the last; otherwise it is stored
 	}
 }
 
@@ -523,7 +568,7 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 		if f.Kind == KindCanceled {
 			run.Status = store.Canceled
 		}
-		if wait, again := j.nextAttempt(); again {
+		if wait, again := j.nextAttempt(r.waitedFor(j)); again {
 			run.Status, run.Ended, run.Due = store.Queued, time.Time{}, now.Add(wait)
 			j.log.add("will be tried again at %s", run.Due.UTC().Format(time.RFC3339))
 		}
@@ -537,6 +582,13 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 	}
 	s.Run = *run
 	return s
+}
+
+// waitedFor reports whether a call still waits for the job's run.
+func (r *Runner) waitedFor(j *job) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return j.waiter != nil && !j.waiter.gone
 }
 
 // logBody returns the run's log as it is stored.

@@ -56,12 +56,12 @@ func (r *Runner) enter() error {
 	return nil
 }
 
-// reserve takes a place in every flow's lane, or in none.
+// reserve takes a place in every flow's lane, or in none: also when earlier runs of a flow wait in the store, because they come first.
 func (r *Runner) reserve(plans []*Plan) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range plans {
-		if l := r.lane(p); l.held >= l.limit() {
+		if l := r.lane(p); l.held >= l.limit() || l.backlog {
 			return false
 		}
 	}
@@ -69,6 +69,15 @@ func (r *Runner) reserve(plans []*Plan) bool {
 		r.lane(p).held++
 	}
 	return true
+}
+
+// behind notes that runs of the flows wait in the store.
+func (r *Runner) behind(plans []*Plan) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range plans {
+		r.lane(p).backlog = true
+	}
 }
 
 func (r *Runner) release(plans []*Plan) {
@@ -99,6 +108,7 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 	began := r.Now()
 	claim := len(runs) > 0 && r.reserve(s.Plans)
 	if !claim {
+		defer r.behind(s.Plans)
 		for _, run := range runs {
 			run.Version, run.Started = "", time.Time{} // the first claim sets them
 		}
@@ -207,11 +217,15 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 	r.mu.Lock()
 	delete(r.active, number)
 	r.mu.Unlock()
+	interrupted := errors.Is(context.Cause(j.ctx), errInterrupted)
 	r.done(j, &settlement.Run, err)
+	switch {
+	case errors.Is(err, store.ErrBroken):
+		r.fail(err)
+	case err == nil && interrupted && j.failure != nil:
+		err = ErrStopping
+	}
 	if err != nil {
-		if errors.Is(err, store.ErrBroken) {
-			r.fail(err)
-		}
 		return nil, err
 	}
 	return outcome, nil
@@ -247,7 +261,7 @@ func (r *Runner) callStored(ctx context.Context, s Submission, runs []*store.Run
 	}
 	select {
 	case <-w.done:
-		return &w.outcome, nil
+		return w.result()
 	case <-alarm.C:
 		err = ErrStillRuns
 	case <-r.working.Done():
@@ -266,9 +280,17 @@ func (r *Runner) callStored(ctx context.Context, s Submission, runs []*store.Run
 	}
 	r.mu.Unlock()
 	if ended {
-		return &w.outcome, nil
+		return w.result()
 	}
 	return &Outcome{Run: *runs[0]}, err
+}
+
+// result returns what became of the run.
+func (w *waiter) result() (*Outcome, error) {
+	if w.err != nil {
+		return nil, w.err
+	}
+	return &w.outcome, nil
 }
 
 // repeated answers a call whose once-key was used before: with the first run, as far as it has come.
@@ -282,7 +304,7 @@ func (r *Runner) repeated(ctx context.Context, receipt *store.Receipt) (*Outcome
 	}
 	outcome := &Outcome{Run: *run}
 	if !run.Status.Settled() {
-		return outcome, ErrStillRuns
+		return nil, ErrOnceBusy
 	}
 	if run.Status == store.Error || run.Status == store.Canceled {
 		outcome.Failure = &Failure{Flow: run.Flow, Kind: run.Kind, Err: errors.New(run.Reason)}
@@ -305,14 +327,35 @@ func (r *Runner) Cancel(ctx context.Context, number int64) error {
 		return nil
 	}
 	canceled, err := r.queue.Cancel(ctx, number, r.Now())
-	if err != nil || canceled {
+	if err != nil {
 		return err
 	}
+	if canceled {
+		return r.canceled(ctx, number)
+	}
 	r.mu.Lock()
-	j = r.active[number] // claimed in the meantime
-	r.mu.Unlock()
-	if j != nil {
+	defer r.mu.Unlock()
+	if j = r.active[number]; j != nil {
 		j.cancel(errCanceled)
+	} else {
+		r.cancels[number] = true // claimed, and on its way to becoming active
+	}
+	return nil
+}
+
+// canceled tells of a run that was canceled in the queue, also who waits for it.
+func (r *Runner) canceled(ctx context.Context, number int64) error {
+	run, err := r.store.Run(ctx, number)
+	if err != nil {
+		return err
+	}
+	r.Observer.Observe(Settled{Run: *run})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w := r.waiters[run.ID]; w != nil {
+		delete(r.waiters, run.ID)
+		w.outcome = Outcome{Run: *run, Failure: &Failure{Flow: run.Flow, Kind: KindCanceled, Err: errCanceled}}
+		close(w.done)
 	}
 	return nil
 }
@@ -327,10 +370,10 @@ func (r *Runner) Active(number int64) (store.Run, bool) {
 	return store.Run{}, false
 }
 
-// nextAttempt returns how long the run waits for its next attempt; false when it has none.
-func (j *job) nextAttempt() (time.Duration, bool) {
+// nextAttempt returns how long the run waits for its next attempt; false when it has none. waited says that somebody waits for it.
+func (j *job) nextAttempt(waited bool) (time.Duration, bool) {
 	after, ok := j.failure.retryable()
-	if !ok || j.waiter != nil || j.run.Attempts >= j.plan.retry.Attempts {
+	if !ok || waited || j.run.Attempts >= j.plan.retry.Attempts {
 		return 0, false
 	}
 	if after > 0 {

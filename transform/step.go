@@ -13,8 +13,8 @@ type Step interface {
 	Apply(ctx context.Context, env *Env, b *Batch) error
 }
 
-// Func is a Go function as a step: it may change the record's Value. ErrDrop leaves the record out; any other error rejects it with the
-// error's text as the reason. It is called from one goroutine for each run, and from several for several runs.
+// Func is a Go function as a step: it may change the record's Value. ErrDrop leaves the record out; any other error rejects it. The Reason of
+// a *[Fault] is told to who sent the record; the text of other errors may hold what is nobody's business, and is for the run's log. It is called from one goroutine for each run, and from several for several runs.
 type Func func(ctx context.Context, r *Record) error
 
 // ErrDrop is what a [Func] returns to leave a record out.
@@ -211,6 +211,9 @@ func (s *funcStep) Apply(ctx context.Context, _ *Env, b *Batch) error {
 		err = s.f(ctx, r)
 		if errors.Is(err, ErrDrop) {
 			return false, nil
+		}
+		if err != nil && !errors.As(err, new(*Fault)) {
+			err = &Fault{Reason: "the Go function refused the record", Err: err}
 		}
 		return true, err
 	})

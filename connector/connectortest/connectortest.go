@@ -549,7 +549,7 @@ func source(t *testing.T, h Harness) (*fixture, connector.Reader, connector.Read
 	if err != nil {
 		t.Fatalf("PrepareRead: %v", err)
 	}
-	return f, reader, connector.ReadRequest{Path: f.paths(run(0))[0], Value: func(string) transform.Value { return transform.Null }}
+	return f, reader, connector.ReadRequest{Path: f.paths(run(0))[0], Value: func(string) (transform.Value, error) { return transform.Null, nil }}
 }
 
 func open(t *testing.T, ctx context.Context, r connector.Reader, request connector.ReadRequest) connector.Records {

@@ -130,10 +130,17 @@ func (q *query) binds(optional int) bool {
 }
 
 // build returns the SQL of one use, with the driver's placeholders, and its arguments.
-func (q *query) build(d *Dialect, value func(name string) transform.Value) (string, []any, error) {
-	left := map[int]bool{}
+func (q *query) build(d *Dialect, value func(name string) (transform.Value, error)) (string, []any, error) {
+	left, values := map[int]bool{}, map[string]transform.Value{}
 	for _, p := range q.parts {
-		if p.bind != "" && p.optional != 0 && value(p.bind).IsNull() {
+		if p.bind == "" {
+			continue
+		}
+		v, err := value(p.bind)
+		if err != nil {
+			return "", nil, fmt.Errorf("bind :%s: %w", p.bind, err)
+		}
+		if values[p.bind] = v; v.IsNull() && p.optional != 0 {
 			left[p.optional] = true
 		}
 	}
@@ -145,7 +152,7 @@ func (q *query) build(d *Dialect, value func(name string) transform.Value) (stri
 		case p.bind == "":
 			b.WriteString(p.text)
 		default:
-			arg, err := argument(value(p.bind))
+			arg, err := argument(values[p.bind])
 			if err != nil {
 				return "", nil, fmt.Errorf("bind :%s: %w", p.bind, err)
 			}

@@ -65,7 +65,7 @@ func TestQuery(t *testing.T) {
 				}
 				return
 			}
-			text, args, err := q.build(&numbered, values)
+			text, args, err := q.build(&numbered, func(name string) (transform.Value, error) { return values(name), nil })
 			if text != c.want || err != nil || c.fault != "" {
 				t.Errorf("%q, error %v, expected %q", text, err, c.want+c.fault)
 			}
@@ -105,7 +105,7 @@ func FuzzQuery(f *testing.F) {
 		if !optional && whole.String() != text {
 			t.Errorf("%q was read as %q", text, whole.String())
 		}
-		_, args, err := q.build(&numbered, func(string) transform.Value { return transform.Int(7) })
+		_, args, err := q.build(&numbered, func(string) (transform.Value, error) { return transform.Int(7), nil })
 		binds := 0
 		for _, p := range q.parts {
 			if p.bind != "" {

@@ -162,7 +162,7 @@ func read(t testing.TB, c connector.Connection, spec connector.ReadSpec, binds m
 	if err != nil {
 		t.Fatal(err)
 	}
-	open, err := reader.Open(t.Context(), connector.ReadRequest{Value: func(name string) transform.Value { return binds[name] }})
+	open, err := reader.Open(t.Context(), connector.ReadRequest{Value: func(name string) (transform.Value, error) { return binds[name], nil }})
 	if err != nil {
 		return nil, err
 	}
