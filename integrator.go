@@ -231,9 +231,9 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) run(ctx context.Context) (err error) {
 	st := e.config.Store
 	if st == nil {
-		opened, err := boltstore.Open(e.config.Dir, &boltstore.Options{OnCorrupt: func(err error) { e.logger.Error("a stored value is damaged", "error", err) }})
-		if err != nil {
-			return fmt.Errorf("integrator: %w", err)
+		opened, openErr := boltstore.Open(e.config.Dir, &boltstore.Options{OnCorrupt: func(err error) { e.logger.Error("a stored value is damaged", "error", err) }})
+		if openErr != nil {
+			return fmt.Errorf("integrator: %w", openErr)
 		}
 		defer func() { err = errors.Join(err, opened.Close()) }()
 		st = opened
@@ -266,8 +266,11 @@ func (e *Engine) run(ctx context.Context) (err error) {
 		e.set.Load().close(e.logger)
 	}()
 	var group sync.WaitGroup
-	group.Go(func() { e.prune(ctx, st) })
 	defer group.Wait()
+	working, stop := context.WithCancel(ctx)
+	defer stop() // also when the runner ends by itself, because its store failed
+	group.Go(func() { e.prune(working, st) })
+	defer s.open.Store(false)
 	return s.runner.Run(ctx, queue, func() {
 		s.open.Store(true)
 		context.AfterFunc(ctx, func() { s.open.Store(false) })

@@ -32,7 +32,10 @@ func (e *Engine) RunPayload(ctx context.Context, name string, params map[string]
 	own := *set.listeners[plan.Listener] // read by this flow alone, and waited for
 	own.Sync, own.Timeout = true, maxWait
 	own.Attach([]*flow.Plan{plan})
-	call := &listener.Call{Method: own.Methods()[0], Body: payload, Length: -1}
+	call := &listener.Call{Body: payload, Length: -1}
+	if methods := own.Methods(); len(methods) > 0 {
+		call.Method = methods[0]
+	}
 	inPath := own.Facts().Params
 	var wrong flow.ParamError
 	for _, param := range inPath {

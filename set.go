@@ -380,6 +380,7 @@ func (e *Engine) activate(ctx context.Context, s *set) error {
 	}
 	running.auth.SetDefined(s.definitions.Users)
 	e.set.Load().deafen()
+	clear(e.formers) // they are made over the connections that were today's
 	e.set.Store(s)
 	s.deafen = e.listen(running, s)
 	running.runner.Look()

@@ -33,7 +33,13 @@ func (s surface) Health() map[string]string {
 	if err := s.Accepting(); err != nil {
 		faults["engine"] = err.Error()
 	} else if err := s.e.state.Load().store.Health(); err != nil {
-		faults["store"] = err.Error()
+		faults["store"] = "it takes no writes" // strangers ask: the chain of causes is for the log
+		for _, condition := range []error{store.ErrFull, store.ErrBroken, store.ErrUnavailable, store.ErrClosed} {
+			if errors.Is(err, condition) {
+				faults["store"] = condition.Error()
+			}
+		}
+		s.e.logger.Warn("not ready", "error", err)
 	}
 	return faults
 }

@@ -31,14 +31,19 @@ type bodyReader struct {
 	began    time.Time
 	deadline bool // the connection can be given deadlines
 	next     int64
+	err      error // how the body ended
 }
 
 func newBodyReader(w http.ResponseWriter, r *http.Request, max int64) *bodyReader {
 	return &bodyReader{r: r.Body, max: max, control: http.NewResponseController(w), began: time.Now(), deadline: true}
 }
 
-// Read returns listener.ErrTooLarge, errTooSlow and errCut for what they say.
+// Read returns listener.ErrTooLarge, errTooSlow and errCut for what they say. Whatever else ends a body is the sender's doing too: bad
+// chunks, a trailer that is none.
 func (b *bodyReader) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
 	if b.deadline && b.read >= b.next {
 		allowed := bodyGrace + time.Duration(b.read/bodyMinRate)*time.Second
 		b.deadline = b.control.SetReadDeadline(b.began.Add(allowed)) == nil
@@ -48,15 +53,18 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 		p = p[:room+1] // one byte more tells too large from just right
 	}
 	n, err := b.r.Read(p)
-	if b.read += int64(n); b.read > b.max {
-		return 0, listener.ErrTooLarge
-	}
+	b.read += int64(n)
 	switch {
+	case b.read > b.max, errors.As(err, new(*http.MaxBytesError)):
+		n, err = 0, listener.ErrTooLarge
 	case err == nil, err == io.EOF:
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = errTooSlow
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	default:
 		err = errCut
+	}
+	if b.err = err; err != nil {
+		b.done()
 	}
 	return n, err
 }
@@ -65,5 +73,6 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 func (b *bodyReader) done() {
 	if b.deadline {
 		b.control.SetReadDeadline(time.Time{})
+		b.deadline = false
 	}
 }

@@ -101,8 +101,8 @@ func (h *handler) answerListener(w http.ResponseWriter, l *listener.Listener, an
 	}
 	run := &outcome.Run
 	if run.Rejected > 0 {
-		if run.Written == 0 { // not one record was fit
-			p := problem(http.StatusUnprocessableEntity, "rejected", "Records were rejected", fmt.Sprintf("all %d records were rejected", run.Rejected))
+		if run.Rejected == run.Read { // not one record was fit
+			p := problem(http.StatusUnprocessableEntity, "rejected", "Records were rejected", fmt.Sprintf("%d of %d records were rejected", run.Rejected, run.Read))
 			p.Run, p.Flow, p.Kind, p.Rejects = run.Number, run.Flow, flow.KindInput, outcome.Rejects
 			return p
 		}

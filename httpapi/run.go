@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -114,5 +113,5 @@ func (h *handler) parameters(w http.ResponseWriter, r *http.Request) (transform.
 }
 
 func sortPairs(pairs []store.Pair) {
-	slices.SortStableFunc(pairs, func(a, b store.Pair) int { return cmp.Or(strings.Compare(a.Name, b.Name)) })
+	slices.SortStableFunc(pairs, func(a, b store.Pair) int { return strings.Compare(a.Name, b.Name) })
 }

@@ -216,9 +216,10 @@ func (h *handler) runs(w http.ResponseWriter, r *http.Request, c *call) error {
 	if name := query.Get("flow"); name != "" {
 		plan, ok := h.engine.Plan(name)
 		if !ok {
-			return problem(http.StatusBadRequest, "parameters", "Wrong parameters", "flow: no flow of this name is defined")
+			filter.FlowID = -1 // which none has: an api user learns nothing about what is defined
+		} else {
+			filter.FlowID = plan.ID
 		}
-		filter.FlowID = plan.ID
 	}
 	if s := query.Get("status"); s != "" {
 		status, ok := store.ParseStatus(s)

@@ -66,8 +66,7 @@ func (h *handler) readAll(w http.ResponseWriter, r *http.Request, max int64) ([]
 // identity refuses a body that is compressed.
 func identity(r *http.Request) error {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		w := problem(http.StatusUnsupportedMediaType, "encoding", "Content encoding not supported", "send the body without Content-Encoding")
-		return w
+		return problem(http.StatusUnsupportedMediaType, "encoding", "Content encoding not supported", "send the body without Content-Encoding")
 	}
 	return nil
 }

@@ -3,8 +3,10 @@ package listener
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/integrator-go/integrator/flow"
@@ -68,7 +70,11 @@ func (l *Listener) Listen(ctx context.Context, r *Receiver, logger *slog.Logger)
 		return r.Receive(ctx, l, &own)
 	}
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		err := l.entry.Listen(ctx, receive)
+		began := time.Now()
+		err := l.listen(ctx, receive)
+		if time.Since(began) > longestPause {
+			pause = firstPause
+		}
 		if ctx.Err() != nil {
 			if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, flow.ErrStopping) {
 				logger.Warn("a listener has not ended well", "listener", l.Name, "error", err)
@@ -85,6 +91,16 @@ func (l *Listener) Listen(ctx context.Context, r *Receiver, logger *slog.Logger)
 			return
 		}
 	}
+}
+
+// listen calls the entry point; a panic of it is its error.
+func (l *Listener) listen(ctx context.Context, receive ReceiveFunc) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return l.entry.Listen(ctx, receive)
 }
 
 // bounded is a reader that says when there is more than there may be.
