@@ -475,3 +475,34 @@ flows:
 		t.Error("the log does not tell")
 	}
 }
+
+// TestRefusedLargePayloadLeavesNothing sends bodies that are spooled to files and then not accepted.
+func TestRefusedLargePayloadLeavesNothing(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {out: {type: file, dir: out}}
+listeners:
+  a: {path: /a, format: json}
+  s: {path: /s, format: json, mode: sync}
+flows:
+  a: {from: {listener: a}, to: {connection: out, path: a.ndjson, format: ndjson}}
+  s: {from: {listener: s}, respond: {}}
+users: {ops: {role: operator, password: password-ops}}
+`, func(c *integrator.Config) { c.Limits.MaxWaiting = 1 })
+	token, body := h.token("ops", "password-ops"), `"`+strings.Repeat("x", store.InlineBytes)
+	for range 2 {
+		if r := h.post(listeners+"/a", token, body+`"`, "Idempotency-Key: 1"); r.status != http.StatusOK {
+			t.Fatal(r.status, r.body)
+		}
+	}
+	if r := h.post(listeners+"/a", token, body+`y"`, "Idempotency-Key: 1"); r.status != http.StatusUnprocessableEntity {
+		t.Fatal(r.status, r.body)
+	}
+	if r := h.post(listeners+"/a", token, body); r.status != http.StatusBadRequest {
+		t.Fatal(r.status, r.body)
+	}
+	blobs, err := filepath.Glob(filepath.Join(h.dir, "data", "blobs", "*", "*"))
+	if err != nil || len(blobs) != 1 {
+		t.Errorf("there are %d blobs of one message: %v", len(blobs), err)
+	}
+}

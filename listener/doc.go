@@ -3,6 +3,5 @@
 // answered.
 //
 // The order of work is a promise: nothing is answered with success before the payload is durable (asynchronous) or its run has ended
-// (synchronous), and a payload that is refused leaves nothing behind. A large one that the store cannot
-// take leaves a blob that belongs to nobody, which is swept when the store is opened next.
+// (synchronous), and a payload that is refused leaves nothing behind.
 package listener

@@ -78,18 +78,29 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	}
 	if !l.Sync {
 		receipt, err := r.runner.Submit(ctx, submission)
+		if err != nil || receipt.Repeated {
+			r.discard(ctx, body)
+		}
 		if err != nil {
 			return nil, err
 		}
 		return &Answer{Receipt: receipt}, nil
 	}
 	outcome, err := r.runner.Call(ctx, submission, l.Timeout)
+	if outcome == nil || outcome.Run.Message != id {
+		r.discard(ctx, body)
+	}
 	if outcome == nil {
 		return nil, err
 	}
 	run := outcome.Run
 	receipt := &store.Receipt{Message: run.Message, Runs: []store.ReceiptRun{{Flow: run.Flow, FlowID: run.FlowID, Number: run.Number}}}
 	return &Answer{Receipt: receipt, Outcome: outcome}, err
+}
+
+// discard removes a large body that was not accepted, whatever became of the caller. What stays is swept when the store is opened next.
+func (r *Receiver) discard(ctx context.Context, body store.Body) {
+	r.store.Discard(context.WithoutCancel(ctx), body)
 }
 
 // checked is how a payload is checked: what its records are, and so how long one may be, is for the flows to say.

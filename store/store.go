@@ -170,8 +170,7 @@ type Queue interface {
 	// Accept stores one message with its runs and claims, all or nothing. It sets the Number of each run. Runs of an Acceptance with
 	// Claim are born claimed: Running, Attempts 1, under this epoch; unless an earlier run of an order key of theirs is not settled:
 	// then all of them are Queued. Calls that come together share a commit. When the once-key was used before, nothing is stored and
-	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce. In both cases the blob of a
-	// message that is not stored is removed.
+	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce.
 	Accept(ctx context.Context, a *Acceptance) (*Receipt, error)
 
 	// Claim marks due runs as Running under this epoch with Attempts one higher and returns them: of each flow (by FlowID) at most
@@ -343,6 +342,9 @@ type Blobs interface {
 	// CreateBlob starts a body. Its bytes are durable when Commit returns; a body that nothing refers to when the store is next
 	// opened is swept away.
 	CreateBlob(ctx context.Context) (BlobWriter, error)
+
+	// Discard removes a committed body that nothing stored refers to; one that something refers to stays. It does nothing for inline bodies.
+	Discard(ctx context.Context, b Body) error
 
 	// OpenBody opens a body, inline or blob, for reading from its start. Damage is ErrCorrupt before a damaged byte is returned;
 	// ErrErased and ErrNotFound as they are.

@@ -145,6 +145,19 @@ func (w *blobWriter) Abort() error {
 	return os.Remove(w.file.Name())
 }
 
+// Discard removes a body that nothing refers to.
+func (s *Store) Discard(ctx context.Context, b store.Body) error {
+	if b.Blob == uuid.Nil {
+		return ctx.Err()
+	}
+	return s.view(ctx, func(tx *bolt.Tx) error {
+		if tx.Bucket(bucketBlobs).Get(b.Blob[:]) == nil {
+			s.unlink(b.Blob)
+		}
+		return nil
+	})
+}
+
 // unlink removes a blob that nothing refers to. One that stays is swept when the store is opened next.
 func (s *Store) unlink(id uuid.UUID) {
 	if id != uuid.Nil {

@@ -211,7 +211,6 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 		rows[i] = seal(bucketActive, numberKey(run.Number), encodeRun(run))
 		receipt.Runs = append(receipt.Runs, store.ReceiptRun{Flow: run.Flow, FlowID: run.FlowID, Number: run.Number})
 	}
-	var orphan uuid.UUID // the blob of a message that is not stored
 	err = s.do(ctx, &operation{
 		check: func(tx *bolt.Tx) error {
 			if err := q.alive(tx); err != nil || a.Once == nil {
@@ -220,9 +219,6 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 			used, ok, err := s.used(tx, a.Once)
 			if err != nil || !ok {
 				return err
-			}
-			if m := a.Message; m != nil && tx.Bucket(bucketBlobs).Get(m.Body.Blob[:]) == nil {
-				orphan = m.Body.Blob
 			}
 			switch {
 			case used.bodyHash != a.Once.BodyHash:
@@ -262,7 +258,6 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 		for i := range runs {
 			s.index.Withdraw(entryOf(&runs[i]))
 		}
-		s.unlink(orphan)
 		if errors.Is(err, errDone) {
 			return receipt, nil
 		}

@@ -163,16 +163,6 @@ func (q *epoch) enter(ctx context.Context) error {
 	return nil
 }
 
-// refers reports whether a stored message has the blob.
-func (s *Store) refers(blob uuid.UUID) bool {
-	for _, m := range s.messages {
-		if m.Body.Blob == blob {
-			return true
-		}
-	}
-	return false
-}
-
 func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt, error) {
 	if err := q.enter(ctx); err != nil {
 		return nil, err
@@ -183,9 +173,6 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 			return nil, fmt.Errorf("store: %w", err)
 		}
 		if used, ok := q.once[[2]string{o.Scope, o.Key}]; ok && time.Now().Before(used.once.Until) {
-			if m := a.Message; m != nil && !q.refers(m.Body.Blob) {
-				delete(q.blobs, m.Body.Blob)
-			}
 			if used.once.BodyHash != o.BodyHash {
 				return nil, store.ErrOnce
 			}
@@ -613,6 +600,26 @@ func (w *blobWriter) Abort() error {
 type reader struct{ *bytes.Reader }
 
 func (reader) Close() error { return nil }
+
+// Discard removes a body that nothing refers to.
+func (s *Store) Discard(ctx context.Context, b store.Body) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	for _, m := range s.messages {
+		if m.Body.Blob == b.Blob {
+			return nil
+		}
+	}
+	for _, attached := range s.attached {
+		if attached[0].Blob == b.Blob || attached[1].Blob == b.Blob {
+			return nil
+		}
+	}
+	delete(s.blobs, b.Blob)
+	return nil
+}
 
 // OpenBody opens a body.
 func (s *Store) OpenBody(ctx context.Context, b store.Body) (io.ReadSeekCloser, error) {

@@ -100,6 +100,28 @@ var blobCases = map[string]func(*testing.T, Harness){
 		r.check(err)
 		r.same(got, large)
 	},
+	"blobs: discarded, unless something refers to them": func(t *testing.T, h Harness) {
+		r := begin(t, h)
+		loose, sent, rejects := r.blob(large), r.blob(large), r.blob(large)
+		a := r.of(r.newMessage(""), 1)
+		a.Message.Body = sent
+		r.accept(a)
+		s := ended(r.claim(1)[0], store.Error)
+		s.Rejects = rejects
+		r.settle(s)
+		for range 2 {
+			for _, b := range []store.Body{loose, sent, rejects, inline("x"), {}} {
+				r.check(r.Discard(r.ctx, b))
+			}
+		}
+		_, err := r.OpenBody(r.ctx, loose)
+		r.is(err, store.ErrNotFound)
+		for _, b := range []store.Body{sent, rejects} {
+			got, err := r.read(b)
+			r.check(err)
+			r.same(got, large)
+		}
+	},
 	"blobs: what is not there": func(t *testing.T, h Harness) {
 		r := begin(t, h)
 		_, err := r.OpenBody(r.ctx, store.Body{Blob: newID(), Size: 9})

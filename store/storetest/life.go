@@ -49,6 +49,7 @@ func (r *rig) storeCalls(ctx context.Context, message uuid.UUID) map[string]func
 		"Delete":      func() error { return r.Delete(ctx, "k", "n", 1) },
 		"Numbers":     func() error { _, err = r.Numbers(ctx, "k", "late"); return err },
 		"CreateBlob":  func() error { _, err = r.CreateBlob(ctx); return err },
+		"Discard":     func() error { return r.Discard(ctx, store.Body{Blob: uuid.New()}) },
 		"OpenBody":    func() error { _, err = r.OpenBody(ctx, inline("x")); return err },
 	}
 }

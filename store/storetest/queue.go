@@ -125,27 +125,6 @@ var acceptCases = map[string]func(*testing.T, Harness){
 		}
 		r.waiting(1, 0)
 	},
-	"once: the blob of what is not stored goes, that of what was stays": func(t *testing.T, h Harness) {
-		r := begin(t, h)
-		stored := r.onceOf("k", "", time.Hour)
-		stored.Message.Body = r.blob(large)
-		r.accept(stored)
-		r.same(r.accept(stored).Repeated, true)
-		again := r.onceOf("k", "", time.Hour)
-		again.Message.Body = r.blob(large)
-		r.accept(again)
-		other := r.onceOf("k", "other", time.Hour)
-		other.Message.Body = r.blob(large)
-		_, err := r.queue.Accept(r.ctx, other)
-		r.is(err, store.ErrOnce)
-		for _, a := range []*store.Acceptance{again, other} {
-			_, err := r.OpenBody(r.ctx, a.Message.Body)
-			r.is(err, store.ErrNotFound)
-		}
-		content, err := r.read(stored.Message.Body)
-		r.check(err)
-		r.same(content, large)
-	},
 	"once: a key without a body": func(t *testing.T, h Harness) {
 		r := begin(t, h)
 		once := &store.Once{Scope: "schedule", Key: "2026-03-01", Until: time.Now().Add(time.Hour)}
