@@ -52,12 +52,13 @@ type set struct {
 	plans       map[string]*flow.Plan
 	byID        map[int64]*flow.Plan // filled when the set comes into force
 	router      *listener.Router
-	deafen      func() // ends the entry points of the listeners and waits for them; set when the set comes into force
+	users       *flow.Users // runs that use the connections
+	deafen      func()      // ends the entry points of the listeners and waits for them; set when the set comes into force
 }
 
 // compile checks a set and makes its parts. base, when it is set, lends the connections of the set in force.
 func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
-	s := &set{tree: tree, version: tree.Hash(), deafen: func() {}, connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
+	s := &set{tree: tree, version: tree.Hash(), users: &flow.Users{}, deafen: func() {}, connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
 		plans: map[string]*flow.Plan{}}
 	options := define.DecodeOptions{Lookup: e.lookup(tree)}
 	faults := tree.Decode(&s.definitions, options)
@@ -66,7 +67,7 @@ func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
 	}
 	c := &setCompiler{engine: e, set: s, options: options, read: slices.Clone(faults)}
 	if base != nil {
-		s.connections = base.connections
+		s.connections, s.users = base.connections, base.users
 	} else {
 		faults = append(faults, c.connections()...)
 	}
@@ -270,7 +271,7 @@ func (c *setCompiler) listeners() (faults Faults) {
 }
 
 func (c *setCompiler) flows() (faults Faults) {
-	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Format: c.format, Names: c.set.tree.Names, Faulty: c.faulty,
+	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Users: c.set.users, Format: c.format, Names: c.set.tree.Names, Faulty: c.faulty,
 		Connection: func(name string) (connector.Connection, bool) {
 			_, defined := c.set.definitions.Connections[name]
 			return c.set.connections[name], defined
@@ -361,8 +362,7 @@ func (e *Engine) apply(files, inGo *define.Tree) error {
 	}
 	e.inGo = inGo
 	if former != nil {
-		// Runs of the former set may still use its connections: they reconnect when they are used after this.
-		former.close(e.logger)
+		former.users.Retire(func() { former.close(e.logger) })
 	}
 	return nil
 }

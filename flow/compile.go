@@ -38,6 +38,9 @@ type Environment struct {
 
 	// Version is the hash of the set that the definition belongs to.
 	Version string
+
+	// Users counts the runs of the set's plans; nil: nobody counts.
+	Users *Users
 }
 
 // ListenerFacts is what a flow needs to know of a listener that it reads or that starts it.
@@ -69,6 +72,7 @@ type Plan struct {
 	group      int
 	mapped     []string         // names of the records' fields after the steps, nil when unknown
 	paths      *transform.Paths // that the maps read from records
+	users      *Users
 }
 
 // source is where the records come from.
@@ -102,6 +106,7 @@ type target struct {
 // answer is a compiled [Respond].
 type answer struct {
 	status  int
+	empty   bool // the status has no body (RFC 9110 section 6.4.1)
 	format  transform.Format
 	as      string
 	headers []header
@@ -143,7 +148,7 @@ type compiler struct {
 func Compile(name string, id int64, base string, d Definition, env Environment) (*Plan, define.Faults) {
 	c := &compiler{env: env, base: base}
 	c.plan = &Plan{Name: name, ID: id, Version: env.Version, enabled: d.Enabled == nil || *d.Enabled, zone: time.UTC, params: d.Params,
-		timeout: d.Timeout, maxRunning: d.MaxRunning, group: cmp.Or(d.Group, 100), paths: &transform.Paths{}}
+		timeout: d.Timeout, maxRunning: d.MaxRunning, group: cmp.Or(d.Group, 100), paths: &transform.Paths{}, users: env.Users}
 	c.options.Paths = c.plan.paths
 	c.options.Known = map[string][]string{"run": runNames, "message": messageNames}
 	if len(d.Params) > 0 {
@@ -621,6 +626,7 @@ func (c *compiler) to(destinations []Destination) {
 		}
 		if d.Format != nil {
 			spec.Format, spec.Encode.As = c.format(path+".format", d.Format), c.as(path+".format", d.Format)
+			c.writes(path+".format", spec.Format, spec.Encode)
 		}
 		spec.Encode.Columns = spec.Columns
 		if len(c.faults) > before {
@@ -671,17 +677,16 @@ func (c *compiler) respond(d Definition) {
 	if a.status < 200 || a.status > 599 {
 		c.fault("respond.status", 0, fmt.Sprintf("%d is no status of an answer", a.status), "write one from 200 to 599")
 	}
+	if a.empty = slices.Contains([]int{204, 205, 304}, a.status); a.empty && r.Format != nil {
+		c.fault("respond.format", 0, fmt.Sprintf("an answer with status %d has no body", a.status), "leave the format out, or write status: 200")
+	}
 	ref := r.Format
 	if ref == nil {
 		ref = &transform.FormatRef{Type: "json"}
 	}
-	if a.as = "array"; c.plan.source.single {
-		a.as = "object"
+	if a.format = c.format("respond.format", ref); a.format != nil {
+		a.as = c.answerAs(a.format, ref)
 	}
-	if as := c.as("respond.format", ref); as != "" {
-		a.as = as
-	}
-	a.format = c.format("respond.format", ref)
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		path := define.Join("respond.headers", name)
 		if !validHeaderName(name) {
@@ -696,6 +701,31 @@ func (c *compiler) respond(d Definition) {
 		c.fault("respond", 0, fmt.Sprintf("nobody waits for the answer: listener %q is asynchronous", c.plan.Listener), "write `mode: sync` on the listener")
 	}
 	c.plan.answer = a
+}
+
+// answerAs returns how the records become one document: as the definition says; else one document is answered for one, where the format can,
+// and a list of them for several.
+func (c *compiler) answerAs(f transform.Format, ref *transform.FormatRef) string {
+	if as := c.as("respond.format", ref); as != "" {
+		c.writes("respond.format", f, transform.EncodeOptions{As: as})
+		return as
+	}
+	if c.plan.source.single {
+		if _, err := f.NewEncoder(io.Discard, transform.EncodeOptions{As: "object"}); err == nil {
+			return "object"
+		}
+	}
+	return "array"
+}
+
+// writes checks that a format can write with the options.
+func (c *compiler) writes(path string, f transform.Format, options transform.EncodeOptions) {
+	if f == nil {
+		return
+	}
+	if _, err := f.NewEncoder(io.Discard, options); err != nil {
+		c.report(path, err)
+	}
 }
 
 func validHeaderName(name string) bool {

@@ -58,7 +58,9 @@ func (r *Response) begin(env *transform.Env) error {
 		return nil
 	}
 	r.begun = true
-	r.Header.Set("Content-Type", r.plan.format.MediaType())
+	if !r.plan.empty {
+		r.Header.Set("Content-Type", r.plan.format.MediaType())
+	}
 	for _, h := range r.plan.headers {
 		value, err := h.value.fill(env, headerValue)
 		if err != nil {
@@ -67,24 +69,30 @@ func (r *Response) begin(env *transform.Env) error {
 		}
 		r.Header.Set(h.name, value)
 	}
+	if r.plan.empty {
+		return nil
+	}
 	encoder, err := r.plan.format.NewEncoder(r, transform.EncodeOptions{As: r.plan.as})
 	r.encoder = encoder
 	return err
 }
 
 func (r *Response) encode(env *transform.Env, b *transform.Batch) error {
-	if err := r.begin(env); err != nil {
+	if err := r.begin(env); err != nil || r.encoder == nil {
 		return err
 	}
 	return r.encoder.Encode(b)
 }
 
 func (r *Response) finish(env *transform.Env) error {
-	if err := r.begin(env); err != nil {
+	if err := r.begin(env); err != nil || r.encoder == nil {
 		return err
 	}
 	return r.encoder.Close()
 }
+
+// Empty reports whether the status allows no body.
+func (r *Response) Empty() bool { return r.plan.empty }
 
 // Size returns the length of the body in bytes.
 func (r *Response) Size() int64 { return r.size }

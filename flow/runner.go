@@ -298,6 +298,7 @@ func (r *Runner) laneOf(j *job) *lane {
 
 func (r *Runner) newJob(plan *Plan, run store.Run, message *store.Message) *job {
 	j := &job{plan: plan, run: run, head: run, message: message, redact: r.Redact}
+	plan.users.enter() // until done
 	j.log = &runLog{now: r.Now}
 	j.ctx, j.cancel = context.WithCancelCause(r.working)
 	return j
@@ -533,6 +534,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 	if j.response != nil {
 		j.response.Close()
 	}
+	j.plan.users.leave()
 	if j.rejects != nil {
 		j.rejects.spool.Abort() // of an attempt that is not the last; otherwise it is stored
 	}

@@ -117,6 +117,10 @@ func (h *handler) answerListener(w http.ResponseWriter, l *listener.Listener, an
 	for name, values := range response.Header {
 		header[name] = values
 	}
+	if response.Empty() {
+		w.WriteHeader(response.Status)
+		return nil
+	}
 	header.Set("Content-Length", strconv.FormatInt(response.Size(), 10))
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(response.Status)

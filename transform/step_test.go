@@ -62,7 +62,7 @@ func TestStep(t *testing.T) {
 			return nil
 		}), []string{`{"a":1}`}, []string{`{"a":1,"n":2}`}},
 		{"Go function that leaves out", function(func(*transform.Record) error { return fmt.Errorf("not this one: %w", transform.ErrDrop) }), []string{`{}`}, nil},
-		{"Go function that rejects", function(func(*transform.Record) error { return errors.New("no stock") }), []string{`{}`}, []string{"! go twice: no stock"}},
+		{"Go function that rejects", function(func(*transform.Record) error { return errors.New("no stock") }), []string{`{}`}, []string{"! go twice: the Go function refused the record"}},
 		{"Go function with a fault of its own", function(func(*transform.Record) error { return &transform.Fault{Field: "sku", Reason: "unknown"} }), []string{`{}`},
 			[]string{`! go twice: "sku": unknown`}},
 		{"Go function that panics", function(func(r *transform.Record) error {
