@@ -7,10 +7,14 @@ import "github.com/integrator-go/integrator/transform"
 type Stack struct {
 	values []transform.Value
 	slab   []transform.Value // room for what is taken next
+	size   int               // of the slab when it was new
 }
 
-// slabSize is how many values are allocated at once.
-const slabSize = 256
+// How many values are allocated at once: few for a small document, more as it goes on.
+const (
+	firstSlab = 32
+	slabSize  = 256
+)
 
 // Len returns how many values there are.
 func (s *Stack) Len() int { return len(s.values) }
@@ -33,7 +37,8 @@ func (s *Stack) Take(i int) []transform.Value {
 		taken = make([]transform.Value, n)
 	} else {
 		if len(s.slab) < n {
-			s.slab = make([]transform.Value, slabSize)
+			s.size = min(max(2*s.size, firstSlab, n), slabSize)
+			s.slab = make([]transform.Value, s.size)
 		}
 		taken, s.slab = s.slab[:n:n], s.slab[n:]
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
@@ -24,7 +25,6 @@ type Window struct {
 	recoded bool   // Text is not as the document has it: offsets mean nothing
 	r       io.Reader
 	err     error // of r, behind Text
-	scratch []byte
 	offset  int64 // of Text in the document
 	mark    place // where lines were counted to: At or a place before it
 
@@ -50,6 +50,9 @@ const (
 	maxEmptyReads = 100
 	byteOrderMark = "\uFEFF"
 )
+
+// scratches are buffers of readSize that are read into before what came becomes text: most documents are much smaller than one.
+var scratches = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // New returns the window at the start of what r reads.
 func New(format string, r io.Reader) *Window {
@@ -112,13 +115,16 @@ func (w *Window) Fill() error {
 	if len(rest) > readSize {
 		least = len(rest)
 	}
-	if size := max(readSize, least); len(w.scratch) < size {
-		w.scratch = make([]byte, size)
+	pooled := scratches.Get().(*[readSize]byte)
+	defer scratches.Put(pooled)
+	scratch := pooled[:]
+	if least > readSize {
+		scratch = make([]byte, least)
 	}
 	n := 0
 	for empty := 0; n < least && w.err == nil; {
 		var more int
-		more, w.err = w.r.Read(w.scratch[n:])
+		more, w.err = w.r.Read(scratch[n:])
 		n += more
 		if more > 0 {
 			empty = 0
@@ -135,7 +141,7 @@ func (w *Window) Fill() error {
 	}
 	w.offset += int64(keep)
 	w.mark.at -= keep
-	w.Text, w.At = rest+string(w.scratch[:n]), w.At-keep
+	w.Text, w.At = rest+string(scratch[:n]), w.At-keep
 	return nil
 }
 
