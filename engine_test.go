@@ -19,6 +19,7 @@ import (
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/listener"
 	"github.com/integrator-go/integrator/store"
@@ -73,12 +74,18 @@ func TestNewReportsEveryFaultAndOpensNothing(t *testing.T) {
 	}
 }
 
-func TestNewWantsOneStore(t *testing.T) {
+func TestNewChecksItsConfig(t *testing.T) {
 	t.Parallel()
-	for name, config := range map[string]integrator.Config{"none": {}, "two": {Dir: "x", Store: memstore.New()}} {
-		if _, err := integrator.New(config); err == nil {
-			t.Errorf("%s: New took it", name)
+	_, err := integrator.New(integrator.Config{Limits: integrator.Limits{Workers: -1, MaxWaiting: -1}, Connectors: []connector.Kind{{Name: "file"}},
+		Steps: map[string]transform.Func{"a": nil}, Definitions: definitionsOf("flows: {a: {}}")})
+	for _, want := range []string{"Dir, the folder", "Limits.Workers", "Limits.MaxWaiting", `Connectors: the name "file" is empty or taken`, `"file" has no New`,
+		`Steps: "a" is nil`, "the flow leads nowhere"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New does not tell %q: %v", want, err)
 		}
+	}
+	if _, err := integrator.New(integrator.Config{Dir: "x", Store: memstore.New()}); err == nil {
+		t.Error("New took two stores")
 	}
 }
 

@@ -161,12 +161,7 @@ type state struct {
 // New checks the configuration and the definitions, and reports all faults together: those of definitions as [Faults]. It opens
 // nothing, starts nothing and listens to nothing; an engine that is built and dropped leaves nothing behind.
 func New(config Config) (*Engine, error) {
-	if config.Dir == "" && config.Store == nil {
-		return nil, errors.New("integrator: Config needs Dir, the folder of the engine's store, or Store")
-	}
-	if config.Dir != "" && config.Store != nil {
-		return nil, errors.New("integrator: Config has both Dir and Store: leave one out")
-	}
+	wrong := config.validate()
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
@@ -182,15 +177,67 @@ func New(config Config) (*Engine, error) {
 	var err error
 	if config.Definitions != nil {
 		e.files, err = define.Load(config.Definitions, define.LoadOptions{Skip: skipped(config)})
-		if err != nil {
-			return nil, err
-		}
 	}
-	if err := e.apply(e.files, nil); err != nil {
+	if err == nil {
+		err = e.apply(e.files, nil)
+	}
+	if wrong != nil {
+		return nil, errors.Join(wrong, err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	e.handler = httpapi.New(surface{e})
 	return e, nil
+}
+
+// validate returns everything that is wrong with the configuration beside the definitions.
+func (c *Config) validate() error {
+	var wrong []error
+	add := func(is bool, format string, args ...any) {
+		if is {
+			wrong = append(wrong, fmt.Errorf("integrator: Config."+format, args...))
+		}
+	}
+	add(c.Dir == "" && c.Store == nil, "Dir, the folder of the engine's store, or Store is required")
+	add(c.Dir != "" && c.Store != nil, "Dir and Store are both set: leave one out")
+	add(c.Limits.Workers < 0, "Limits.Workers is negative")
+	add(c.Limits.MaxWaiting < 0, "Limits.MaxWaiting is negative")
+	add(c.Limits.DrainTimeout < 0, "Limits.DrainTimeout is negative")
+	add(c.Auth.TokenLife < 0, "Auth.TokenLife is negative")
+	once := func(field string, taken ...string) func(name string) {
+		seen := map[string]bool{"": true}
+		for _, name := range taken {
+			seen[name] = true
+		}
+		return func(name string) {
+			add(seen[name], "%s: the name %q is empty or taken", field, name)
+			seen[name] = true
+		}
+	}
+	name := once("Drivers")
+	for _, d := range c.Drivers {
+		name(d.Name)
+	}
+	name = once("Connectors", "file", "sql")
+	for _, k := range c.Connectors {
+		name(k.Name)
+		add(k.New == nil, "Connectors: %q has no New", k.Name)
+	}
+	name = once("Formats", "json", "ndjson", "csv", "xml")
+	for _, k := range c.Formats {
+		name(k.Name)
+		add(k.New == nil, "Formats: %q has no New", k.Name)
+	}
+	name = once("Listeners", "http")
+	for _, k := range c.Listeners {
+		name(k.Name)
+		add(k.New == nil, "Listeners: %q has no New", k.Name)
+	}
+	for step, f := range c.Steps {
+		add(f == nil, "Steps: %q is nil", step)
+	}
+	return errors.Join(wrong...)
 }
 
 // skipped returns the folders below the definitions that hold no definitions.

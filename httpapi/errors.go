@@ -147,7 +147,7 @@ func problemOfRun(run *store.Run, failure *flow.Failure, rejects []flow.Rejected
 }
 
 // answerError writes the problem, in the shape of the route's generation, and logs what the caller does not learn.
-func (h *handler) answerError(w http.ResponseWriter, r *http.Request, err error) {
+func (h *handler) answerError(w http.ResponseWriter, r *http.Request, listener string, err error) {
 	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		panic(http.ErrAbortHandler) // nobody is there to read an answer
 	}
@@ -160,7 +160,7 @@ func (h *handler) answerError(w http.ResponseWriter, r *http.Request, err error)
 		level = slog.LevelError
 	}
 	h.engine.Logger().Log(r.Context(), level, "refused", "method", r.Method, "status", p.Status, "problem", p.name(), "errorID", p.ErrorID, "error", p.unexpected)
-	h.engine.Observe(flow.Refused{Listener: listenerOf(r), Status: p.Status, Reason: p.name()})
+	h.engine.Observe(flow.Refused{Listener: listener, Status: p.Status, Reason: p.name()})
 	header := w.Header()
 	if p.Status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", `Bearer realm="integrator"`)

@@ -102,16 +102,18 @@ func New(engine Engine) http.Handler {
 
 // ServeHTTP answers one call.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := h.serve(w, r); err != nil {
-		h.answerError(w, r, err)
+	var listener string
+	if err := h.serve(w, r, &listener); err != nil {
+		h.answerError(w, r, listener, err)
 	}
 }
 
-func (h *handler) serve(w http.ResponseWriter, r *http.Request) error {
+// serve answers the call, or returns why not. It sets listener when the call is one of a listener.
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, listener *string) error {
 	path := r.URL.EscapedPath()
 	for _, prefix := range []string{listenerPrefix, listenerPrefixShort} {
 		if rest, ok := strings.CutPrefix(path, prefix); ok && (rest == "" || rest[0] == '/') {
-			return h.listen(w, r, rest)
+			return h.listen(w, r, rest, listener)
 		}
 	}
 	found, params, allow := h.find(r.Method, path)
@@ -207,14 +209,6 @@ func authorize(p auth.Principal, action auth.Action, resource auth.Resource) err
 // firstGeneration reports whether the route answers errors in the shape of its own generation.
 func firstGeneration(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/plugins/flows/rest/v1/flow-name/")
-}
-
-// listenerName is the context key under which the listener of a call is noted, for events.
-type listenerName struct{}
-
-func listenerOf(r *http.Request) string {
-	name, _ := r.Context().Value(listenerName{}).(string)
-	return name
 }
 
 func (h *handler) live(w http.ResponseWriter, r *http.Request, _ *call) error {

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,15 +33,15 @@ type receiptRun struct {
 // onceWindow is how long an Idempotency-Key is remembered.
 const onceWindow = 24 * time.Hour
 
-// listen takes a call of a user-defined listener; path is what follows the prefix.
-func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string) error {
+// listen takes a call of a user-defined listener; path is what follows the prefix. It sets name to the listener's as soon as it is known.
+func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, name *string) error {
 	if err := h.engine.Accepting(); err != nil {
 		return err
 	}
 	// Without valid proof every path answers 401, known or not: so the route's own answers come after.
 	l, params, allow := h.engine.Router().Match(r.Method, path)
 	if l != nil {
-		*r = *r.WithContext(context.WithValue(r.Context(), listenerName{}, l.Name))
+		*name = l.Name
 	}
 	principal, err := h.verify(r)
 	if err != nil {
