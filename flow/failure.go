@@ -155,6 +155,8 @@ func classify(ctx context.Context, err error) string {
 		return KindRefused
 	case errors.As(err, new(permanentError)):
 		return KindRefused
+	case errors.As(err, new(*panicError)):
+		return KindInternal
 	case errors.Is(err, store.ErrErased), errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrNotFound):
 		return KindInternal
 	case errors.Is(err, context.DeadlineExceeded):
