@@ -12,20 +12,21 @@
 // looked at and sent again.
 //
 // Applied once where the destination dedupes, at least once elsewhere: a crash between a destination's commit and the settlement executes the
-// run again, with the same id, the same start time and the same definitions; destinations that keep run ids (SQL tables, files) find that
-// they have it. A run with several connections commits them one after the other: a crash in between is completed by the next attempt.
+// run again, with the same id, the same start time and the same definitions; destinations that keep run ids (SQL tables, files that stay where
+// they were put) find that they have it. A run with several connections commits them one after the other: a crash in between is completed by the next attempt.
 //
 // All or nothing for each connection: what a run writes to one connection takes effect together, when the run has seen all of its records, or
 // not at all. A rejected record is left out of every destination that stands behind the one which rejected it.
 //
-// Order: runs of one flow begin in the order in which they became due, and run at the same time where the flow allows it. Only an order key
-// keeps them one after the other.
+// Order: runs of one flow begin in the order in which they became due, as far as they wait in one engine, and run at the same time where the
+// flow allows it. Only an order key keeps them one after the other.
 //
 // # Attempts
 //
-// A run that nobody waits for is tried again when it failed for a passing reason: kinds connection and timeout, or an error marked by
-// [RetryAfter]. The pause doubles from the flow's back-off to its cap, with a fifth of jitter, and holds no worker. Rejected input, a refusal
-// ([Permanent]) and internal faults are not tried again. A run that an orderly stop interrupts keeps its attempts. A run that was at work in
+// A run that nobody waits for is tried again when it failed for a passing reason: an error of a source or a destination that is not marked
+// by [Permanent], a time limit, or an error marked by [RetryAfter]. The pause doubles from the flow's back-off to its cap, with a fifth of
+// jitter, and holds no worker. Rejected input, what an error of a Go step makes of a record included, refusals, panics and internal faults
+// are not tried again. A run that an orderly stop interrupts keeps its attempts. A run that was at work in
 // three crashes is taken for their cause and ends in error.
 //
 // # Small runs together

@@ -56,7 +56,7 @@ func (j *job) begin(r *Runner) {
 	if j.waiter != nil && j.plan.answer != nil {
 		j.response = newResponse(j.plan.answer)
 		j.response.leftOut = func(header string, err error) {
-			r.Logger.Warn("a header of an answer is left out", "flow", j.plan.Name, "run", j.run.Number, "header", header, "error", err)
+			r.options.Logger.Warn("a header of an answer is left out", "flow", j.plan.Name, "run", j.run.Number, "header", header, "error", err)
 		}
 	}
 	j.env = environment(j)

@@ -43,7 +43,7 @@ var rejectLines = func() transform.Format {
 }()
 
 func newRejects(ctx context.Context, r *Runner) *rejects {
-	return &rejects{redact: r.Redact, spool: store.NewSpool(ctx, r.store)}
+	return &rejects{redact: r.options.Redact, spool: store.NewSpool(ctx, r.store)}
 }
 
 func (r *rejects) add(step string, record *transform.Record) error {

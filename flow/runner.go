@@ -68,8 +68,8 @@ func (o Options) withDefaults() Options {
 // Three contexts bound its work. Accepting ends first, when Run's context ends. Working ends when what was begun had its DrainTimeout.
 // Committing is bounded by time alone, so that a result that exists is recorded.
 type Runner struct {
-	Options
-	store store.Store
+	options Options
+	store   store.Store
 
 	mu        sync.Mutex
 	queue     store.Queue // nil: not running
@@ -120,7 +120,7 @@ type Outcome struct {
 
 // NewRunner returns a runner that waits for Run.
 func NewRunner(options Options) *Runner {
-	return &Runner{Options: options.withDefaults(), store: options.Store, lanes: map[int64]*lane{}, active: map[int64]*job{}, waiters: map[uuid.UUID]*waiter{},
+	return &Runner{options: options.withDefaults(), store: options.Store, lanes: map[int64]*lane{}, active: map[int64]*job{}, waiters: map[uuid.UUID]*waiter{},
 		cancels: map[int64]bool{}, look: make(chan struct{}, 1)}
 }
 
@@ -164,7 +164,7 @@ func (r *Runner) claim(ctx context.Context) {
 		next := time.Time{}
 		want := r.room()
 		if len(want) > 0 {
-			runs, due, err := r.queue.Claim(ctx, want, claimLimit, r.Now())
+			runs, due, err := r.queue.Claim(ctx, want, claimLimit, r.options.Now())
 			switch {
 			case ctx.Err() != nil:
 			case errors.Is(err, store.ErrBroken), errors.Is(err, store.ErrClaimLost), errors.Is(err, store.ErrClosed):
@@ -172,7 +172,7 @@ func (r *Runner) claim(ctx context.Context) {
 				return
 			case err != nil:
 				pause = min(max(2*pause, 50*time.Millisecond), 5*time.Second)
-				r.Logger.Warn("claiming runs failed; trying again", "error", err, "pause", pause)
+				r.options.Logger.Warn("claiming runs failed; trying again", "error", err, "pause", pause)
 			default:
 				pause, next = 0, due
 				r.caughtUp(want, runs)
@@ -187,7 +187,7 @@ func (r *Runner) claim(ctx context.Context) {
 			alarm = time.After(pause)
 		} else if !next.IsZero() {
 			// Due times are of the wall clock, which may be set: looked at again every minute at the latest.
-			alarm = time.After(min(max(next.Sub(r.Now()), time.Millisecond), time.Minute))
+			alarm = time.After(min(max(next.Sub(r.options.Now()), time.Millisecond), time.Minute))
 		}
 		select {
 		case <-ctx.Done():
@@ -220,7 +220,7 @@ func (r *Runner) caughtUp(want map[int64]store.Want, runs []store.Run) {
 // room returns how many runs of each flow may be claimed.
 func (r *Runner) room() map[int64]store.Want {
 	want := map[int64]store.Want{}
-	plans := r.Plans()
+	plans := r.options.Plans()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range plans {
@@ -258,7 +258,7 @@ func (l *lane) limit() int {
 // take makes jobs of claimed runs and lets the workers have them.
 func (r *Runner) take(ctx context.Context, runs []store.Run) {
 	for _, run := range runs {
-		plan, err := r.Plan(ctx, run.FlowID, run.Version)
+		plan, err := r.options.Plan(ctx, run.FlowID, run.Version)
 		if err == nil && run.Crashes >= maxCrashes {
 			err = fmt.Errorf("it was being executed %d times when the engine crashed", run.Crashes)
 		}
@@ -297,9 +297,9 @@ func (r *Runner) laneOf(j *job) *lane {
 }
 
 func (r *Runner) newJob(plan *Plan, run store.Run, message *store.Message) *job {
-	j := &job{plan: plan, run: run, head: run, message: message, redact: r.Redact}
+	j := &job{plan: plan, run: run, head: run, message: message, redact: r.options.Redact}
 	plan.users.enter() // until done
-	j.log = &runLog{now: r.Now}
+	j.log = &runLog{now: r.options.Now}
 	j.ctx, j.cancel = context.WithCancelCause(r.working)
 	return j
 }
@@ -326,7 +326,7 @@ func (r *Runner) dispatch(l *lane) {
 	waiting := r.turn
 	r.turn = nil
 	for i, l := range waiting {
-		if r.workers >= r.Workers {
+		if r.workers >= r.options.Workers {
 			r.turn = append(r.turn, waiting[i:]...)
 			return
 		}
@@ -344,7 +344,7 @@ func (r *Runner) dispatch(l *lane) {
 // next takes the jobs of the lane's next turn: one, or some small ones of the same plan. It returns nil when the lane's work should wait:
 // for the worker that collects small runs, or because one flow may not have all workers. The caller holds r.mu.
 func (r *Runner) next(l *lane) []*job {
-	if len(l.ready) == 0 || l.busy >= max(1, r.Workers/2) {
+	if len(l.ready) == 0 || l.busy >= max(1, r.options.Workers/2) {
 		return nil
 	}
 	first := l.ready[0]
@@ -404,10 +404,10 @@ func (r *Runner) work(l *lane, jobs []*job) {
 
 // attempt executes and settles.
 func (r *Runner) attempt(jobs []*job) {
-	now := r.Now()
+	now := r.options.Now()
 	for _, j := range jobs {
 		j.began = now
-		r.Observer.Observe(Started{Flow: j.run.Flow, Run: j.run.Number, Attempt: j.run.Attempts, Waited: now.Sub(j.run.Due)})
+		r.options.Observer.Observe(Started{Flow: j.run.Flow, Run: j.run.Number, Attempt: j.run.Attempts, Waited: now.Sub(j.run.Due)})
 		j.log.add("attempt %d begins", j.run.Attempts)
 		if j.plan.timeout > 0 {
 			var stop context.CancelFunc
@@ -420,7 +420,7 @@ func (r *Runner) attempt(jobs []*job) {
 		runs[i] = j.run
 	}
 	if err := r.queue.Begin(r.working, runs); err != nil {
-		r.Logger.Warn("a crash of the engine would not be counted for these runs", "flow", jobs[0].plan.Name, "runs", len(jobs), "error", err)
+		r.options.Logger.Warn("a crash of the engine would not be counted for these runs", "flow", jobs[0].plan.Name, "runs", len(jobs), "error", err)
 	}
 	r.execute(jobs)
 	r.settle(jobs)
@@ -478,12 +478,12 @@ func (r *Runner) commit(write func(context.Context) error) error {
 // done tells everybody how the attempt ended.
 func (r *Runner) done(j *job, run *store.Run, err error) {
 	j.cancel(nil)
-	took := r.Now().Sub(j.began)
+	took := r.options.Now().Sub(j.began)
 	if j.began.IsZero() {
 		took = 0
 	}
 	if err == nil {
-		r.Observer.Observe(Settled{Run: *run, Took: took})
+		r.options.Observer.Observe(Settled{Run: *run, Took: took})
 	}
 	attrs := []any{"flow", run.Flow, "run", run.Number, "runID", run.ID, "status", run.Status.String(), "trigger", run.Trigger, "attempt", run.Attempts,
 		"read", run.Read, "written", run.Written, "rejected", run.Rejected, "took", took}
@@ -510,7 +510,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 	if err != nil {
 		attrs = append(attrs, "settle", err)
 	}
-	r.Logger.Log(context.Background(), level, "run", attrs...)
+	r.options.Logger.Log(context.Background(), level, "run", attrs...)
 	r.mu.Lock()
 	w := r.waiters[run.ID]
 	if run.Status.Settled() {
@@ -542,7 +542,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 
 // settlement decides what becomes of a job's run.
 func (r *Runner) settlement(j *job) *store.Settlement {
-	now := r.Now()
+	now := r.options.Now()
 	s := &store.Settlement{}
 	run := &j.run
 	run.Kind, run.Exception, run.Reason, run.ErrorID = "", "", "", ""
@@ -564,7 +564,7 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 	default:
 		run.Written = 0 // what was written is rolled back
 		run.Kind, run.ErrorID = f.Kind, errorID()
-		run.Exception, run.Reason = r.Redact(capped(f.Exception())), r.Redact(capped(f.Public()))
+		run.Exception, run.Reason = r.options.Redact(capped(f.Exception())), r.options.Redact(capped(f.Public()))
 		j.log.add("fails (%s, error id %s): %s", run.Kind, run.ErrorID, run.Exception)
 		run.Status, run.Ended = store.Error, now
 		if f.Kind == KindCanceled {
@@ -578,7 +578,7 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 	if run.Status != store.Queued {
 		var err error
 		if s.Rejects, err = j.rejects.body(); err != nil {
-			r.Logger.Error("rejected records could not be stored", "run", run.Number, "error", err)
+			r.options.Logger.Error("rejected records could not be stored", "run", run.Number, "error", err)
 		}
 		s.Log = r.logBody(j)
 	}
@@ -620,8 +620,8 @@ func (r *Runner) fail(err error) {
 	halt := r.halt
 	r.mu.Unlock()
 	if first {
-		r.Observer.Observe(FailStop{Err: err})
-		r.Logger.Error("the store failed; the engine stops", "error", err)
+		r.options.Observer.Observe(FailStop{Err: err})
+		r.options.Logger.Error("the store failed; the engine stops", "error", err)
 		halt(err)
 	}
 }
@@ -631,8 +631,8 @@ func (r *Runner) drain() {
 	r.mu.Lock()
 	r.draining = true
 	r.mu.Unlock()
-	alarm := time.AfterFunc(r.DrainTimeout, func() {
-		r.Logger.Warn("runs are interrupted: they did not end in time", "timeout", r.DrainTimeout)
+	alarm := time.AfterFunc(r.options.DrainTimeout, func() {
+		r.options.Logger.Warn("runs are interrupted: they did not end in time", "timeout", r.options.DrainTimeout)
 		r.interrupt(errInterrupted)
 	})
 	defer alarm.Stop()

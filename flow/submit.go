@@ -29,7 +29,7 @@ type Submission struct {
 
 // runs returns the submission's runs, ready to be stored, and what names them.
 func (r *Runner) runs(s Submission) ([]*store.Run, error) {
-	now := r.Now()
+	now := r.options.Now()
 	runs := make([]*store.Run, len(s.Plans))
 	for i, p := range s.Plans {
 		id, err := newRunID()
@@ -105,7 +105,7 @@ func (r *Runner) Submit(ctx context.Context, s Submission) (*store.Receipt, erro
 
 // accept stores the runs: claimed for this engine when every flow has a free place, so that they start at once.
 func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*store.Receipt, error) {
-	began := r.Now()
+	began := r.options.Now()
 	claim := len(runs) > 0 && r.reserve(s.Plans)
 	if !claim {
 		defer r.behind(s.Plans)
@@ -124,14 +124,14 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 		r.release(s.Plans)
 		claim = false
 	}
-	accepted := Accepted{Took: r.Now().Sub(began)}
+	accepted := Accepted{Took: r.options.Now().Sub(began)}
 	if m := s.Message; m != nil {
 		accepted.Listener, accepted.Message, accepted.Bytes = m.Listener, m.ID, m.Body.Size
 	}
 	for _, p := range s.Plans {
 		accepted.Flows = append(accepted.Flows, p.Name)
 	}
-	r.Observer.Observe(accepted)
+	r.options.Observer.Observe(accepted)
 	if claim {
 		r.mu.Lock()
 		for i, run := range runs {
@@ -155,7 +155,7 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 	left := sync.OnceFunc(r.submitted.Done)
 	defer left()
 	r.mu.Lock()
-	busy := r.waiting >= r.MaxWaiting
+	busy := r.waiting >= r.options.MaxWaiting
 	if !busy {
 		r.waiting++
 	}
@@ -204,7 +204,7 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 	r.active[number] = j
 	r.mu.Unlock()
 	j.began = run.Started
-	r.Observer.Observe(Started{Flow: run.Flow, Run: number, Attempt: 1})
+	r.options.Observer.Observe(Started{Flow: run.Flow, Run: number, Attempt: 1})
 	j.log.add("begins")
 	r.execute([]*job{j})
 	settlement := r.settlement(j)
@@ -326,7 +326,7 @@ func (r *Runner) Cancel(ctx context.Context, number int64) error {
 		j.cancel(errCanceled)
 		return nil
 	}
-	canceled, err := r.queue.Cancel(ctx, number, r.Now())
+	canceled, err := r.queue.Cancel(ctx, number, r.options.Now())
 	if err != nil {
 		return err
 	}
@@ -349,7 +349,7 @@ func (r *Runner) canceled(ctx context.Context, number int64) error {
 	if err != nil {
 		return err
 	}
-	r.Observer.Observe(Settled{Run: *run})
+	r.options.Observer.Observe(Settled{Run: *run})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if w := r.waiters[run.ID]; w != nil {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/auth"
@@ -29,9 +28,6 @@ type receiptRun struct {
 	FlowID   int64  `json:"flowId"`
 	AuditID  int64  `json:"auditId"`
 }
-
-// onceWindow is how long an Idempotency-Key is remembered.
-const onceWindow = 24 * time.Hour
 
 // listen takes a call of a user-defined listener; path is what follows the prefix. It sets name to the listener's as soon as it is known.
 func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, name *string) error {
@@ -196,5 +192,5 @@ func onceOf(key, user, listener string) (*store.Once, error) {
 	if key == "" || len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return nil, problem(http.StatusBadRequest, "idempotency-key", "Wrong Idempotency-Key", "the key has 1 to 255 bytes and no control characters")
 	}
-	return &store.Once{Scope: "listener\x00" + user + "\x00" + listener, Key: key, Until: time.Now().Add(onceWindow)}, nil
+	return &store.Once{Scope: "listener\x00" + user + "\x00" + listener, Key: key}, nil
 }

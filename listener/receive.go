@@ -37,7 +37,7 @@ type Call struct {
 	Header []store.Pair // without credentials
 	Body   io.Reader    // nil: none; it is the caller's part to bound it to the listener's MaxBody
 	Length int64        // of the body, as it was announced; -1 when it was not
-	Once   *store.Once  // its BodyHash is set by Receive
+	Once   *store.Once  // its BodyHash and Until are set by Receive
 }
 
 // Answer is what a call comes to: the receipt, and for a synchronous listener the outcome of its run.
@@ -74,7 +74,7 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 		Header: c.Header, Body: body}
 	submission := flow.Submission{Message: message, Plans: l.plans, Trigger: "listener", User: c.User, Once: c.Once}
 	if c.Once != nil {
-		c.Once.BodyHash = fingerprint(c, body.SHA256)
+		c.Once.BodyHash, c.Once.Until = fingerprint(c, body.SHA256), r.now().Add(onceWindow)
 	}
 	if !l.Sync {
 		receipt, err := r.runner.Submit(ctx, submission)
@@ -105,6 +105,9 @@ func (r *Receiver) discard(ctx context.Context, body store.Body) {
 
 // checked is how a payload is checked: what its records are, and so how long one may be, is for the flows to say.
 var checked = transform.DecodeOptions{Limits: transform.Limits{RecordBytes: math.MaxInt}}
+
+// onceWindow is how long a once-key is remembered.
+const onceWindow = 24 * time.Hour
 
 // fingerprint is what must be the same when a once-key is used again: the body, and what the path and the query say.
 func fingerprint(c *Call, body [sha256.Size]byte) [sha256.Size]byte {

@@ -55,6 +55,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	listener = impatient{listener}
 	defer listener.Close()
 	h, err := start(engine, c.Data, logger)
 	if err != nil {
@@ -114,7 +115,28 @@ func (c *serveCommand) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
-// newServer returns a server with its limits set. The time for bodies and answers is the handler's to bound: it differs by route.
+// impatient gives up connections whose other end reads nothing for a while: a server's own limit would count from the request on, and a
+// synchronous answer may be long in coming.
+type impatient struct{ net.Listener }
+
+func (l impatient) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return impatientConn{c}, err
+}
+
+// patienceForReaders is how long one write may take.
+const patienceForReaders = 30 * time.Second
+
+type impatientConn struct{ net.Conn }
+
+func (c impatientConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(patienceForReaders)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// newServer returns a server with its limits set. The time for bodies is the handler's to bound, that for answers the connection's.
 func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn)}

@@ -4,8 +4,9 @@
 // temporary name beside its own, synced, and renamed into place when the run commits: readers see the former file or the whole new one.
 // Several files of one commit are all complete before the first is put in place, one after the other. A second attempt of a run that put
 // its files in place writes nothing, and a path that a later run wrote is never put back by an older run's retry; which run wrote a path is
-// noted in the folder .integrator. Notes and the temporary files of attempts that crashed are removed when they are old. One engine writes
-// to a folder at a time.
+// noted in the folder .integrator. That holds while a file stays where it was put: when somebody takes it away between the commit and a crash
+// before the run is settled, the next attempt writes it again. Notes and the temporary files of attempts that crashed are removed when they
+// are old. One engine writes to a folder at a time.
 //
 // The name that matters is [Kind].
 package file
@@ -48,7 +49,7 @@ func Kind() connector.Kind {
 		if !filepath.IsAbs(o.Dir) {
 			o.Dir = filepath.Join(env.BaseDir, o.Dir)
 		}
-		return &connection{dir: o.Dir, now: env.Now, swept: map[string]bool{}}, nil
+		return &connection{dir: o.Dir, now: env.Now, swept: map[string]time.Time{}}, nil
 	}}
 }
 
@@ -60,7 +61,7 @@ type connection struct {
 	commits sync.Mutex // one decision about who wrote a path last at a time
 
 	mu    sync.Mutex
-	swept map[string]bool // folders whose leftovers were removed
+	swept map[string]time.Time // when the leftovers of a folder were removed
 }
 
 var (

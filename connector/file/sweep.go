@@ -13,18 +13,21 @@ const (
 	keepTemps  = 24 * time.Hour      // after the last write
 	keepNotes  = 30 * 24 * time.Hour // which is longer than a run waits for its next attempt
 	sweptMost  = 1000                // folders that are remembered as swept
+	sweepAgain = time.Hour
 )
 
-// sweep removes what crashed attempts left in a folder and, in the folder of notes, old notes: once for each folder, when it is first
-// written to. What cannot be removed stays for the next time.
+// sweep removes what crashed attempts left in a folder and, in the folder of notes, old notes: when the folder is written to, once an
+// hour at most. What cannot be removed stays for the next time.
 func (c *connection) sweep(root *os.Root, dir string) {
+	now := c.now()
 	c.mu.Lock()
-	known := c.swept[dir] || len(c.swept) == sweptMost // beyond that, folders are made for single runs
-	if !known {
-		c.swept[dir] = true
+	last, known := c.swept[dir]
+	due := !known && len(c.swept) < sweptMost || known && now.Sub(last) > sweepAgain // beyond sweptMost, folders are made for single runs
+	if due {
+		c.swept[dir] = now
 	}
 	c.mu.Unlock()
-	if known {
+	if !due {
 		return
 	}
 	d, err := root.Open(dir)
@@ -32,7 +35,6 @@ func (c *connection) sweep(root *os.Root, dir string) {
 		return
 	}
 	defer d.Close()
-	now := c.now()
 	for {
 		entries, err := d.ReadDir(1000)
 		for _, e := range entries {
