@@ -1,11 +1,11 @@
 package jsonfmt
 
 import (
-	"errors"
 	"io"
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/feed"
+	"github.com/integrator-go/integrator/transform/internal/scope"
 	"github.com/integrator-go/integrator/transform/internal/window"
 )
 
@@ -19,7 +19,7 @@ type walker struct {
 	selector transform.Selector
 	omit     transform.Selector // what the records leave out
 	raw      bool
-	scopes   *scopes
+	scopes   *scope.Scopes
 	emit     func(r transform.Record, size int64) error // nil: the document is only checked
 }
 
@@ -40,8 +40,8 @@ func (w *walker) document() error {
 
 // walk reads the value that comes next, which the steps lead into.
 func (w *walker) walk(steps transform.Selector) error {
-	if w.scopes != nil && len(steps) == len(w.selector)-w.scopes.depth {
-		if err := w.scopes.advance(); err != nil {
+	if w.scopes != nil && len(steps) == len(w.selector)-len(w.selector.Enclosing()) {
+		if err := w.scopes.Advance(); err != nil {
 			return err
 		}
 	}
@@ -117,7 +117,7 @@ func (w *walker) record() error {
 		return err
 	}
 	if w.scopes != nil {
-		r.Scope = w.scopes.now
+		r.Scope = w.scopes.Now()
 	}
 	return w.emit(r, size)
 }
@@ -139,77 +139,16 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, selector, omit 
 		}
 		return w.document()
 	})
-	d.Release = w.scopes.close
+	d.Release = w.scopes.Close
 	return d, nil
 }
 
-// scopes runs ahead of a walker over the same document and knows what encloses the records that come next.
-type scopes struct {
-	depth   int // how many steps of the records' path lead to what encloses them
-	doc     transform.Value
-	parents transform.Decoder // of the enclosing elements
-	now     *transform.Scope
-	batch   transform.Batch
-	used    int
-	closers []io.Closer
-}
-
 // scopes prepares what DecodeOptions.Scope asks for.
-func (f *format) scopes(o transform.DecodeOptions, selector transform.Selector) (*scopes, error) {
-	if o.Reopen == nil {
-		return nil, errors.New("jsonfmt: Scope needs Reopen")
-	}
+func (f *format) scopes(o transform.DecodeOptions, selector transform.Selector) (*scope.Scopes, error) {
 	enclosing := selector.Enclosing()
-	s := &scopes{depth: len(enclosing)}
-	open := func(selector, omit transform.Selector) (transform.Decoder, error) {
-		r, err := o.Reopen()
-		if err != nil {
-			return nil, err
-		}
-		s.closers = append(s.closers, r)
-		d, err := f.decoder(r, transform.DecodeOptions{Limits: o.Limits}, selector, omit)
-		if err == nil {
-			s.closers = append(s.closers, d)
-		}
-		return d, err
-	}
-	whole, err := open(nil, selector)
-	if err == nil {
-		var doc transform.Batch
-		if err = whole.Decode(&doc); err == nil {
-			s.doc = doc.Records[0].Value
-			s.parents, err = open(enclosing, selector[len(enclosing):])
-		}
-	}
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// advance moves on to the next enclosing element.
-func (s *scopes) advance() error {
-	if s.used == len(s.batch.Records) {
-		s.used = 0
-		if err := s.parents.Decode(&s.batch); err != nil {
-			if err == io.EOF {
-				err = errors.New("jsonfmt: the document read a second time is another one")
-			}
-			return err
-		}
-	}
-	s.now = &transform.Scope{Parent: s.batch.Records[s.used].Value, Doc: s.doc}
-	s.used++
-	return nil
-}
-
-func (s *scopes) close() {
-	if s == nil {
-		return
-	}
-	for _, c := range s.closers {
-		c.Close()
-	}
-	s.closers = nil
+	return scope.Open(o, func(r io.Reader, o transform.DecodeOptions) (transform.Decoder, error) {
+		return f.decoder(r, o, nil, selector)
+	}, func(r io.Reader, o transform.DecodeOptions) (transform.Decoder, error) {
+		return f.decoder(r, o, enclosing, selector[len(enclosing):])
+	})
 }

@@ -101,7 +101,7 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 			}
 			if err == nil {
 				err = w.document()
-				w.scopes.close()
+				w.scopes.Close()
 			}
 			if err != nil {
 				w.values = stack.Stack{} // which holds what was read of the line

@@ -1,13 +1,13 @@
 package xmlfmt
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/feed"
+	"github.com/integrator-go/integrator/transform/internal/scope"
 	"github.com/integrator-go/integrator/transform/internal/stack"
 )
 
@@ -186,7 +186,7 @@ type walker struct {
 	matched int      // how many of its steps the open elements follow
 	raw     bool
 	omit    []string // what the records leave out
-	scopes  *scopes
+	scopes  *scope.Scopes
 	emit    func(r transform.Record, size int64) error // nil: the document is only checked
 }
 
@@ -211,7 +211,7 @@ func (w *walker) document() error {
 		case depth < len(w.records):
 			w.matched = depth
 			if w.scopes != nil && depth == len(w.records)-1 {
-				if err := w.scopes.advance(); err != nil {
+				if err := w.scopes.Advance(); err != nil {
 					return err
 				}
 			}
@@ -247,7 +247,7 @@ func (w *walker) record() error {
 	}
 	r.Value, r.Source = v, v
 	if w.scopes != nil {
-		r.Scope = w.scopes.now
+		r.Scope = w.scopes.Now()
 	}
 	return w.emit(r, size)
 }
@@ -287,38 +287,12 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, records selecto
 		w.emit, w.Wait = d.Emit, d.Wait
 		return w.document()
 	})
-	d.Release = w.scopes.close
+	d.Release = w.scopes.Close
 	return d, nil
 }
 
-// scopes runs ahead of a walker over the same document and knows what encloses the records that come next.
-type scopes struct {
-	doc     transform.Value
-	parents transform.Decoder // of the enclosing elements
-	batch   transform.Batch
-	used    int
-	now     *transform.Scope
-	closers []io.Closer
-}
-
 // scopes prepares what DecodeOptions.Scope asks for.
-func (f *format) scopes(o transform.DecodeOptions, records selector) (*scopes, error) {
-	if o.Reopen == nil {
-		return nil, errors.New("xmlfmt: Scope needs Reopen")
-	}
-	s := &scopes{}
-	open := func(records selector, omit []string) (transform.Decoder, error) {
-		r, err := o.Reopen()
-		if err != nil {
-			return nil, err
-		}
-		s.closers = append(s.closers, r)
-		d, err := f.decoder(r, transform.DecodeOptions{Limits: o.Limits}, records, omit)
-		if err == nil {
-			s.closers = append(s.closers, d)
-		}
-		return d, err
-	}
+func (f *format) scopes(o transform.DecodeOptions, records selector) (*scope.Scopes, error) {
 	var toList []string
 	for _, step := range records[1:] {
 		toList = append(toList, step.name)
@@ -326,44 +300,10 @@ func (f *format) scopes(o transform.DecodeOptions, records selector) (*scopes, e
 			break
 		}
 	}
-	whole, err := open(nil, toList)
-	if err == nil {
-		var doc transform.Batch
-		if err = whole.Decode(&doc); err == nil {
-			s.doc = doc.Records[0].Value
-			last := len(records) - 1
-			s.parents, err = open(records[:last], []string{records[last].name})
-		}
-	}
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// advance moves on to the next enclosing element.
-func (s *scopes) advance() error {
-	if s.used == len(s.batch.Records) {
-		s.used = 0
-		if err := s.parents.Decode(&s.batch); err != nil {
-			if err == io.EOF {
-				err = errors.New("xmlfmt: the document read a second time is another one")
-			}
-			return err
-		}
-	}
-	s.now = &transform.Scope{Parent: s.batch.Records[s.used].Value, Doc: s.doc}
-	s.used++
-	return nil
-}
-
-func (s *scopes) close() {
-	if s == nil {
-		return
-	}
-	for _, c := range s.closers {
-		c.Close()
-	}
-	s.closers = nil
+	last := len(records) - 1
+	return scope.Open(o, func(r io.Reader, o transform.DecodeOptions) (transform.Decoder, error) {
+		return f.decoder(r, o, nil, toList)
+	}, func(r io.Reader, o transform.DecodeOptions) (transform.Decoder, error) {
+		return f.decoder(r, o, records[:last], []string{records[last].name})
+	})
 }
