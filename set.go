@@ -26,14 +26,15 @@ import (
 
 // Definitions is a set of definitions in Go: the same as in files. Every map goes by name.
 type Definitions struct {
-	Version     int                             `json:"version"` // 0 and 1 are the only one there is
-	Vars        map[string]string               `json:"vars"`    // values of ${vars.NAME}
-	Formats     map[string]transform.FormatRef  `json:"formats"`
-	Connections map[string]connector.Definition `json:"connections"`
-	Listeners   map[string]listener.Definition  `json:"listeners"`
-	Flows       map[string]flow.Definition      `json:"flows"`
-	Users       map[string]auth.UserDefinition  `json:"users"`
-	_           struct{}                        `later:"settings schedules steps"`
+	Version     int                                `json:"version"` // 0 and 1 are the only one there is
+	Vars        map[string]string                  `json:"vars"`    // values of ${vars.NAME}
+	Formats     map[string]transform.FormatRef     `json:"formats"`
+	Connections map[string]connector.Definition    `json:"connections"`
+	Listeners   map[string]listener.Definition     `json:"listeners"`
+	Flows       map[string]flow.Definition         `json:"flows"`
+	Schedules   map[string]flow.ScheduleDefinition `json:"schedules"`
+	Users       map[string]auth.UserDefinition     `json:"users"`
+	_           struct{}                           `later:"settings steps"`
 }
 
 // Fault is one thing that is wrong in a set of definitions, with its place.
@@ -52,6 +53,7 @@ type set struct {
 	plans       map[string]*flow.Plan
 	byID        map[int64]*flow.Plan // filled when the set comes into force
 	router      *listener.Router
+	schedules   []*flow.Schedule
 	users       *flow.Users // runs that use the connections
 	deafen      func()      // ends the entry points of the listeners and waits for them; set when the set comes into force
 }
@@ -74,6 +76,7 @@ func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
 	faults = append(faults, c.formats()...)
 	faults = append(faults, c.listeners()...)
 	faults = append(faults, c.flows()...)
+	faults = append(faults, c.schedules()...)
 	faults = append(faults, c.users()...)
 	router, conflicts := listener.NewRouter(slices.SortedFunc(maps.Values(s.listeners), func(a, b *listener.Listener) int { return strings.Compare(a.Name, b.Name) }))
 	s.router, faults = router, append(faults, conflicts...)
@@ -301,6 +304,20 @@ func (c *setCompiler) flows() (faults Faults) {
 	return faults
 }
 
+func (c *setCompiler) schedules() (faults Faults) {
+	plan := func(name string) (*flow.Plan, bool) {
+		_, defined := c.set.definitions.Flows[name]
+		return c.set.plans[name], defined
+	}
+	for name, d := range c.set.definitions.Schedules {
+		s, more := flow.CompileSchedule(name, define.Join("schedules", name), d, plan, c.set.tree.Names("flows"))
+		if faults = append(faults, more...); s != nil {
+			c.set.schedules = append(c.set.schedules, s)
+		}
+	}
+	return faults
+}
+
 func (c *setCompiler) users() (faults Faults) {
 	for login, d := range c.set.definitions.Users {
 		path := define.Join("users", login)
@@ -387,7 +404,7 @@ func (e *Engine) activate(ctx context.Context, s *set) error {
 	return nil
 }
 
-// listen runs the entry points of the set's listeners that some flow reads. The function that it returns ends them.
+// listen runs the set's schedules and the entry points of its listeners that some flow reads. The function that it returns ends them.
 func (e *Engine) listen(running *state, s *set) (deafen func()) {
 	ctx, cancel := context.WithCancel(running.ctx)
 	var group sync.WaitGroup
@@ -396,6 +413,7 @@ func (e *Engine) listen(running *state, s *set) (deafen func()) {
 			group.Go(func() { l.Listen(ctx, running.receiver, e.logger) })
 		}
 	}
+	group.Go(func() { running.runner.RunSchedules(ctx, s.schedules) })
 	return func() {
 		cancel()
 		group.Wait()

@@ -409,3 +409,96 @@ func (w flakyWork) Commit() error {
 	w.f.committed.Add(1)
 	return nil
 }
+
+// TestSchedules lets days pass: due times, the clocks that go forward, a stop, and what was missed.
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	const yaml = `
+flows:
+  all: {params: {what: text}, steps: [{go: note}], respond: {}}
+schedules:
+  nightly: {flow: all, cron: "0 2 * * *", timezone: Europe/Berlin, params: {what: nightly}}
+  skipped: {flow: all, cron: "30 3 * * *", if_missed: skip, overlap: queue, params: {what: skipped}}
+  weekly:  {flow: all, every: 7d, params: {what: weekly}}
+  once:    {flow: all, at: "2000-01-02T12:00", params: {what: once}}
+  off:     {flow: all, every: 1s, enabled: false}
+`
+	var mu sync.Mutex
+	var ran []string
+	note := func(c *integrator.Config) {
+		c.Steps = map[string]transform.Func{"note": func(_ context.Context, r *transform.Record) error {
+			mu.Lock()
+			defer mu.Unlock()
+			ran = append(ran, time.Now().UTC().Format("2 15:04")+" "+r.Value.Field("what").Text())
+			return nil
+		}}
+	}
+	since := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		out := strings.Join(ran, ", ")
+		ran = nil
+		return out
+	}
+	synctest.Test(t, func(t *testing.T) {
+		st := memstore.New() // in the bubble: it has channels
+		run := func() (stop func()) {
+			config := integrator.Config{Store: st, Definitions: definitionsOf(yaml), Logger: logger(&syncBuffer{})}
+			note(&config)
+			engine, err := integrator.New(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- engine.Run(context.Background()) }()
+			<-engine.Ready()
+			return func() {
+				engine.Close()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		stop := run()
+		time.Sleep(3 * 24 * time.Hour) // it is the 1st of January 2000
+		if got, want := since(), "1 01:00 nightly, 1 03:30 skipped, 2 01:00 nightly, 2 03:30 skipped, 2 12:00 once, 3 01:00 nightly, 3 03:30 skipped"; got != want {
+			t.Errorf("three days:\n got %s\nwant %s", got, want)
+		}
+		stop()
+		time.Sleep(5*24*time.Hour + 12*time.Hour) // nobody is there: four nights, and a week's turn
+		stop = run()
+		time.Sleep(2 * time.Hour)
+		if got, want := since(), "9 12:00 nightly, 9 12:00 weekly"; got != want && got != "9 12:00 weekly, 9 12:00 nightly" {
+			t.Errorf("what was missed:\n got %s\nwant %s", got, want)
+		}
+		entry, err := st.Get(context.Background(), "schedule", "nightly") // as after a crash before the state was stored
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		entry.Value = []byte(strings.Replace(string(entry.Value), "2000-01-09T02", "2000-01-08T02", 1))
+		if _, err := st.Put(context.Background(), entry); err != nil {
+			t.Fatal(err)
+		}
+		stop = run()
+		time.Sleep(time.Hour)
+		if got := since(); got != "" {
+			t.Errorf("a due time ran again: %s", got)
+		}
+		stop()
+	})
+}
+
+// TestScheduleOverlap lets a run outlast its schedule's pause.
+func TestScheduleOverlap(t *testing.T) {
+	t.Parallel()
+	inBubble(t, strings.Replace(slowYAML, "users:", "schedules: {hourly: {flow: named, every: 1h}}\nusers:", 1), func(b *bubble) {
+		time.Sleep(6*time.Hour + time.Minute)
+		runs := decode[struct {
+			Runs []struct{ Status, Trigger, User string }
+		}](t, b.must("GET", "/rest/v1/runs", b.login(), "").body).Runs
+		if len(runs) != 3 || runs[0].Status != "running" || runs[1].Status != "success" || runs[1].Trigger != "schedule" || runs[1].User != "schedule:hourly" {
+			t.Errorf("%+v", runs)
+		}
+	}, slow(90*time.Minute))
+}

@@ -89,7 +89,7 @@ func (j *job) discard() {
 var (
 	messageNames = []string{"id", "listener", "user", "method", "received_at", "bytes", "sha256"}
 	messageShape = transform.NewShape(messageNames...)
-	runNames     = []string{"id", "number", "flow", "user", "started"}
+	runNames     = []string{"id", "number", "flow", "user", "started", "due"}
 	runShape     = transform.NewShape(runNames...)
 )
 
@@ -111,7 +111,10 @@ func environment(j *job) *transform.Env {
 		}
 	}
 	env.Run = transform.NewObject(runShape, []transform.Value{transform.Text(j.run.ID.String()), transform.Int(j.run.Number), transform.Text(j.plan.Name),
-		transform.Text(j.run.User), transform.Text(j.run.Started.In(j.plan.zone).Format(time.RFC3339Nano))})
+		transform.Text(j.run.User), transform.Text(j.run.Started.In(j.plan.zone).Format(time.RFC3339Nano)), transform.Null})
+	if due := j.run.Scheduled; !due.IsZero() {
+		env.Run = env.Run.With("due", transform.Text(due.In(j.plan.zone).Format(time.RFC3339)))
+	}
 	return env
 }
 

@@ -85,6 +85,7 @@ type Runner struct {
 	working   context.Context
 	interrupt context.CancelCauseFunc
 	group     sync.WaitGroup
+	begun     chan struct{} // closed when runs are accepted
 	look      chan struct{} // signalled when a claim may find something: a slot is free, or a set came into force
 	broken    error
 	halt      context.CancelCauseFunc
@@ -121,7 +122,7 @@ type Outcome struct {
 // NewRunner returns a runner that waits for Run.
 func NewRunner(options Options) *Runner {
 	return &Runner{options: options.withDefaults(), store: options.Store, lanes: map[int64]*lane{}, active: map[int64]*job{}, waiters: map[uuid.UUID]*waiter{},
-		cancels: map[int64]bool{}, look: make(chan struct{}, 1)}
+		cancels: map[int64]bool{}, begun: make(chan struct{}), look: make(chan struct{}, 1)}
 }
 
 // maxCrashes is how often a run may be executing when its engine crashes before it is taken for the cause.
@@ -141,6 +142,7 @@ func (r *Runner) Run(ctx context.Context, queue store.Queue, ready func()) error
 	r.mu.Lock()
 	r.queue, r.working, r.interrupt, r.halt = queue, working, interrupt, halt
 	r.mu.Unlock()
+	close(r.begun)
 	ready()
 	r.claim(ctx)
 	r.drain()

@@ -15,13 +15,14 @@ import (
 
 // Submission is work for the runner: a message for the flows that read its listener, or a call of a flow.
 type Submission struct {
-	Message *store.Message // nil without a payload
-	Plans   []*Plan        // one run each
-	Trigger string         // listener, name, go, replay
-	User    string
-	Params  []byte // what Plan.Parameters made
-	Parent  int64  // the run that this one replays
-	Once    *store.Once
+	Message   *store.Message // nil without a payload
+	Plans     []*Plan        // one run each
+	Trigger   string         // listener, name, go, replay
+	User      string
+	Params    []byte    // what Plan.Parameters made
+	Parent    int64     // the run that this one replays
+	Scheduled time.Time // the due time of a schedule
+	Once      *store.Once
 
 	// Detach lets runs of [Runner.Call] go on when the caller goes away, whatever they do.
 	Detach bool
@@ -36,7 +37,7 @@ func (r *Runner) runs(s Submission) ([]*store.Run, error) {
 		if err != nil {
 			return nil, err
 		}
-		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: s.Params, Queued: now, Due: now,
+		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: s.Params, Scheduled: s.Scheduled, Queued: now, Due: now,
 			Version: p.Version, Started: now}
 		if s.Message != nil {
 			runs[i].Message = s.Message.ID

@@ -144,6 +144,8 @@ type Run struct {
 	Order   string // runs of one flow with the same order key run one after the other; "" runs at any time
 	Queued  time.Time
 
+	Scheduled time.Time // the due time that a schedule started it for; zero without
+
 	Version   string // hash of the definitions pinned at the first attempt; "" before
 	Status    Status
 	Due       time.Time // not claimed before

@@ -252,6 +252,7 @@ func encodeRun(r *store.Run) []byte {
 	f.text(24, r.Exception)
 	f.text(25, r.ErrorID)
 	f.text(26, r.Reason)
+	f.time(27, r.Scheduled)
 	return f
 }
 
@@ -311,6 +312,8 @@ func decodeRun(payload []byte) (store.Run, error) {
 			r.ErrorID = string(data)
 		case 26:
 			r.Reason = string(data)
+		case 27:
+			r.Scheduled = instant(n)
 		}
 		return nil
 	})
