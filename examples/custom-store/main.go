@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,5 +95,5 @@ func main() {
 	defer engine.Close()
 	engine.RunFlow(context.Background(), "note", map[string]any{"text": "hello"})
 	journal, _ := os.ReadFile(filepath.Join(dir, "journal.ndjson"))
-	fmt.Printf("%s\n", bytes.TrimSpace(journal))
+	fmt.Print(string(journal))
 }
