@@ -76,6 +76,8 @@ users:
 	for _, own := range []bool{true, false} {
 		line("GET", "/rest/v1/messages/{message}", own)
 		line("GET", "/rest/v1/messages/{message}/body", own)
+		line("POST", "/rest/v1/messages/{message}/replay", own)
+		line("DELETE", "/rest/v1/messages/{message}/body", own)
 		line("GET", "/rest/v1/runs/{run}", own)
 		line("GET", "/rest/v1/runs/{run}/rejects", own)
 		line("POST", "/rest/v1/runs/{run}/cancel", own)

@@ -513,3 +513,33 @@ users: {ops: {role: operator, password: password-ops}}
 		t.Errorf("there are %d blobs of one message: %v", len(blobs), err)
 	}
 }
+
+// TestReplay sends a payload that a flow cannot use, mends the flow, and runs the payload again.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const yaml = `
+connections: {out: {type: file, dir: out}}
+listeners: {a: {path: /a, format: json}}
+flows: {a: {from: {listener: a}, steps: [{map: {n: "= number(WHAT)"}}], to: {connection: out, path: "${run.number}.ndjson", format: ndjson}}}
+users: {ops: {role: operator, password: password-ops}}
+`
+	h := startIn(t, dir, strings.Replace(yaml, "WHAT", "text", 1))
+	e := h.send("/a", h.token("ops", "password-ops"), `{"text": "one", "n": 1}`)
+	if e.Run.Status != store.Error {
+		t.Fatalf("the run is %v", e.Run.Status)
+	}
+	h.stop()
+	h = startIn(t, dir, strings.Replace(yaml, "WHAT", "n", 1))
+	receipt, err := h.engine.Replay(t.Context(), e.Run.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := h.events.settled(receipt.Runs[0].Number)
+	if again.Run.Status != store.Success || again.Run.Parent != e.Run.Number || again.Run.Message != e.Run.Message || receipt.Message != e.Run.Message {
+		t.Errorf("%+v: %s", again.Run, again.Run.Exception)
+	}
+	if _, err := h.engine.Replay(t.Context(), uuid.New()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an unknown message: %v", err)
+	}
+}

@@ -88,7 +88,7 @@ func (p *player) play(lines []string) {
 				status, _ = strconv.Atoi(rest)
 				continue
 			}
-			wantHeader = append(wantHeader, rest)
+			wantHeader = append(wantHeader, p.fill(rest))
 		case "=":
 			want = append(want, p.fill(rest))
 		case "wait":

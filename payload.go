@@ -7,10 +7,38 @@ import (
 	"io"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/listener"
 	"github.com/integrator-go/integrator/store"
 )
+
+// Replay runs the flows that read a message's listener today on its payload once more, and returns the receipt of the new runs, which name the
+// last run before them as their parent. The error wraps store.ErrNotFound for a message that is not there or that no enabled flow reads, and
+// store.ErrErased when its payload was erased.
+func (e *Engine) Replay(ctx context.Context, message uuid.UUID) (*store.Receipt, error) {
+	fail := func(err error) (*store.Receipt, error) {
+		return nil, fmt.Errorf("integrator: replay message %s: %w", message, err)
+	}
+	s := e.state.Load()
+	if s == nil {
+		return fail(flow.ErrStopping)
+	}
+	m, err := s.store.Message(ctx, message)
+	if err != nil {
+		return fail(err)
+	}
+	l := e.set.Load().listeners[m.Listener]
+	if l == nil || len(l.Plans()) == 0 {
+		return fail(fmt.Errorf("no enabled flow reads listener %q: %w", m.Listener, store.ErrNotFound))
+	}
+	receipt, err := s.receiver.Replay(ctx, l, m, "")
+	if err != nil {
+		return fail(err)
+	}
+	return receipt, nil
+}
 
 // RunPayload runs a flow that reads a listener on a payload, as if it had been sent there, and waits for its end. The payload is this
 // flow's alone, whoever else reads the listener, and may be larger than the listener's max_body. Params fill the parameters of the

@@ -64,11 +64,9 @@ func (s surface) Plan(name string) (*flow.Plan, bool) {
 	return p, ok
 }
 
-func (s surface) ListenerPath(name string) string {
-	if l := s.e.set.Load().listeners[name]; l != nil {
-		return l.Path()
-	}
-	return ""
+func (s surface) Listener(name string) (*listener.Listener, bool) {
+	l, ok := s.e.set.Load().listeners[name]
+	return l, ok
 }
 
 // Result is how a run by name ended.

@@ -88,21 +88,23 @@ type Action string
 
 // The actions.
 const (
-	ListenerCall Action = "listener.call"
-	FlowRun      Action = "flow.run"
-	MessageRead  Action = "message.read"
-	MessageBody  Action = "message.body"
-	RunList      Action = "run.list"
-	RunRead      Action = "run.read"
-	RunException Action = "run.exception" // the whole chain of causes
-	RunRejects   Action = "run.rejects"
-	RunCancel    Action = "run.cancel"
-	UserRead     Action = "user.read"
-	UserWrite    Action = "user.write"
+	ListenerCall  Action = "listener.call"
+	FlowRun       Action = "flow.run"
+	MessageRead   Action = "message.read"
+	MessageBody   Action = "message.body"
+	MessageErase  Action = "message.erase" // its payload, for good
+	MessageReplay Action = "message.replay"
+	RunList       Action = "run.list"
+	RunRead       Action = "run.read"
+	RunException  Action = "run.exception" // the whole chain of causes
+	RunRejects    Action = "run.rejects"
+	RunCancel     Action = "run.cancel"
+	UserRead      Action = "user.read"
+	UserWrite     Action = "user.write"
 )
 
 // Actions lists the actions.
-var Actions = []Action{ListenerCall, FlowRun, MessageRead, MessageBody, RunList, RunRead, RunException, RunRejects, RunCancel, UserRead, UserWrite}
+var Actions = []Action{ListenerCall, FlowRun, MessageRead, MessageBody, MessageErase, MessageReplay, RunList, RunRead, RunException, RunRejects, RunCancel, UserRead, UserWrite}
 
 // Resource is what an action is about. The zero Resource means that nothing is known yet: Authorize then answers whether the role can ever do
 // it.
@@ -133,17 +135,19 @@ const (
 
 // table is the one place that says which role may do what.
 var table = map[Action]map[Role]scope{
-	ListenerCall: {API: granted, Operator: all, Editor: all, Admin: all},
-	FlowRun:      {API: granted, Operator: all, Editor: all, Admin: all},
-	MessageRead:  {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
-	MessageBody:  {API: own, Operator: all, Editor: all, Admin: all},
-	RunList:      {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
-	RunRead:      {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
-	RunException: {Operator: all, Editor: all, Admin: all},
-	RunRejects:   {API: own, Operator: all, Editor: all, Admin: all},
-	RunCancel:    {Operator: all, Editor: all, Admin: all},
-	UserRead:     {Admin: all},
-	UserWrite:    {Admin: all},
+	ListenerCall:  {API: granted, Operator: all, Editor: all, Admin: all},
+	FlowRun:       {API: granted, Operator: all, Editor: all, Admin: all},
+	MessageRead:   {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	MessageBody:   {API: own, Operator: all, Editor: all, Admin: all},
+	MessageErase:  {Operator: all, Editor: all, Admin: all},
+	MessageReplay: {Operator: all, Editor: all, Admin: all},
+	RunList:       {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	RunRead:       {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	RunException:  {Operator: all, Editor: all, Admin: all},
+	RunRejects:    {API: own, Operator: all, Editor: all, Admin: all},
+	RunCancel:     {Operator: all, Editor: all, Admin: all},
+	UserRead:      {Admin: all},
+	UserWrite:     {Admin: all},
 }
 
 // Authorize decides whether the caller may act on the resource. What an api user does not own is hidden from it; a listener or flow without

@@ -16,6 +16,7 @@ import (
 // Submission is work for the runner: a message for the flows that read its listener, or a call of a flow.
 type Submission struct {
 	Message   *store.Message // nil without a payload
+	Replay    bool           // the message is stored already
 	Plans     []*Plan        // one run each
 	Trigger   string         // listener, name, go, replay
 	User      string
@@ -114,7 +115,11 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 			run.Version, run.Started = "", time.Time{} // the first claim sets them
 		}
 	}
-	receipt, err := r.queue.Accept(ctx, &store.Acceptance{Message: s.Message, Runs: runs, Claim: claim, Once: s.Once})
+	acceptance := &store.Acceptance{Message: s.Message, Runs: runs, Claim: claim, Once: s.Once}
+	if s.Replay {
+		acceptance.Message = nil
+	}
+	receipt, err := r.queue.Accept(ctx, acceptance)
 	if claim && (err != nil || receipt.Repeated) {
 		r.release(s.Plans)
 	}

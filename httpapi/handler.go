@@ -41,8 +41,8 @@ type Engine interface {
 	// Plan returns the flow of that name in the set in force; false when there is none.
 	Plan(name string) (*flow.Plan, bool)
 
-	// ListenerPath returns the path of a listener, for messages.
-	ListenerPath(name string) string
+	// Listener returns the listener of that name in the set in force; false when there is none.
+	Listener(name string) (*listener.Listener, bool)
 
 	Observe(flow.Event)
 	Logger() *slog.Logger
@@ -83,6 +83,8 @@ func New(engine Engine) http.Handler {
 		{method: "POST", pattern: "/plugins/flows/rest/v1/flow-name/{flow}/run", action: auth.FlowRun, serve: h.runFlow},
 		{method: "GET", pattern: "/rest/v1/messages/{message}", action: auth.MessageRead, serve: h.message},
 		{method: "GET", pattern: "/rest/v1/messages/{message}/body", action: auth.MessageBody, serve: h.messageBody},
+		{method: "DELETE", pattern: "/rest/v1/messages/{message}/body", action: auth.MessageErase, serve: h.erase},
+		{method: "POST", pattern: "/rest/v1/messages/{message}/replay", action: auth.MessageReplay, serve: h.replay},
 		{method: "GET", pattern: "/rest/v1/runs", action: auth.RunList, serve: h.runs},
 		{method: "GET", pattern: "/rest/v1/runs/{run}", action: auth.RunRead, serve: h.run},
 		{method: "GET", pattern: "/rest/v1/runs/{run}/rejects", action: auth.RunRejects, serve: h.rejects},

@@ -38,8 +38,11 @@ func (h *handler) runFlow(w http.ResponseWriter, r *http.Request, c *call) error
 		return nil
 	}
 	if plan.Reads() {
-		writeJSON(w, http.StatusOK, runAnswer{Status: 1, Exception: fmt.Sprintf("flow %q reads listener %q: send payloads to %s%s", name, plan.Listener,
-			listenerPrefix, h.engine.ListenerPath(plan.Listener))})
+		exception := fmt.Sprintf("flow %q reads listener %q", name, plan.Listener)
+		if l, ok := h.engine.Listener(plan.Listener); ok && l.Path() != "" {
+			exception += ": send payloads to " + listenerPrefix + l.Path()
+		}
+		writeJSON(w, http.StatusOK, runAnswer{Status: 1, Exception: exception})
 		return nil
 	}
 	given, err := h.parameters(w, r)

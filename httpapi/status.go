@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -151,6 +152,41 @@ func (h *handler) messageBody(w http.ResponseWriter, r *http.Request, c *call) e
 		return store.ErrErased
 	}
 	return h.sendBody(w, r, m.Body, "application/octet-stream")
+}
+
+// erase is DELETE /rest/v1/messages/{message}/body: the payload goes for good, its history stays.
+func (h *handler) erase(w http.ResponseWriter, r *http.Request, c *call) error {
+	m, err := h.messageOf(r, c, auth.MessageErase)
+	if err != nil {
+		return err
+	}
+	if err := h.engine.Store().Erase(r.Context(), m.ID); err != nil {
+		return err
+	}
+	h.engine.Logger().Info("a payload is erased", "message", m.ID, "user", c.principal.Login)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// replay is POST /rest/v1/messages/{message}/replay: new runs of the same payload, for the flows that read its listener today.
+func (h *handler) replay(w http.ResponseWriter, r *http.Request, c *call) error {
+	if r.URL.RawQuery != "" {
+		return problem(http.StatusBadRequest, "parameters", "Wrong parameters", "this route takes none: dry_run is not supported yet")
+	}
+	m, err := h.messageOf(r, c, auth.MessageReplay)
+	if err != nil {
+		return err
+	}
+	l, ok := h.engine.Listener(m.Listener)
+	if !ok || len(l.Plans()) == 0 {
+		return problem(http.StatusConflict, "nobody-reads", "No flow for it", fmt.Sprintf("no enabled flow reads listener %q today", m.Listener))
+	}
+	receipt, err := h.engine.Receiver().Replay(r.Context(), l, m, c.principal.Login)
+	if err != nil {
+		return err
+	}
+	writeReceipt(w, http.StatusOK, receipt, "received")
+	return nil
 }
 
 // sendBody sends a stored body. Its bytes are a stranger's: nothing may take them for a page.

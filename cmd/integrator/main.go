@@ -47,10 +47,11 @@ Exit codes: 0 success; 1 failure, such as a run that failed; 2 wrong usage or de
 type commands struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
-	Serve serveCommand `cmd:"" help:"Serve the definitions in a folder."`
-	Run   runCommand   `cmd:"" help:"Run a flow and wait for its end."`
-	User  userCommands `cmd:"" help:"Make and change users."`
-	Check checkCommand `cmd:"" help:"Check the definitions in a folder."`
+	Serve  serveCommand  `cmd:"" help:"Serve the definitions in a folder."`
+	Run    runCommand    `cmd:"" help:"Run a flow and wait for its end."`
+	User   userCommands  `cmd:"" help:"Make and change users."`
+	Replay replayCommand `cmd:"" help:"Run a payload that was accepted once more."`
+	Check  checkCommand  `cmd:"" help:"Check the definitions in a folder."`
 }
 
 func main() {

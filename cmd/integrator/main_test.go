@@ -43,7 +43,7 @@ func TestCommand(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"address": address, "ready": ready, "refused": refused, "running": running, "http": call, "token": token, "terminate": terminate,
+			"address": address, "ready": ready, "refused": refused, "running": running, "http": call, "remember": remember, "token": token, "terminate": terminate,
 			"code": code, "mode": mode, "certificate": certificate, "crashed": crashed,
 		},
 	})
@@ -152,6 +152,14 @@ func token(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("token of %s: status %d", args[1], response.StatusCode)
 	}
 	ts.Setenv("TOKEN", answer.Token)
+}
+
+// remember sets a variable to a field of the answer that `http` printed: `remember MESSAGE messageUuid`.
+func remember(ts *testscript.TestScript, _ bool, args []string) {
+	_, body, _ := strings.Cut(ts.ReadFile("stdout"), "\n")
+	var fields map[string]any
+	ts.Check(json.Unmarshal([]byte(body), &fields))
+	ts.Setenv(args[0], fmt.Sprint(fields[args[1]]))
 }
 
 // terminate sends SIGTERM to the processes in the background.
