@@ -87,6 +87,7 @@ users:
 	line("GET", "/rest/v1/users/owner", false)
 	line("PUT", "/rest/v1/users/owner", false)
 	line("DELETE", "/rest/v1/users/owner", false)
+	line("GET", "/metrics", false)
 	line("GET", "/livez", false)
 	line("GET", "/readyz", false)
 	golden(t, "testdata/authorisation.txt", got.String())

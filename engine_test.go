@@ -543,3 +543,31 @@ users: {ops: {role: operator, password: password-ops}}
 		t.Errorf("an unknown message: %v", err)
 	}
 }
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {out: {type: file, dir: out}}
+listeners: {a: {path: /a, format: json}}
+flows: {a: {from: {listener: a, records: "[*]"}, steps: [{reject: {when: n > 1}}], on_reject: keep, to: {connection: out, path: a.ndjson, format: ndjson}}}
+users: {ops: {role: viewer, password: password-ops}, shop: {role: api, password: password-shop, listeners: [a]}}
+`)
+	shop := h.token("shop", "password-shop")
+	h.send("/a", shop, `[{"n": 1}, {"n": 2}, {"n": 1}]`)
+	h.post(listeners+"/a", shop, `[`)
+	h.post(listeners+"/a", "", `[]`)
+	r := h.get("/metrics", h.token("ops", "password-ops"))
+	for _, want := range []string{
+		`integrator_accepted_total{listener="a"} 1`, `integrator_accepted_bytes_total{listener="a"} 30`, `integrator_runs_total{flow="a",status="warning"} 1`,
+		`integrator_records_total{flow="a",what="read"} 3`, `integrator_records_total{flow="a",what="written"} 2`,
+		`integrator_records_total{flow="a",what="rejected"} 1`, `integrator_refused_total{listener="a",reason="payload-malformed"} 1`,
+		`integrator_refused_total{listener="a",reason="unauthorized"} 1`, `integrator_run_seconds_count{flow="a"} 1`, "integrator_runs_queued 0", "integrator_store_failures_total 0",
+	} {
+		if !strings.Contains(r.body, want+"\n") {
+			t.Errorf("there is no %s in\n%s", want, r.body)
+		}
+	}
+	if r := h.get("/metrics", shop); r.status != http.StatusForbidden {
+		t.Errorf("for an api user: %d", r.status)
+	}
+}

@@ -130,6 +130,7 @@ type Retention struct {
 type Engine struct {
 	config  Config
 	logger  *slog.Logger
+	meter   *meter
 	handler http.Handler
 
 	mu      sync.Mutex // one change of definitions at a time
@@ -173,6 +174,7 @@ func New(config Config) (*Engine, error) {
 	}
 	config.Retention.Runs = cmp.Or(config.Retention.Runs, 30*24*time.Hour)
 	e := &Engine{config: config, ready: make(chan struct{}), stopped: make(chan struct{})}
+	e.meter = newMeter(config.Observer)
 	e.logger = slog.New(redactor{config.Logger.Handler(), &e.secrets})
 	var err error
 	if config.Definitions != nil {
@@ -296,7 +298,7 @@ func (e *Engine) run(ctx context.Context) (err error) {
 	if s.auth, err = auth.New(ctx, catalog{st}, &options); err != nil {
 		return fmt.Errorf("integrator: read the users: %w", err)
 	}
-	s.runner = flow.NewRunner(flow.Options{Store: st, Plan: e.plan, Plans: e.plans, Logger: e.logger, Observer: e.config.Observer, Now: e.config.Clock,
+	s.runner = flow.NewRunner(flow.Options{Store: st, Plan: e.plan, Plans: e.plans, Logger: e.logger, Observer: e.meter, Now: e.config.Clock,
 		Redact: e.secrets.redact, Workers: e.config.Limits.Workers, MaxWaiting: e.config.Limits.MaxWaiting, DrainTimeout: e.config.Limits.DrainTimeout})
 	s.receiver = listener.NewReceiver(s.runner, st, e.config.Clock)
 	e.mu.Lock()

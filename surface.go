@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -50,7 +51,11 @@ func (s surface) Receiver() *listener.Receiver { return s.e.state.Load().receive
 func (s surface) Runner() *flow.Runner         { return s.e.state.Load().runner }
 func (s surface) Store() store.Store           { return s.e.state.Load().store }
 func (s surface) Logger() *slog.Logger         { return s.e.logger }
-func (s surface) Observe(event flow.Event)     { s.e.config.Observer.Observe(event) }
+func (s surface) Observe(event flow.Event)     { s.e.meter.Observe(event) }
+
+func (s surface) WriteMetrics(ctx context.Context, w io.Writer) error {
+	return s.e.WriteMetrics(ctx, w)
+}
 
 func (s surface) Verifier() auth.Verifier {
 	if s.e.config.Verifier != nil {

@@ -9,7 +9,10 @@
 package httpapi
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -43,6 +46,9 @@ type Engine interface {
 
 	// Listener returns the listener of that name in the set in force; false when there is none.
 	Listener(name string) (*listener.Listener, bool)
+
+	// WriteMetrics writes the metrics in the text format of Prometheus.
+	WriteMetrics(ctx context.Context, w io.Writer) error
 
 	Observe(flow.Event)
 	Logger() *slog.Logger
@@ -93,6 +99,7 @@ func New(engine Engine) http.Handler {
 		{method: "GET", pattern: "/rest/v1/users/{login}", action: auth.UserRead, serve: h.user},
 		{method: "PUT", pattern: "/rest/v1/users/{login}", action: auth.UserWrite, serve: h.putUser},
 		{method: "DELETE", pattern: "/rest/v1/users/{login}", action: auth.UserWrite, serve: h.deleteUser},
+		{method: "GET", pattern: "/metrics", action: auth.MetricsRead, serve: h.metrics},
 		{method: "GET", pattern: "/livez", serve: h.live},
 		{method: "GET", pattern: "/readyz", serve: h.ready},
 	}
@@ -211,6 +218,17 @@ func authorize(p auth.Principal, action auth.Action, resource auth.Resource) err
 // firstGeneration reports whether the route answers errors in the shape of its own generation.
 func firstGeneration(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/plugins/flows/rest/v1/flow-name/")
+}
+
+func (h *handler) metrics(w http.ResponseWriter, r *http.Request, _ *call) error {
+	var text bytes.Buffer
+	if err := h.engine.WriteMetrics(r.Context(), &text); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(text.Bytes()) // a fault of the connection is the client's to notice
+	return nil
 }
 
 func (h *handler) live(w http.ResponseWriter, r *http.Request, _ *call) error {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/store"
 )
 
@@ -20,6 +21,7 @@ type serveCommand struct {
 	Data      string        `default:"data" placeholder:"DIR" help:"Folder of the store (${default})."`
 	TLSCert   string        `name:"tls-cert" and:"tls" placeholder:"FILE" help:"Certificate chain, PEM: serve HTTPS."`
 	TLSKey    string        `name:"tls-key" and:"tls" placeholder:"FILE" help:"Its key, PEM."`
+	Metrics   string        `placeholder:"HOST:PORT" help:"Where to serve metrics, at /metrics, to whoever asks; nowhere unless told."`
 	Drain     time.Duration `default:"20s" placeholder:"TIME" help:"What runs get to end in when the server stops (${default})."`
 	LogFormat string        `default:"text" enum:"text,json" placeholder:"FORMAT" help:"Of the log on standard error: text or json (${default})."`
 	LogLevel  slog.Level    `default:"info" placeholder:"LEVEL" help:"Of the log: debug, info, warn or error (${default})."`
@@ -57,9 +59,19 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	}
 	listener = impatient{listener}
 	defer listener.Close()
+	var scraped net.Listener
+	if c.Metrics != "" {
+		if scraped, err = net.Listen("tcp", c.Metrics); err != nil {
+			return err
+		}
+		defer scraped.Close()
+	}
 	h, err := start(engine, c.Data, logger)
 	if err != nil {
 		return c.inUse(err)
+	}
+	if scraped != nil {
+		go metricsServer(engine, logger).Serve(impatient{scraped}) // ends with the listener
 	}
 	failed := make(chan error, 1)
 	go func() { // ends with the listener
@@ -83,6 +95,18 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	err = h.stop()
 	shutdown(server)
 	return errors.Join(cause, err)
+}
+
+// metricsServer serves metrics and nothing else.
+func metricsServer(engine *integrator.Engine, logger *slog.Logger) *http.Server {
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		if err := engine.WriteMetrics(r.Context(), w); err != nil {
+			logger.Warn("metrics could not be written", "error", err)
+		}
+	})
+	return newServer(routes, logger)
 }
 
 // inUse says whose store it is that cannot be opened.
