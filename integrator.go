@@ -137,6 +137,8 @@ type Engine struct {
 	files   *define.Tree
 	inGo    *define.Tree
 	set     atomic.Pointer[set]
+	ended   bool            // Run has returned
+	earlier sync.Mutex      // guards formers
 	formers map[string]*set // earlier sets that runs are pinned to, by version
 	secrets secrets
 
@@ -311,6 +313,7 @@ func (e *Engine) run(ctx context.Context) (err error) {
 	defer func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
+		e.ended = true
 		e.set.Load().deafen()
 		e.set.Load().close(e.logger)
 	}()

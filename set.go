@@ -364,6 +364,9 @@ func (e *Engine) apply(files, inGo *define.Tree) error {
 	if tree == nil {
 		tree, _ = define.FromGo(Definitions{})
 	}
+	if e.ended {
+		return fmt.Errorf("integrator: define: %w", flow.ErrStopping)
+	}
 	next, err := e.compile(tree, nil)
 	if err != nil {
 		return err
@@ -397,8 +400,10 @@ func (e *Engine) activate(ctx context.Context, s *set) error {
 	}
 	running.auth.SetDefined(s.definitions.Users)
 	e.set.Load().deafen()
-	clear(e.formers) // they are made over the connections that were today's
 	e.set.Store(s)
+	e.earlier.Lock()
+	clear(e.formers) // they are made over the connections that were today's
+	e.earlier.Unlock()
 	s.deafen = e.listen(running, s)
 	running.runner.Look()
 	return nil
@@ -459,11 +464,12 @@ func (e *Engine) plan(ctx context.Context, id int64, version string) (*flow.Plan
 
 // former compiles a set that was in force before, over today's connections.
 func (e *Engine) former(ctx context.Context, version string) (*set, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.earlier.Lock()
+	defer e.earlier.Unlock()
 	if s := e.formers[version]; s != nil {
 		return s, nil
 	}
+	today := e.set.Load()
 	st := e.state.Load().store
 	entry, err := st.Get(ctx, kindSet, version)
 	if err != nil {
@@ -473,12 +479,15 @@ func (e *Engine) former(ctx context.Context, version string) (*set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("definitions %.12s: %w", version, err)
 	}
-	s, err := e.compile(tree, e.set.Load())
+	s, err := e.compile(tree, today)
 	if err != nil {
 		return nil, fmt.Errorf("definitions %.12s, which the run is pinned to, do not compile any more: %w", version, err)
 	}
 	if err := e.number(ctx, st, s); err != nil {
 		return nil, err
+	}
+	if e.set.Load() != today {
+		return s, nil // not kept: it is made over connections that are not today's any more
 	}
 	if len(e.formers) >= maxFormers {
 		clear(e.formers)

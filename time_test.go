@@ -227,6 +227,24 @@ func TestSlowBody(t *testing.T) {
 	}, slow(0))
 }
 
+// TestBodyThatNobodyReads refuses a call whose body never comes: the answer leaves all the same.
+func TestBodyThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	inBubble(t, slowYAML, func(b *bubble) {
+		body, write := io.Pipe()
+		defer write.Close()
+		go io.WriteString(write, `{`)
+		began := time.Now()
+		r, err := b.do(context.Background(), "POST", listeners+"/async", "no token", body)
+		if err != nil || r.status != http.StatusUnauthorized {
+			t.Errorf("%v %d %s", err, r.status, r.body)
+		}
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("the answer took %v", took)
+		}
+	}, slow(0))
+}
+
 func TestSynchronousTimeLimits(t *testing.T) {
 	t.Parallel()
 	inBubble(t, slowYAML, func(b *bubble) {

@@ -41,7 +41,8 @@ type Connection interface {
 	// Ping tries whether the system can be reached and used.
 	Ping(ctx context.Context) error
 
-	// Close releases what was opened. The engine calls it once, when no run uses the connection any more.
+	// Close releases what was opened. The engine calls it when no run uses the connection any more. A run that was on its way then may use it
+	// once more: that opens it again, and the engine closes it again.
 	Close() error
 }
 

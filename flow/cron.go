@@ -173,7 +173,7 @@ func (c *cron) nextWild(t time.Time) time.Time {
 		for day := t.Day(); t.Day() == day; {
 			switch {
 			case c.hour>>t.Hour()&1 == 0:
-				t = t.Add(time.Duration(60-t.Minute()) * time.Minute)
+				t = untilZone(t, t.Add(time.Duration(60-t.Minute())*time.Minute))
 			case c.minute>>t.Minute()&1 == 0:
 				t = t.Add(time.Minute)
 			default:
@@ -184,13 +184,21 @@ func (c *cron) nextWild(t time.Time) time.Time {
 	return time.Time{}
 }
 
+// untilZone returns next, or the moment before it when the clock is set: what it shows then is looked at anew.
+func untilZone(t, next time.Time) time.Time {
+	if _, end := t.ZoneBounds(); end.After(t) && end.Before(next) {
+		return end
+	}
+	return next
+}
+
 // dayAfter returns the first minute of the next day that t's zone has.
 func dayAfter(t time.Time) time.Time {
 	next := fromWall(time.Date(t.Year(), t.Month(), t.Day()+1, 0, 0, 0, 0, time.UTC), t.Location())
 	if !next.After(t) {
-		return t.Add(time.Hour)
+		next = t.Add(time.Hour)
 	}
-	return next
+	return untilZone(t, next)
 }
 
 // wallOf returns what the clock shows at t, as a time of UTC.

@@ -27,7 +27,7 @@
 // by [Permanent], a time limit, or an error marked by [RetryAfter]. The pause doubles from the flow's back-off to its cap, with a fifth of
 // jitter, and holds no worker. Rejected input, what an error of a Go step makes of a record included, refusals, panics and internal faults
 // are not tried again. A run that an orderly stop interrupts keeps its attempts. A run that was at work in
-// three crashes is taken for their cause and ends in error.
+// three crashes is taken for their cause and ends in error; those that were at work in one are executed one at a time.
 //
 // # Small runs together
 //

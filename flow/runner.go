@@ -80,6 +80,7 @@ type Runner struct {
 	waiters   map[uuid.UUID]*waiter // by the run's id
 	waiting   int
 	workers   int
+	suspect   bool // a run is executed that was at work when an engine crashed
 	draining  bool
 	submitted sync.WaitGroup // calls that may still add to a lane, or execute a run in place
 	working   context.Context
@@ -99,6 +100,9 @@ type lane struct {
 	grouping int    // those of them that take small runs together
 	held     int    // runs claimed by us: being accepted, ready or executing
 	backlog  bool   // runs may wait in the store
+	behind   int    // how many have been put there
+	seen     int    // of them before the last claim
+	storing  int    // on their way there
 	queued   bool   // in Runner.turn
 }
 
@@ -213,7 +217,7 @@ func (r *Runner) caughtUp(want map[int64]store.Want, runs []store.Run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, w := range want {
-		if l := r.lanes[id]; l != nil && claimed[id] < w.Runs {
+		if l := r.lanes[id]; l != nil && claimed[id] < w.Runs && l.storing == 0 && l.behind == l.seen {
 			l.backlog = false
 		}
 	}
@@ -227,6 +231,7 @@ func (r *Runner) room() map[int64]store.Want {
 	defer r.mu.Unlock()
 	for _, p := range plans {
 		l := r.lane(p)
+		l.seen = l.behind
 		if n := l.limit() - l.held; n > 0 {
 			want[p.ID] = store.Want{Runs: n, Version: p.Version}
 		}
@@ -350,6 +355,12 @@ func (r *Runner) next(l *lane) []*job {
 		return nil
 	}
 	first := l.ready[0]
+	if first.suspect() { // one at a time: should the engine crash again, it is known which
+		if r.suspect {
+			return nil
+		}
+		r.suspect = true
+	}
 	if !first.groups() {
 		l.ready = l.ready[1:]
 		return []*job{first}
@@ -365,6 +376,9 @@ func (r *Runner) next(l *lane) []*job {
 	l.ready = l.ready[n:]
 	return jobs
 }
+
+// suspect reports whether the run was at work when an engine crashed.
+func (j *job) suspect() bool { return j.head.Crashes > 0 }
 
 // groups reports whether the job may share a piece of work with others.
 func (j *job) groups() bool {
@@ -385,6 +399,9 @@ func (r *Runner) work(l *lane, jobs []*job) {
 			}
 			r.attempt(jobs)
 			r.mu.Lock()
+			if jobs[0].suspect() {
+				r.suspect = false
+			}
 			if grouping {
 				l.grouping--
 			}
@@ -441,15 +458,29 @@ func (r *Runner) settle(jobs []*job) {
 	if err != nil && !errors.Is(err, store.ErrClaimLost) {
 		r.fail(fmt.Errorf("settle runs: %w", err))
 	}
-	for i, j := range jobs {
-		r.done(j, &settlements[i].Run, err)
-	}
+	var late []int64 // canceled when it was decided that they are tried again
 	r.mu.Lock()
 	for _, j := range jobs {
 		delete(r.active, j.run.Number)
 		r.laneOf(j).held--
+		if j.run.Status == store.Queued && errors.Is(context.Cause(j.ctx), errCanceled) {
+			late = append(late, j.run.Number)
+		}
 	}
 	r.mu.Unlock()
+	for i, j := range jobs {
+		r.done(j, &settlements[i].Run, err)
+	}
+	for _, number := range late {
+		ctx := context.WithoutCancel(r.working)
+		canceled, err := r.queue.Cancel(ctx, number, r.options.Now())
+		if err == nil && canceled {
+			err = r.canceled(ctx, number)
+		}
+		if err != nil {
+			r.options.Logger.Error("a run that was canceled is tried again", "run", number, "error", err)
+		}
+	}
 	r.Look()
 }
 
@@ -549,6 +580,9 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 	run := &j.run
 	run.Kind, run.Exception, run.Reason, run.ErrorID = "", "", "", ""
 	interrupted := errors.Is(context.Cause(j.ctx), errInterrupted)
+	if j.failure != nil && errors.Is(context.Cause(j.ctx), errCanceled) {
+		j.failure = &Failure{Flow: j.failure.Flow, Kind: KindCanceled, Err: errCanceled}
+	}
 	switch f := j.failure; {
 	case f == nil:
 		run.Status, run.Ended = store.Success, now

@@ -178,6 +178,7 @@ func (r *Runner) RunSchedules(ctx context.Context, schedules []*Schedule) {
 const (
 	kindSchedule = "schedule"
 	late         = time.Minute        // from which on a due time counts as missed
+	ahead        = time.Hour          // how far the last due time may lie in the future
 	onceFor      = 7 * 24 * time.Hour // how long a due time's once-key is remembered: until its schedule's state is stored, most of all
 )
 
@@ -200,6 +201,10 @@ func (r *Runner) tick(ctx context.Context, s *Schedule) (time.Time, error) {
 	}
 	var held scheduleState
 	if err := json.Unmarshal(entry.Value, &held); err != nil || held.Spec != s.spec { // another schedule of this name: from now on
+		return s.next(now), r.remember(ctx, s, entry, state)
+	}
+	if held.Last.Sub(now) > ahead {
+		r.options.Logger.Warn("a schedule ran ahead of the clock, which was set back; it goes on from now", "schedule", s.Name, "last", held.Last)
 		return s.next(now), r.remember(ctx, s, entry, state)
 	}
 	due := s.next(held.Last)
@@ -237,7 +242,7 @@ func (r *Runner) fire(ctx context.Context, s *Schedule, due, now time.Time) erro
 		}
 	}
 	_, err := r.Submit(ctx, Submission{Plans: []*Plan{s.plan}, Trigger: "schedule", User: s.user(), Params: s.params, Scheduled: due,
-		Once: &store.Once{Scope: kindSchedule, Key: fmt.Sprintf("%d %s", due.Unix(), s.Name), Until: now.Add(onceFor)}})
+		Once: &store.Once{Scope: kindSchedule + "\x00" + s.Name, Key: due.UTC().Format(time.RFC3339), Until: now.Add(onceFor)}})
 	return err
 }
 

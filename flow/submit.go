@@ -58,12 +58,17 @@ func (r *Runner) enter() error {
 	return nil
 }
 
-// reserve takes a place in every flow's lane, or in none: also when earlier runs of a flow wait in the store, because they come first.
+// reserve takes a place in every flow's lane, or in none: also when earlier runs of a flow wait in the store, because they come first. When it
+// takes none, runs are on their way into the store until stored is called.
 func (r *Runner) reserve(plans []*Plan) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range plans {
 		if l := r.lane(p); l.held >= l.limit() || l.backlog {
+			for _, p := range plans {
+				l := r.lane(p)
+				l.backlog, l.behind, l.storing = true, l.behind+1, l.storing+1
+			}
 			return false
 		}
 	}
@@ -73,12 +78,12 @@ func (r *Runner) reserve(plans []*Plan) bool {
 	return true
 }
 
-// behind notes that runs of the flows wait in the store.
-func (r *Runner) behind(plans []*Plan) {
+// stored notes that runs of the flows are in the store, or will not come.
+func (r *Runner) stored(plans []*Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range plans {
-		r.lane(p).backlog = true
+		r.lane(p).storing--
 	}
 }
 
@@ -110,7 +115,7 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 	began := r.options.Now()
 	claim := len(runs) > 0 && r.reserve(s.Plans)
 	if !claim {
-		defer r.behind(s.Plans)
+		defer r.stored(s.Plans)
 		for _, run := range runs {
 			run.Version, run.Started = "", time.Time{} // the first claim sets them
 		}
@@ -325,11 +330,7 @@ func (r *Runner) Cancel(ctx context.Context, number int64) error {
 		return err
 	}
 	defer r.submitted.Done()
-	r.mu.Lock()
-	j := r.active[number]
-	r.mu.Unlock()
-	if j != nil {
-		j.cancel(errCanceled)
+	if r.cancelActive(number) {
 		return nil
 	}
 	canceled, err := r.queue.Cancel(ctx, number, r.options.Now())
@@ -340,13 +341,25 @@ func (r *Runner) Cancel(ctx context.Context, number int64) error {
 		return r.canceled(ctx, number)
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if j = r.active[number]; j != nil {
-		j.cancel(errCanceled)
-	} else {
-		r.cancels[number] = true // claimed, and on its way to becoming active
+	r.cancels[number] = true // claimed, and on its way to becoming active
+	r.mu.Unlock()
+	if run, err := r.store.Run(ctx, number); r.cancelActive(number) || err == nil && run.Status.Settled() { // it has become so, or has ended
+		r.mu.Lock()
+		delete(r.cancels, number)
+		r.mu.Unlock()
 	}
 	return nil
+}
+
+// cancelActive stops a run that is active here; false when it is not.
+func (r *Runner) cancelActive(number int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	j := r.active[number]
+	if j != nil {
+		j.cancel(errCanceled)
+	}
+	return j != nil
 }
 
 // canceled tells of a run that was canceled in the queue, also who waits for it.

@@ -63,16 +63,16 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	default:
 		err = errCut
 	}
-	if b.err = err; err != nil {
-		b.done()
+	if b.err = err; err == io.EOF && b.deadline {
+		b.control.SetReadDeadline(time.Time{}) // what the server reads next is the end of the connection, or another request
+		b.deadline = false
 	}
 	return n, err
 }
 
-// done lifts the deadline, so that the connection can be used again.
-func (b *bodyReader) done() {
-	if b.deadline {
-		b.control.SetReadDeadline(time.Time{})
-		b.deadline = false
+// bound gives a body that nobody may ever read its time: the server reads what is left of it before it sends an answer.
+func bound(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyGrace)) // where it cannot be set, the host's server has to
 	}
 }

@@ -111,6 +111,7 @@ func New(engine Engine) http.Handler {
 
 // ServeHTTP answers one call.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	bound(w, r)
 	var listener string
 	if err := h.serve(w, r, &listener); err != nil {
 		h.answerError(w, r, listener, err)

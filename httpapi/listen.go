@@ -62,9 +62,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		return listener.ErrTooLarge
 	}
 	if r.ContentLength != 0 {
-		body := newBodyReader(w, r, l.MaxBody)
-		defer body.done()
-		c.Body = body
+		c.Body = newBodyReader(w, r, l.MaxBody)
 	}
 	if key := r.Header.Get("Idempotency-Key"); key != "" {
 		if c.Once, err = onceOf(key, principal.Login, l.Name); err != nil {

@@ -58,9 +58,7 @@ func (h *handler) readAll(w http.ResponseWriter, r *http.Request, max int64) ([]
 	if err := identity(r); err != nil {
 		return nil, err
 	}
-	body := newBodyReader(w, r, max)
-	defer body.done()
-	return io.ReadAll(body)
+	return io.ReadAll(newBodyReader(w, r, max))
 }
 
 // identity refuses a body that is compressed.

@@ -66,6 +66,13 @@ func (l *Listener) Listen(ctx context.Context, r *Receiver, logger *slog.Logger)
 		}
 		if own.Body != nil {
 			own.Body = &bounded{own.Body, l.MaxBody}
+			if own.Length == 0 {
+				own.Length = -1 // it was left out
+			}
+		}
+		if c.Once != nil {
+			once := *c.Once // the caller's stays as it is
+			own.Once = &once
 		}
 		return r.Receive(ctx, l, &own)
 	}

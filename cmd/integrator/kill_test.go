@@ -111,8 +111,26 @@ type victim struct {
 	dir     string
 	address string
 	process *exec.Cmd
-	log     bytes.Buffer
+	log     lockedBuffer
 	up      atomic.Pointer[chan struct{}] // closed while the server takes calls
+}
+
+// lockedBuffer is a buffer that is read while a process writes to it.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
 }
 
 func newVictim(t *testing.T, definitions string) *victim {

@@ -98,6 +98,7 @@ func (b *begun) add(runs []store.Run) error {
 	}
 	n, err := b.file.Write(notes)
 	if b.size += n; err != nil {
+		b.size = maxBegun // the next note makes the file anew: this one may be cut off
 		return fmt.Errorf("note what is at work: %w", err)
 	}
 	return nil
