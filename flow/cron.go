@@ -184,9 +184,10 @@ func (c *cron) nextWild(t time.Time) time.Time {
 	return time.Time{}
 }
 
-// untilZone returns next, or the moment before it when the clock is set: what it shows then is looked at anew.
+// untilZone returns next, or the first whole minute before it after the clock is set: what it shows then is looked at anew.
 func untilZone(t, next time.Time) time.Time {
-	if _, end := t.ZoneBounds(); end.After(t) && end.Before(next) {
+	_, end := t.ZoneBounds()
+	if end = end.Add(time.Minute - 1).Truncate(time.Minute); end.After(t) && end.Before(next) {
 		return end
 	}
 	return next
@@ -195,8 +196,10 @@ func untilZone(t, next time.Time) time.Time {
 // dayAfter returns the first minute of the next day that t's zone has.
 func dayAfter(t time.Time) time.Time {
 	next := fromWall(time.Date(t.Year(), t.Month(), t.Day()+1, 0, 0, 0, 0, time.UTC), t.Location())
-	if !next.After(t) {
-		next = t.Add(time.Hour)
+	if !next.After(t) { // the day begins twice, and t is in between
+		for next = t.Add(time.Minute); next.Day() == t.Day(); {
+			next = next.Add(time.Minute)
+		}
 	}
 	return untilZone(t, next)
 }

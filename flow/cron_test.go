@@ -32,6 +32,8 @@ func TestCron(t *testing.T) {
 		{"a day that was not", "0 12 30 12 *", "Pacific/Apia", "2011-12-01T00:00:00-10:00", "2011-12-31T00:00:00+14:00 2012-12-30T12:00:00+14:00"},
 		{"a day that was not, wild", "0 */12 * * *", "Pacific/Apia", "2011-12-29T13:00:00-10:00", "2011-12-31T00:00:00+14:00 2011-12-31T12:00:00+14:00"},
 		{"midnight that is not", "0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00:00-03:00", "2018-11-04T01:00:00-02:00 2018-11-05T00:00:00-02:00"},
+		{"a change a minute after midnight", "59 1,2 * * *", "America/St_Johns", "2011-03-12T12:00:00-03:30", "2011-03-13T01:59:00-02:30 2011-03-13T02:59:00-02:30"},
+		{"a change a minute after midnight, wild", "*/59 1,2 * * *", "America/St_Johns", "2011-03-12T12:00:00-03:30", "2011-03-13T01:59:00-02:30 2011-03-13T02:00:00-02:30"},
 		{"midnight that is not, wild", "*/20 0 * * *", "America/Sao_Paulo", "2018-11-03T00:30:00-03:00", "2018-11-03T00:40:00-03:00 2018-11-05T00:00:00-02:00"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
