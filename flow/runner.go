@@ -349,7 +349,7 @@ func (r *Runner) dispatch(l *lane) {
 }
 
 // next takes the jobs of the lane's next turn: one, or some small ones of the same plan. It returns nil when the lane's work should wait:
-// for the worker that collects small runs, or because one flow may not have all workers. The caller holds r.mu.
+// for the worker that collects small runs, for a suspect that is at work, or because one flow may not have all workers. The caller holds r.mu.
 func (r *Runner) next(l *lane) []*job {
 	if len(l.ready) == 0 || l.busy >= max(1, r.options.Workers/2) {
 		return nil

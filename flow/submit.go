@@ -18,7 +18,7 @@ type Submission struct {
 	Message   *store.Message // nil without a payload
 	Replay    bool           // the message is stored already
 	Plans     []*Plan        // one run each
-	Trigger   string         // listener, name, go, replay
+	Trigger   string         // listener, name, go, schedule, replay
 	User      string
 	Params    []byte    // what Plan.Parameters made
 	Parent    int64     // the run that this one replays
@@ -38,8 +38,8 @@ func (r *Runner) runs(s Submission) ([]*store.Run, error) {
 		if err != nil {
 			return nil, err
 		}
-		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: s.Params, Scheduled: s.Scheduled, Queued: now, Due: now,
-			Version: p.Version, Started: now}
+		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: s.Params,
+			Scheduled: s.Scheduled, Queued: now, Due: now, Version: p.Version, Started: now}
 		if s.Message != nil {
 			runs[i].Message = s.Message.ID
 		}
