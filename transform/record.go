@@ -277,7 +277,27 @@ type Shape struct {
 }
 
 // family bounds what one tree of shapes remembers: input with ever new names must not fill the memory.
-type family struct{ shapes atomic.Int64 }
+type family struct {
+	shapes atomic.Int64 // remembered, or made beside those that are
+	bytes  atomic.Int64 // of names and lists of them, approximately
+}
+
+// SharedRoot is a root of shapes for all decoders of a format: small documents of one form then have their shapes in common, and none has to
+// learn its names anew. When it has been filled with names it is replaced. The zero value is ready; it is safe for concurrent use.
+type SharedRoot struct{ shape atomic.Pointer[Shape] }
+
+// maxShared is how many bytes of names a root may hold before it is replaced.
+const maxShared = 1 << 20
+
+// Shape returns the root to begin a document with.
+func (r *SharedRoot) Shape() *Shape {
+	if s := r.shape.Load(); s != nil && s.family.bytes.Load() < maxShared && s.family.shapes.Load() < maxFamily {
+		return s
+	}
+	s := NewShape()
+	r.shape.Store(s)
+	return s
+}
 
 const (
 	maxFamily      = 10_000 // shapes remembered below one root
@@ -339,7 +359,8 @@ func (s *Shape) With(name string) *Shape {
 	copy(names, s.names)
 	names[len(s.names)] = strings.Clone(name)
 	c := newShape(names, s.family)
-	if (children == nil || len(*children) < maxChildren) && s.family.shapes.Add(1) <= maxFamily {
+	if s.family.shapes.Add(1) <= maxFamily && (children == nil || len(*children) < maxChildren) {
+		s.family.bytes.Add(int64(len(name) + 16*len(names)))
 		var more []*Shape
 		if children != nil {
 			more = slices.Clone(*children)

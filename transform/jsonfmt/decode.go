@@ -10,7 +10,7 @@ import (
 )
 
 func (f *format) scanner(limits transform.Limits) *scanner {
-	return &scanner{lastWins: f.options.DuplicateKeys == "last", limits: limits.WithDefaults(), root: transform.NewShape()}
+	return &scanner{lastWins: f.options.DuplicateKeys == "last", limits: limits.WithDefaults(), root: f.root.Shape()}
 }
 
 // walker goes through one document along the path of its records.

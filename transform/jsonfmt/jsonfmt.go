@@ -28,6 +28,7 @@ type Options struct {
 type format struct {
 	options Options
 	lines   bool
+	root    *transform.SharedRoot
 }
 
 var _ transform.Describer = (*format)(nil)
@@ -63,7 +64,7 @@ func NewLines(o Options) (transform.Format, error) { return newFormat(o, true) }
 func newFormat(o Options, lines bool) (transform.Format, error) {
 	switch o.DuplicateKeys {
 	case "", "refuse", "last":
-		return &format{o, lines}, nil
+		return &format{o, lines, &transform.SharedRoot{}}, nil
 	}
 	return nil, &transform.DefinitionError{Path: "duplicate_keys", Reason: fmt.Sprintf("%q is not known", o.DuplicateKeys), Hint: "there are refuse and last"}
 }

@@ -21,7 +21,7 @@ type reader struct {
 }
 
 func (f *format) reader(r io.Reader, limits transform.Limits) *reader {
-	return &reader{scanner: newScanner(r, limits.WithDefaults()), shapes: transform.NewShape(), lists: f.lists, at: map[string]string{}}
+	return &reader{scanner: newScanner(r, limits.WithDefaults()), shapes: f.root.Shape(), lists: f.lists, at: map[string]string{}}
 }
 
 // attributeName returns the field name of an attribute.

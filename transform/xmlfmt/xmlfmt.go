@@ -40,6 +40,7 @@ type format struct {
 	options Options
 	records selector
 	lists   map[string]bool
+	root    transform.SharedRoot
 }
 
 var _ transform.Describer = (*format)(nil)
