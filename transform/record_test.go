@@ -14,7 +14,7 @@ func TestSharedRoot(t *testing.T) {
 	t.Parallel()
 	var root transform.SharedRoot
 	shape := func() *transform.Shape { return root.Shape().With("id").With("name") }
-	if shape() != shape() {
+	if a, b := shape(), shape(); a != b {
 		t.Error("two documents of one form have two shapes")
 	}
 	for name, foreign := range map[string]func(i int) string{
@@ -27,7 +27,7 @@ func TestSharedRoot(t *testing.T) {
 				t.Fatalf("%s: the root is never replaced", name)
 			}
 		}
-		if shape() != shape() {
+		if a, b := shape(), shape(); a != b {
 			t.Errorf("%s: after them, two documents of one form have two shapes", name)
 		}
 	}
