@@ -70,9 +70,6 @@ type Builder struct {
 // NewBuilder returns a builder of an object without fields.
 func NewBuilder(root *Shape) Builder { return Builder{names: NewShapeBuilder(root)} }
 
-// Len returns the number of fields.
-func (b *Builder) Len() int { return len(b.values) }
-
 // Index returns the place of the field with that name, -1 when there is none.
 func (b *Builder) Index(name string) int { return b.names.Index(name) }
 
@@ -81,9 +78,6 @@ func (b *Builder) Add(name string, v Value) {
 	b.names.Add(name)
 	b.values = append(b.values, v)
 }
-
-// Set replaces the value of the i-th field.
-func (b *Builder) Set(i int, v Value) { b.values[i] = v }
 
 // Object returns the object. The builder is not used afterwards.
 func (b *Builder) Object() Value { return NewObject(b.names.Shape(), b.values) }
