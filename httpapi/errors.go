@@ -64,7 +64,7 @@ var conditions = []struct {
 	{auth.ErrInvalid, 401, "unauthorized", "No valid credentials", "the credentials are wrong or have expired: fetch a new token", 0},
 	{auth.ErrForbidden, 403, "forbidden", "Not allowed", "this user may not do this", 0},
 	{auth.ErrBusy, 503, "busy", "Too busy", "too many logins at this moment: try again", time.Second},
-	{listener.ErrTooLarge, 413, "payload-too-large", "Too large", "the body is larger than is allowed here", 0},
+	{listener.ErrTooLarge, 413, "payload-too-large", "Too large", "the body is larger than is allowed here; a listener takes what max_body of its definition says", 0},
 	{errTooSlow, 408, "timeout", "Too slow", "the body came too slowly", 0},
 	{errCut, 400, "payload-cut", "Cut off", "the body ended before its Content-Length", 0},
 	{listener.ErrLength, 400, "payload-cut", "Cut off", "the body is not as long as its Content-Length", 0},
