@@ -352,6 +352,33 @@ func TestStopIsBounded(t *testing.T) {
 	}
 }
 
+// TestRetention: an ended run is kept as long as it is told, and no longer; a negative time keeps it for ever.
+func TestRetention(t *testing.T) {
+	for _, test := range []struct {
+		keep, after time.Duration
+		status      int
+	}{
+		{0, 29 * 24 * time.Hour, 200},
+		{0, 31 * 24 * time.Hour, 404},
+		{time.Hour, 59 * time.Minute, 200},
+		{time.Hour, 80 * time.Minute, 404},
+		{-1, 365 * 24 * time.Hour, 200},
+	} {
+		t.Run(fmt.Sprint(test.keep, " after ", test.after), func(t *testing.T) {
+			inBubble(t, slowYAML, func(b *bubble) {
+				result, err := b.engine.RunFlow(context.Background(), "named", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(test.after)
+				if r := b.must("GET", fmt.Sprint("/rest/v1/runs/", result.Run), b.login(), ""); r.status != test.status {
+					t.Errorf("the run is answered with %d %s, not %d", r.status, r.body, test.status)
+				}
+			}, slow(0), func(c *integrator.Config) { c.Retention.Runs = test.keep })
+		})
+	}
+}
+
 // TestRetries lets a destination fail: with a fault that passes, with one that stays, and with one that names its time.
 func TestRetries(t *testing.T) {
 	t.Parallel()
