@@ -6,7 +6,8 @@
 // wrong is said here), then Open or Begin for each run.
 //
 // The promise that every destination keeps, as far as the system behind it allows: a run's writes take effect once, together, when
-// its work is committed, and a second attempt of a run that was committed finds out (Work.Start answers true) and writes nothing.
+// its work is committed, and a second attempt of a run that was committed finds out (Work.Start answers true) and writes nothing. A
+// [PartWriter] keeps the same promise for each part of a run whose definition asks for parts.
 package connector
 
 import (
@@ -108,6 +109,7 @@ type Target struct {
 	Key     []string // columns that tell rows apart
 	Create  bool     // make the table or the folder when it is missing
 	Exists  string   // files: replace (the default), fail, unique
+	Commit  int      // records of the source after which a part of the run is committed; 0: the run is committed as a whole
 	Columns []string // names of the records' fields when the flow knows them, nil when it does not
 	Format  transform.Format
 	Encode  transform.EncodeOptions
@@ -142,6 +144,36 @@ type Work interface {
 
 	// Rollback undoes them and releases what the work held. It is safe to call at any time.
 	Rollback() error
+}
+
+// PartWriter is a Writer that can commit a run in parts: what Target.Commit asks for. Flows refuse it on other Writers when they are
+// compiled.
+type PartWriter interface {
+	Writer
+
+	// BeginPart starts a piece of work that holds one run at most, and that may be committed as a part of it.
+	BeginPart(ctx context.Context) (Part, error)
+}
+
+// Part is a Work that may hold a part of a run. Each part of a run is a Part of its own, one after the other; the one that ends with
+// Commit is the last, and from then on the run is found applied.
+type Part interface {
+	Work
+
+	// Checkpoints calls each with the checkpoints of the parts of the started run that were committed before, in the order of their
+	// positions, until each fails. Those of a run that is applied may be missing.
+	Checkpoints(each func(Checkpoint) error) error
+
+	// Checkpoint ends the work instead of Commit: it makes the writes permanent together with c, and the run stays unfinished. A
+	// position that the run has a checkpoint of is refused, because another attempt of the run has committed that part; nothing of this
+	// one takes effect then. The zero Checkpoint makes the writes permanent and notes nothing.
+	Checkpoint(c Checkpoint) error
+}
+
+// Checkpoint is how far a run has come of which a part is committed.
+type Checkpoint struct {
+	Position int64  // what became of the source's records with a lower Index is decided
+	Note     []byte // the flow's own
 }
 
 // Run tells a destination who writes.

@@ -96,6 +96,7 @@ type output struct {
 	connection string
 	writer     connector.Writer
 	targets    []target
+	commit     int64 // records of the source after which a part is committed; 0: the run is one piece of work
 }
 
 type target struct {
@@ -126,6 +127,17 @@ type rejectPolicy struct {
 
 // pure reports whether executing the plan changes nothing outside the engine.
 func (p *Plan) pure() bool { return len(p.outputs) == 0 }
+
+// every returns after how many records of the source a part of a run is committed; 0: runs are committed as a whole.
+func (p *Plan) every() int64 {
+	if p.pure() {
+		return 0
+	}
+	return p.outputs[0].commit // the compiler lets one with parts stand alone
+}
+
+// resumes reports whether a run's next attempt goes on behind the parts that are committed: its source is the same in every attempt.
+func (p *Plan) resumes() bool { return p.every() > 0 && p.source.reader == nil }
 
 // Enabled reports whether runs of the flow are started.
 func (p *Plan) Enabled() bool { return p.enabled }
@@ -617,7 +629,7 @@ func (c *compiler) to(destinations []Destination) {
 		default:
 			c.fault(path+".action", 0, fmt.Sprintf("action %q is not known", d.Action), "there are insert, upsert, update, delete, replace")
 		}
-		spec := connector.Target{Table: d.Table, Path: d.Path, Action: cmp.Or(d.Action, "insert"), Key: d.Key, Create: d.Create, Exists: d.Exists, Columns: c.plan.mapped}
+		spec := connector.Target{Table: d.Table, Path: d.Path, Action: cmp.Or(d.Action, "insert"), Key: d.Key, Create: d.Create, Exists: d.Exists, Commit: d.Commit, Columns: c.plan.mapped}
 		compiled := target{path: c.template(path+".path", d.Path)}
 		if d.Map != nil {
 			if compiled.mapping = c.mapping(path+".map", d.Map); compiled.mapping != nil {
@@ -629,6 +641,9 @@ func (c *compiler) to(destinations []Destination) {
 			c.writes(path+".format", spec.Format, spec.Encode)
 		}
 		spec.Encode.Columns = spec.Columns
+		if d.Commit < 0 {
+			c.fault(path+".commit", 0, "a negative number means nothing here", "")
+		}
 		if len(c.faults) > before {
 			continue // the connection would repeat what was said
 		}
@@ -648,8 +663,41 @@ func (c *compiler) to(destinations []Destination) {
 			continue
 		}
 		outputs[name].writer = writer
+		c.parts(groups[name].indexes, destinations, outputs[name], len(order))
 		c.plan.outputs = append(c.plan.outputs, *outputs[name])
 		c.plan.group = min(c.plan.group, writer.MaxRuns())
+	}
+}
+
+// parts settles after how many records the destinations of a connection are committed.
+func (c *compiler) parts(indexes []int, destinations []Destination, o *output, connections int) {
+	for _, i := range indexes {
+		d := destinations[i]
+		if d.Commit == 0 {
+			continue
+		}
+		path := fmt.Sprintf("to[%d].commit", i)
+		if _, ok := o.writer.(connector.PartWriter); !ok {
+			c.fault(path, 0, fmt.Sprintf("connection %q commits a run as a whole", o.connection), "leave it out")
+		}
+		if o.commit != 0 && o.commit != int64(d.Commit) {
+			c.fault(path, 0, fmt.Sprintf("the destinations on connection %q are committed together, after every %d records", o.connection, o.commit),
+				"write the same number, or leave it out here")
+		}
+		if connections > 1 {
+			c.fault(path, 0, "a run that is committed in parts goes on behind the last one, and the flow's other connections would lack what was before",
+				"leave commit out, or give each connection a flow of its own")
+		}
+		o.commit = int64(d.Commit)
+	}
+	if o.commit == 0 || c.plan.source.reader == nil {
+		return
+	}
+	for _, i := range indexes {
+		if action := destinations[i].Action; action == "" || action == "insert" {
+			c.fault(fmt.Sprintf("to[%d].commit", i), 0, "another attempt reads the source from its first record, and insert would write the parts twice that are committed",
+				"write action: upsert and a key, or leave commit out")
+		}
 	}
 }
 

@@ -81,7 +81,8 @@ type Destination struct {
 	Map        transform.Map        `json:"map"`              // this destination's own fields; nil: the record as it is
 	Create     bool                 `json:"create"`           // make the table when it is missing
 	Exists     string               `json:"exists"`           // files: replace (the default), fail, unique
-	_          struct{}             `later:"each when commit to subject attach"`
+	Commit     int                  `json:"commit"`           // SQL: records of the source after which a part of the run is committed; 0: the run is one transaction
+	_          struct{}             `later:"each when to subject attach"`
 }
 
 // Respond is the answer to whoever waits for the run.

@@ -33,6 +33,9 @@ type job struct {
 	log      *runLog
 	response *Response // filled when somebody waits and the flow answers
 	failure  *Failure
+
+	parts     *parts // of an attempt that is committed in parts
+	committed int64  // records that are written for good although the run has not ended
 }
 
 // small reports whether the run's payload is small enough to be held in memory with those of other runs.
@@ -50,7 +53,7 @@ func (j *job) failed(step string, err error) {
 // begin prepares an attempt, also after an earlier one of the same job was rolled back.
 func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
-	j.failure = nil
+	j.failure, j.parts, j.committed = nil, nil, 0
 	j.discard()
 	j.rejects = newRejects(context.WithoutCancel(j.ctx), r) // what a run rejected before it was stopped is kept too
 	if j.waiter != nil && j.plan.answer != nil {
@@ -64,7 +67,7 @@ func (j *job) begin(r *Runner) {
 
 // missed returns the paths of the plan's maps that no record of the run has.
 func (j *job) missed() []string {
-	if j.env == nil {
+	if j.env == nil || j.parts != nil && j.parts.start > 0 { // what an earlier attempt has seen is not known
 		return nil
 	}
 	missed := j.plan.paths.Missed(j.env.Sights)
@@ -158,12 +161,23 @@ func (r *Runner) execute(jobs []*job) {
 		}
 		return
 	}
-	if err := guard(func() error { return r.writeTogether(plan, jobs, batches) }); err != nil {
-		for _, j := range jobs { // the group is split: each run answers for itself
-			if j.failure == nil {
-				j.begin(r)
-				r.executeAlone(j)
-			}
+	together := jobs[:0:0]
+	var alone []*job // committed in parts, and of more than one
+	for i, j := range jobs {
+		if plan.every() > 0 && j.run.Read > plan.every() {
+			alone = append(alone, j)
+			continue
+		}
+		batches[len(together)] = batches[i]
+		together = append(together, j)
+	}
+	if err := guard(func() error { return r.writeTogether(plan, together, batches) }); err != nil {
+		alone = append(together, alone...) // the group is split: each run answers for itself
+	}
+	for _, j := range alone {
+		if j.failure == nil {
+			j.begin(r)
+			r.executeAlone(j)
 		}
 	}
 }
@@ -203,6 +217,9 @@ func (r *Runner) writeTogether(plan *Plan, jobs []*job, batches [][]*transform.B
 // executeAlone carries out one attempt of one job, streaming.
 func (r *Runner) executeAlone(j *job) {
 	j.failed("", guard(func() error {
+		if j.plan.every() > 0 {
+			return r.executeParts(j)
+		}
 		works, err := j.plan.beginWorks(j.ctx)
 		defer works.rollback()
 		if err != nil {
@@ -471,6 +488,9 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 		return fail(j.ctx, j.plan.Name, "from", err)
 	}
 	defer source.Close()
+	if j.parts != nil && j.parts.start > 0 {
+		source = &behind{source, j.parts}
+	}
 	if j.small() {
 		for {
 			b := &transform.Batch{}
@@ -512,15 +532,28 @@ func (j *job) apply(b *transform.Batch) error {
 	return nil
 }
 
-// drain takes the rejected records out and passes the others on.
+// drain takes the rejected records out and passes the others on, one part of the run after the other.
 func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error {
-	if err := j.sift("decode", b); err != nil {
-		return err
+	for rest := b.Records; len(rest) > 0; {
+		n := len(rest)
+		if j.parts != nil {
+			var err error
+			if n, err = j.parts.next(rest); err != nil {
+				return err
+			}
+		}
+		b.Records, rest = rest[:n:n], rest[n:]
+		if err := j.sift("decode", b); err != nil {
+			return err
+		}
+		if len(b.Records) == 0 {
+			continue
+		}
+		if err := sink(b); err != nil {
+			return err
+		}
 	}
-	if len(b.Records) == 0 {
-		return nil
-	}
-	return sink(b)
+	return nil
 }
 
 // pipelineDepth is how many batches may wait between two parts of a pipeline.

@@ -31,6 +31,7 @@ type rejects struct {
 	encoder transform.Encoder
 	batch   transform.Batch
 	first   []Rejected
+	note    func(Rejected) // is told each of them; nil: nobody is
 }
 
 // rejectLines is the format that rejects are stored in.
@@ -56,6 +57,9 @@ func (r *rejects) add(step string, record *transform.Record) error {
 		}
 	}
 	rejected.Reason = r.redact(rejected.Reason)
+	if r.note != nil {
+		r.note(rejected)
+	}
 	if len(r.first) < firstRejects {
 		r.first = append(r.first, rejected)
 	}

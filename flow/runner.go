@@ -132,6 +132,11 @@ func NewRunner(options Options) *Runner {
 // maxCrashes is how often a run may be executing when its engine crashes before it is taken for the cause.
 const maxCrashes = 3
 
+// crashedTooOften is why a run is not executed again.
+func crashedTooOften(run store.Run) error {
+	return fmt.Errorf("it was being executed %d times when the engine crashed", run.Crashes)
+}
+
 // claimLimit bounds one claim: what is claimed is held in memory.
 const claimLimit = 500
 
@@ -266,8 +271,8 @@ func (l *lane) limit() int {
 func (r *Runner) take(ctx context.Context, runs []store.Run) {
 	for _, run := range runs {
 		plan, err := r.options.Plan(ctx, run.FlowID, run.Version)
-		if err == nil && run.Crashes >= maxCrashes {
-			err = fmt.Errorf("it was being executed %d times when the engine crashed", run.Crashes)
+		if err == nil && run.Crashes >= maxCrashes && !plan.resumes() { // for one that resumes it matters how far it came
+			err = crashedTooOften(run)
 		}
 		var message *store.Message
 		if err == nil && run.Message != uuid.Nil {
@@ -594,11 +599,11 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 			j.log.add("warning: no record has the path %s", path)
 		}
 	case interrupted && !j.inPlace:
-		run.Status, run.Due, run.Written = store.Queued, now, 0
+		run.Status, run.Due, run.Written = store.Queued, now, j.committed
 		run.Attempts--
 		j.log.add("interrupted by the engine's stop; the attempt does not count")
 	default:
-		run.Written = 0 // what was written is rolled back
+		run.Written = j.committed // what else was written is rolled back
 		run.Kind, run.ErrorID = f.Kind, errorID()
 		run.Exception, run.Reason = r.options.Redact(capped(f.Exception())), r.options.Redact(capped(f.Public()))
 		j.log.add("fails (%s, error id %s): %s", run.Kind, run.ErrorID, run.Exception)

@@ -103,6 +103,11 @@ var cases = []struct {
 	{"a context that ends undoes the work", false, canceledAtWork},
 	{"several goroutines write at the same time", false, concurrent},
 	{"a connection that was closed opens again", false, closed},
+	{"a part of a run stays, and the run is not applied", false, parts},
+	{"a part that was abandoned leaves nothing", false, partAbandoned},
+	{"a part is committed once", false, partTwice},
+	{"a part without a position is not remembered", false, partForgotten},
+	{"parts of several runs do not mix", false, partsOfRuns},
 	{"what was written is read in its order", true, read},
 	{"several readers read at the same time", true, readers},
 	{"reading ends with its context", true, readCanceled},
@@ -537,6 +542,177 @@ func closed(t *testing.T, h Harness) {
 		t.Errorf("Close: %v", err)
 	}
 	f.apply(w, 1)
+	f.want(0, 1)
+}
+
+// partsOf is a connection of its own that commits a run in parts.
+func (f *fixture) partsOf() connector.PartWriter {
+	f.t.Helper()
+	target := f.Target
+	target.Commit = 1
+	w, err := f.connect().(connector.Destination).PrepareWrite([]connector.Target{target})
+	if fault := (*connector.Fault)(nil); errors.As(err, &fault) && fault.Key == "commit" {
+		f.t.Skip("the connection commits a run as a whole")
+	}
+	if err != nil {
+		f.t.Fatalf("PrepareWrite: %v", err)
+	}
+	parts, ok := w.(connector.PartWriter)
+	if !ok {
+		f.t.Skip("the connection commits a run as a whole")
+	}
+	return parts
+}
+
+// part begins the next part of the n-th run, which has these checkpoints ("position note").
+func (f *fixture) part(w connector.PartWriter, n int, want ...string) connector.Part {
+	f.t.Helper()
+	part, err := w.BeginPart(f.t.Context())
+	if err != nil {
+		f.t.Fatalf("BeginPart: %v", err)
+	}
+	f.t.Cleanup(func() { part.Rollback() })
+	if f.start(part, n) {
+		f.t.Fatalf("run %d is applied before its last part", n)
+	}
+	var got []string
+	err = part.Checkpoints(func(c connector.Checkpoint) error {
+		got = append(got, strconv.FormatInt(c.Position, 10)+" "+string(c.Note))
+		return nil
+	})
+	if err != nil {
+		f.t.Fatalf("Checkpoints: %v", err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		f.t.Errorf("checkpoints of run %d (-expected +got):\n%s", n, diff)
+	}
+	return part
+}
+
+func (f *fixture) checkpoint(part connector.Part, position int64, note string) {
+	f.t.Helper()
+	if err := part.Checkpoint(connector.Checkpoint{Position: position, Note: []byte(note)}); err != nil {
+		f.t.Fatalf("Checkpoint: %v", err)
+	}
+	if err := part.Rollback(); err != nil {
+		f.t.Errorf("Rollback after Checkpoint: %v", err)
+	}
+}
+
+// wantPart checks that the system holds so many of the run's records.
+func (f *fixture) wantPart(n, records int) {
+	f.t.Helper()
+	if diff := cmp.Diff(shown(f.Records(n)[:records]), shown(f.Written(f.t))); diff != "" {
+		f.t.Errorf("the first %d records of run %d (-expected +in the system):\n%s", records, n, diff)
+	}
+}
+
+func parts(t *testing.T, h Harness) {
+	f := newFixture(t, h)
+	w, values := f.partsOf(), h.Records(0)
+	part := f.part(w, 0)
+	f.write(part, values[:1])
+	f.wantPart(0, 0)
+	f.checkpoint(part, 1, "first \x00\xff")
+	f.wantPart(0, 1)
+	f.checkpoint(f.part(f.partsOf(), 0, "1 first \x00\xff"), 7, "") // it may be empty, and its position is the caller's business
+	stop := errors.New("enough")
+	again, err := w.BeginPart(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.start(again, 0)
+	seen := 0
+	if err := again.Checkpoints(func(connector.Checkpoint) error { seen++; return stop }); !errors.Is(err, stop) || seen != 1 {
+		t.Errorf("Checkpoints after each has failed: %d calls, error %v", seen, err)
+	}
+	again.Rollback()
+	part = f.part(w, 0, "1 first \x00\xff", "7 ")
+	f.write(part, values[1:])
+	f.wantPart(0, 1)
+	f.commit(part)
+	f.want(0)
+	if work := f.begin(t.Context(), f.newWriter()); !f.Forgets && !f.start(work, 0) {
+		t.Error("after its last part the run is not found applied")
+	}
+}
+
+func partAbandoned(t *testing.T, h Harness) {
+	f := newFixture(t, h)
+	w, values := f.partsOf(), h.Records(0)
+	part := f.part(w, 0)
+	f.write(part, values[:1])
+	part.Rollback()
+	f.wantPart(0, 0)
+	part = f.part(w, 0)
+	f.write(part, values[:1])
+	f.checkpoint(part, 1, "")
+	part = f.part(w, 0, "1 ")
+	f.write(part, values[1:])
+	part.Rollback()
+	ctx, cancel := context.WithCancel(t.Context())
+	part, err := w.BeginPart(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer part.Rollback()
+	f.start(part, 0)
+	f.write(part, values[1:])
+	cancel()
+	if err := part.Checkpoint(connector.Checkpoint{Position: 2}); err == nil {
+		t.Error("Checkpoint succeeds after its context ended")
+	}
+	part.Rollback()
+	f.wantPart(0, 1)
+	part = f.part(f.partsOf(), 0, "1 ")
+	f.write(part, values[1:])
+	f.commit(part)
+	f.want(0)
+}
+
+func partTwice(t *testing.T, h Harness) {
+	f := newFixture(t, h)
+	w, values := f.partsOf(), h.Records(0)
+	for attempt := range 2 {
+		part, err := w.BeginPart(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.start(part, 0) // the second one asks for no checkpoints
+		f.write(part, values[:1])
+		if err := part.Checkpoint(connector.Checkpoint{Position: 1}); (err != nil) != (attempt == 1) || connector.IsPermanent(err) {
+			t.Errorf("attempt %d at the same part: %v", attempt+1, err)
+		}
+		part.Rollback()
+	}
+	f.wantPart(0, 1)
+	f.part(w, 0, "1 ")
+}
+
+func partForgotten(t *testing.T, h Harness) {
+	f := newFixture(t, h)
+	w, values := f.partsOf(), h.Records(0)
+	for i := range values {
+		part := f.part(w, 0)
+		f.write(part, values[i:i+1])
+		f.checkpoint(part, 0, "")
+	}
+	f.want(0)
+}
+
+func partsOfRuns(t *testing.T, h Harness) {
+	f := newFixture(t, h)
+	w := f.partsOf()
+	for n := range 2 {
+		part := f.part(w, n)
+		f.write(part, h.Records(n)[:1])
+		f.checkpoint(part, 1, strconv.Itoa(n))
+	}
+	for n := range 2 {
+		part := f.part(w, n, "1 "+strconv.Itoa(n))
+		f.write(part, h.Records(n)[1:])
+		f.commit(part)
+	}
 	f.want(0, 1)
 }
 

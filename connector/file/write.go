@@ -53,6 +53,9 @@ func (c *connection) PrepareWrite(targets []connector.Target) (connector.Writer,
 		if t.Create {
 			fault(i, "create", "a folder that is missing is always made", "leave it out")
 		}
+		if t.Commit > 0 {
+			fault(i, "commit", "a file is put in place as a whole", "leave it out")
+		}
 		switch t.Exists {
 		case "", "replace", "fail", "unique":
 		case "append":

@@ -15,14 +15,17 @@ import (
 	"github.com/integrator-go/integrator/transform"
 )
 
-// appliedTable holds the ids of the runs whose writes are in the database.
-const appliedTable = "integrator_runs"
+const (
+	appliedTable = "integrator_runs"  // the ids of the runs whose writes are in the database
+	partsTable   = "integrator_parts" // the parts of runs that were committed one by one; made when there is one
+)
 
 const (
 	maxRuns    = 100                 // in one transaction
 	maxRows    = 64                  // in one statement: wider ones gain nothing, and take longer to prepare
 	maxLayouts = 32                  // of a table, each with its prepared statements
-	keepRuns   = 30 * 24 * time.Hour // in the table of applied runs
+	keepRuns   = 30 * 24 * time.Hour // in the engine's own tables
+	keepParts  = 24 * time.Hour      // of a run that is applied: it is settled at once, or soon after a crash
 	pruneEvery = time.Hour
 )
 
@@ -39,7 +42,7 @@ func (c *connection) PrepareWrite(targets []connector.Target) (connector.Writer,
 			fault(i, "connection", "a destination in a database needs a table", "write table: name")
 		} else if err := checkName(t.Table); err != nil {
 			fault(i, "table", err.Error(), "")
-		} else if strings.EqualFold(t.Table, appliedTable) {
+		} else if strings.EqualFold(t.Table, appliedTable) || strings.EqualFold(t.Table, partsTable) {
 			fault(i, "table", "this table is the engine's own", "choose another name")
 		}
 		if t.Path != "" {
@@ -54,6 +57,9 @@ func (c *connection) PrepareWrite(targets []connector.Target) (connector.Writer,
 		switch t.Action = cmp.Or(t.Action, "insert"); t.Action {
 		case "insert":
 		case "upsert", "update", "delete", "replace":
+			if t.Action == "replace" && t.Commit > 0 {
+				fault(i, "commit", "replace would delete what earlier parts of the same run have written", "leave commit out, or write action: upsert")
+			}
 			if len(t.Key) == 0 {
 				fault(i, "action", t.Action+" needs a key: the columns that tell rows apart", "write key: [id]")
 			}
@@ -89,11 +95,16 @@ type writer struct {
 	targets []connector.Target
 }
 
+var _ connector.PartWriter = (*writer)(nil)
+
 // MaxRuns is how many runs may share a transaction.
 func (w *writer) MaxRuns() int { return maxRuns }
 
 // Begin starts a transaction.
-func (w *writer) Begin(ctx context.Context) (connector.Work, error) {
+func (w *writer) Begin(ctx context.Context) (connector.Work, error) { return w.BeginPart(ctx) }
+
+// BeginPart starts a transaction.
+func (w *writer) BeginPart(ctx context.Context) (connector.Part, error) {
 	db, err := w.c.use()
 	if err != nil {
 		return nil, err
@@ -118,7 +129,8 @@ type work struct {
 	tx         *sql.Tx
 	tables     []*table // by target, read when it is first written
 	statements map[string]*sql.Stmt
-	args       []any // of a portion, used again by the next
+	args       []any         // of a portion, used again by the next
+	current    connector.Run // started last
 	runs       []connector.Run
 	prune      bool // this transaction forgets old runs
 	ended      bool
@@ -139,19 +151,24 @@ func (w *work) prepareMarks() error {
 	if marked {
 		return nil
 	}
-	found, err := w.columns(appliedTable)
+	return w.make(appliedTable, "run_id char(36) not null primary key, flow varchar(255), applied_at varchar(40)")
+}
+
+// make makes one of the engine's own tables when it is missing.
+func (w *work) make(table, columns string) error {
+	found, err := w.columns(table)
 	if err != nil || len(found) > 0 {
 		return err
 	}
-	_, err = w.tx.ExecContext(w.ctx, "create table "+w.Quote(appliedTable)+" (run_id char(36) not null primary key, flow varchar(255), applied_at varchar(40))")
-	if err != nil {
-		return w.fault("make table "+appliedTable, err)
+	if _, err = w.tx.ExecContext(w.ctx, "create table "+w.Quote(table)+" ("+columns+")"); err != nil {
+		return w.fault("make table "+table, err)
 	}
 	return nil
 }
 
 // Start begins a run's writes.
 func (w *work) Start(run connector.Run, _ []string) (bool, error) {
+	w.current = run
 	var one int
 	err := w.tx.QueryRowContext(w.ctx, "select 1 from "+w.Quote(appliedTable)+" where run_id = "+w.Placeholder(1), run.ID.String()).Scan(&one)
 	if err == nil {
@@ -345,19 +362,71 @@ func (w *work) forget(texts map[int]string) {
 
 // Commit notes the runs and commits.
 func (w *work) Commit() error {
-	now := w.c.now().UTC()
-	text := "insert into " + w.Quote(appliedTable) + " (run_id, flow, applied_at) values (" + w.Placeholder(1) + ", " + w.Placeholder(2) + ", " + w.Placeholder(3) + ")"
+	now := w.c.now().UTC().Format(time.RFC3339)
 	for _, run := range w.runs {
-		if err := w.run(text, []any{run.ID.String(), run.Flow, now.Format(time.RFC3339)}); err != nil {
-			if w.Classify(err) == FaultRecord {
-				return fmt.Errorf("note the run: another attempt of it is on its way: %w", err)
-			}
-			return w.fault("note the run", err)
+		if err := w.mark("note the run", appliedTable, []string{"run_id", "flow", "applied_at"}, run.ID.String(), run.Flow, now); err != nil {
+			return err
 		}
 	}
+	return w.end()
+}
+
+// Checkpoints reads the parts of the run that was started.
+func (w *work) Checkpoints(each func(connector.Checkpoint) error) error {
+	const doing = "look up the parts of the run"
+	if found, err := w.columns(partsTable); err != nil || len(found) == 0 {
+		return err
+	}
+	rows, err := w.tx.QueryContext(w.ctx, "select records, note from "+w.Quote(partsTable)+" where run_id = "+w.Placeholder(1)+" order by records", w.current.ID.String())
+	if err != nil {
+		return w.fault(doing, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c connector.Checkpoint
+		if err := rows.Scan(&c.Position, &c.Note); err != nil {
+			return w.fault(doing, err)
+		}
+		if err := each(c); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return w.fault(doing, err)
+	}
+	return nil
+}
+
+// Checkpoint notes a part of the run and commits.
+func (w *work) Checkpoint(c connector.Checkpoint) error {
+	if c.Position > 0 {
+		if err := w.make(partsTable, "run_id char(36) not null, records bigint not null, note "+w.TypeOf(Blob)+", applied_at varchar(40), primary key (run_id, records)"); err != nil {
+			return err
+		}
+		now := w.c.now().UTC().Format(time.RFC3339)
+		if err := w.mark("note a part of the run", partsTable, []string{"run_id", "records", "note", "applied_at"}, w.current.ID.String(), c.Position, c.Note, now); err != nil {
+			return err
+		}
+	}
+	return w.end()
+}
+
+// mark adds a row to one of the engine's own tables.
+func (w *work) mark(doing, table string, names []string, args ...any) error {
+	err := w.run(w.sql(&connector.Target{Table: table}, names, 1), args)
+	if err != nil && w.Classify(err) == FaultRecord {
+		return fmt.Errorf("%s: another attempt of it is on its way: %w", doing, err)
+	}
+	if err != nil {
+		return w.fault(doing, err)
+	}
+	return nil
+}
+
+// end forgets old runs when it is time to, and commits.
+func (w *work) end() error {
 	if w.prune {
-		old := now.Add(-keepRuns).Format(time.RFC3339)
-		if err := w.run("delete from "+w.Quote(appliedTable)+" where applied_at < "+w.Placeholder(1), []any{old}); err != nil {
+		if err := w.forgetRuns(); err != nil {
 			return w.fault("forget old runs", err)
 		}
 	}
@@ -367,6 +436,30 @@ func (w *work) Commit() error {
 	}
 	w.c.setMarked(true)
 	return nil
+}
+
+// forgetRuns deletes old rows of the engine's own tables. A run's id is older than its row and orders by time, so that the key leads to the
+// old ones.
+func (w *work) forgetRuns() error {
+	now := w.c.now().UTC()
+	before := func(keep time.Duration) (id, applied any) {
+		t := now.Add(-keep)
+		return fmt.Sprintf("%08x-%04x", t.UnixMilli()>>16, t.UnixMilli()&0xffff), t.Format(time.RFC3339)
+	}
+	where := func(n int) string { return "run_id < " + w.Placeholder(n) + " and applied_at < " + w.Placeholder(n+1) }
+	runID, runTime := before(keepRuns)
+	found, err := w.columns(partsTable)
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		partID, partTime := before(keepParts)
+		text := "delete from " + w.Quote(partsTable) + " where " + where(1) + " or " + where(3) + " and run_id in (select run_id from " + w.Quote(appliedTable) + ")"
+		if err := w.run(text, []any{runID, runTime, partID, partTime}); err != nil {
+			return err
+		}
+	}
+	return w.run("delete from "+w.Quote(appliedTable)+" where "+where(1), []any{runID, runTime})
 }
 
 // Rollback undoes the transaction.
