@@ -16,7 +16,8 @@
 // they were put) find that they have it. A run with several connections commits them one after the other: a crash in between is completed by the next attempt.
 //
 // All or nothing for each connection: what a run writes to one connection takes effect together, when the run has seen all of its records, or
-// not at all. A rejected record is left out of every destination that stands behind the one which rejected it.
+// not at all. A destination with Commit is the exception that its definition asks for: the run is committed in parts, each of them all or nothing,
+// and what is committed stays when the run fails later. See below. A rejected record is left out of every destination that stands behind the one which rejected it.
 //
 // Order: runs of one flow begin in the order in which they became due, as far as they wait in one engine, and run at the same time where the
 // flow allows it. Only an order key keeps them one after the other.
@@ -28,6 +29,13 @@
 // jitter, and holds no worker. Rejected input, what an error of a Go step makes of a record included, refusals, panics and internal faults
 // are not tried again. A run that an orderly stop interrupts keeps its attempts. A run that was at work in
 // three crashes is taken for their cause and ends in error; those that were at work in one are executed one at a time.
+//
+// # Large runs in parts
+//
+// A run of a flow whose destination has Commit is committed after every so many records of its source. When it reads a payload, the next attempt
+// goes on behind the last part that was committed: the steps and the destination see no record of that part again, and the run's counters
+// and rejects are those of a single attempt. With any other source each attempt begins at the first record, and the destination's action is one
+// that can be repeated. Crashes are counted from the last part on. A replay is another run: it begins at the first record.
 //
 // # Small runs together
 //

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,7 @@ type parts struct {
 	works   *works         // of the open part; nil: none is open
 	part    connector.Part // the work of works
 	applied bool           // the run was found complete: nothing is written any more
-	dirty   bool           // records were handed to the open part
+	dirty   bool           // records were written to the open part
 	limit   int64          // index of the first record behind the open part
 	note    partNote       // about the open part
 
@@ -85,6 +86,20 @@ func (p *parts) begin() error {
 	p.part, p.dirty = part, false
 	p.works = &works{plan: p.job.plan, work: []connector.Work{part}, applied: make([]bool, 1), scratch: make([]transform.Batch, len(p.output.targets))}
 	return p.works.start(p.job)
+}
+
+// open opens a part when none is open.
+func (p *parts) open() error {
+	if p.works != nil {
+		return nil
+	}
+	if err := p.begin(); err != nil {
+		return err
+	}
+	if p.works.applied[0] {
+		return p.fail(errors.New("another attempt of the run has ended it"))
+	}
+	return nil
 }
 
 func (p *parts) fail(err error) error {
@@ -166,13 +181,8 @@ func (p *parts) write(b *transform.Batch) error {
 		j.run.Written += int64(len(b.Records))
 		return nil
 	}
-	if p.works == nil {
-		if err := p.begin(); err != nil {
-			return err
-		}
-		if p.works.applied[0] {
-			return p.fail(errors.New("another attempt of the run has ended it"))
-		}
+	if err := p.open(); err != nil {
+		return err
 	}
 	p.dirty = true
 	before := j.run.Written
@@ -190,16 +200,20 @@ func (p *parts) reject(r Rejected) {
 	}
 }
 
-// commit commits the open part, which ends before the record with that index. Without anything written it stays open.
+// commit commits the open part, which ends before the record with that index. One that has nothing to keep stays open.
 func (p *parts) commit(end int64) error {
-	if !p.dirty {
+	if !p.dirty && len(p.note.Rejects) == 0 {
 		return nil
 	}
 	if err := context.Cause(p.job.ctx); err != nil {
 		return p.fail(err)
 	}
+	if err := p.open(); err != nil {
+		return err
+	}
 	c := connector.Checkpoint{}
 	if p.resumes {
+		slices.SortFunc(p.note.Rejects, func(a, b Rejected) int { return cmp.Compare(a.Record, b.Record) }) // steps were before destinations, batch by batch
 		note, err := json.Marshal(p.note)
 		if err != nil {
 			return p.fail(err)
@@ -221,10 +235,8 @@ func (p *parts) end() error {
 	if p.applied {
 		return nil
 	}
-	if p.works == nil {
-		if err := p.begin(); err != nil {
-			return err
-		}
+	if err := p.open(); err != nil {
+		return err
 	}
 	if _, err := p.works.commit(); err != nil {
 		return p.fail(err)

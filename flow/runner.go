@@ -616,6 +616,9 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 			j.log.add("will be tried again at %s", run.Due.UTC().Format(time.RFC3339))
 		}
 	}
+	if j.failure != nil && j.committed > 0 {
+		j.log.add("%d records are committed in parts and stay", j.committed)
+	}
 	if run.Status != store.Queued {
 		var err error
 		if s.Rejects, err = j.rejects.body(); err != nil {

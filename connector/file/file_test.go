@@ -85,6 +85,7 @@ func TestConnection(t *testing.T) {
 			"action":     {Path: "a", Format: lines, Action: "upsert"},
 			"key":        {Path: "a", Format: lines, Key: []string{"id"}},
 			"create":     {Path: "a", Format: lines, Create: true},
+			"commit":     {Path: "a", Format: lines, Commit: 10},
 			"exists":     {Path: "a", Format: lines, Exists: "append"},
 		},
 		ReadFaults: map[string]connector.ReadSpec{

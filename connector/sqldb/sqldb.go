@@ -6,7 +6,11 @@
 // must exist in the database when the run starts, or are created from the flow's definition; they are quoted by the dialect and never taken
 // from a payload unchecked. A record that does not fit its columns is rejected alone, with the column and the reason.
 //
-// Rows of integrator_runs are deleted after thirty days.
+// With commit in a definition, a run is several transactions, one after the other; each but the last adds a row to the table integrator_parts,
+// which is made when it is needed. A part is committed once, whoever tries it again.
+//
+// Rows of the two tables are deleted after thirty days, parts of runs that are applied after one day; never in the first hour after the
+// connection was opened, so that runs which wait since a crash come first. A run that is executed again later than that writes again.
 package sqldb
 
 import (

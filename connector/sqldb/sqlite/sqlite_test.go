@@ -250,6 +250,7 @@ func TestConnection(t *testing.T) {
 			"path":       {Table: "a", Path: "a.csv"},
 			"format":     {Table: "a", Format: must(jsonfmt.New(jsonfmt.Options{}))},
 			"exists":     {Table: "a", Exists: "fail"},
+			"commit":     {Table: "a", Action: "replace", Key: []string{"id"}, Commit: 10},
 			"action":     {Table: "a", Action: "merge", Key: []string{"id"}},
 			"key":        {Table: "a", Key: []string{"id"}, Columns: []string{"ids"}},
 		},
@@ -668,6 +669,47 @@ func TestOldRunsAreForgotten(t *testing.T) {
 	start()
 	after(60*24*time.Hour, "4") // the engine was away: nothing is forgotten at once
 	after(time.Hour, "2")       // but now
+}
+
+// TestOldPartsAreForgotten wants the parts of an applied run gone after a day, and those of one that may still go on kept as long as any run.
+func TestOldPartsAreForgotten(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	now := noon
+	c := connectAt(t, func() time.Time { return now }, base, definition)
+	w := must(c.(connector.Destination).PrepareWrite([]connector.Target{{Table: "t", Create: true, Commit: 10}}))
+	part := func(n int, position int64) {
+		t.Helper()
+		part := must(w.(connector.PartWriter).BeginPart(t.Context()))
+		defer part.Rollback()
+		must(part.Start(run(n), []string{""}))
+		end := part.Commit
+		if position > 0 {
+			end = func() error { return part.Checkpoint(connector.Checkpoint{Position: position}) }
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(rows ...string) {
+		t.Helper()
+		if diff := cmp.Diff(rows, query(t, direct(t, base), "select substr(run_id, -1), records from integrator_parts order by run_id, records")); diff != "" {
+			t.Errorf("parts (-expected +got):\n%s", diff)
+		}
+	}
+	part(1, 10)
+	part(1, 20)
+	part(2, 10)
+	part(1, 0)
+	now = now.Add(23 * time.Hour)
+	part(3, 10)
+	want("1 10", "1 20", "2 10", "3 10")
+	now = now.Add(2 * time.Hour)
+	part(3, 20)
+	want("2 10", "3 10", "3 20")
+	now = now.Add(30*24*time.Hour - 2*time.Hour)
+	part(4, 0)
+	want("3 10", "3 20")
 }
 
 func TestPragmas(t *testing.T) {
