@@ -49,10 +49,16 @@ func (l *ledger) Begin(ctx context.Context) (connector.Work, error)         { re
 func (l *ledger) BeginPart(context.Context) (connector.Part, error)         { return &page{l: l}, nil }
 
 type page struct {
-	l    *ledger
-	runs []uuid.UUID
-	rows []string
+	l     *ledger
+	runs  []uuid.UUID
+	rows  []string
+	saved int
 }
+
+var _ connector.Undoer = (*page)(nil)
+
+func (p *page) Save() error { p.saved = len(p.rows); return nil }
+func (p *page) Undo() error { p.rows = p.rows[:p.saved]; return nil }
 
 func (p *page) Start(run connector.Run, _ []string) (bool, error) {
 	p.l.mu.Lock()
@@ -64,7 +70,7 @@ func (p *page) Start(run connector.Run, _ []string) (bool, error) {
 func (p *page) Write(_ int, b *transform.Batch) error {
 	for i := range b.Records {
 		r := &b.Records[i]
-		if p.l.write != nil {
+		if p.l.write != nil && r.Err == nil {
 			err := p.l.write(r)
 			if fault := (*transform.Fault)(nil); err != nil && !errors.As(err, &fault) {
 				return err
@@ -326,6 +332,30 @@ func TestPartsOfASourceThatMayChange(t *testing.T) {
 			t.Errorf("commits (-expected +got):\n%s", d)
 		}
 	}, func(c *integrator.Config) { c.Connectors = []connector.Kind{l.kind()} })
+}
+
+// TestRejectOfASecondDestination wants a record that any of a connection's destinations rejects in none of them.
+func TestRejectOfASecondDestination(t *testing.T) {
+	t.Parallel()
+	l := &ledger{write: func(r *transform.Record) error {
+		n := r.Value.Field("n").Text()
+		if where := r.Value.Field("where").Text(); where == "second" && n == "3" || where == "third" && n == "4" || where == "" && n == "6" {
+			return &transform.Fault{Kind: "refused", Step: "away", Reason: "unlucky"}
+		}
+		return nil
+	}}
+	yaml := strings.NewReplacer("{go: check}, ", "", "{connection: away, table: t, commit: 10}", `
+      - {connection: away, table: t}
+      - {connection: away, table: u, map: {n: n, where: "= n == 2 ? date('two', 'yyyy') : 'second'"}}
+      - {connection: away, table: v, map: {n: n, where: "= 'third'"}}`).Replace(partsYAML)
+	h := start(t, yaml, func(c *integrator.Config) { c.Connectors = []connector.Kind{l.kind()} })
+	e := h.send("/a", h.token("ops", "password-ops"), numbered(9))
+	if e.Run.Status != store.Warning || e.Run.Read != 9 || e.Run.Written != 3 || e.Run.Rejected != 4 {
+		t.Errorf("the run is %v: read %d, written %d, rejected %d: %s", e.Run.Status, e.Run.Read, e.Run.Written, e.Run.Rejected, e.Run.Exception)
+	}
+	if d := cmp.Diff([]string{"1 7 8 1 7 8 1 7 8"}, l.commits); d != "" {
+		t.Errorf("commits (-expected +got):\n%s", d)
+	}
 }
 
 // TestPartsInAGroup lets small runs gather: those of one part share a transaction, the one with several has its own.

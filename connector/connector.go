@@ -146,6 +146,18 @@ type Work interface {
 	Rollback() error
 }
 
+// Undoer is a Work that can take back a batch. Flows with several destinations on a connection use it so that a record which one of them
+// rejects is in none.
+type Undoer interface {
+	Work
+
+	// Save marks the point that Undo goes back to, in place of an earlier one.
+	Save() error
+
+	// Undo takes back what was written since Save. What follows is written as if that had never been.
+	Undo() error
+}
+
 // PartWriter is a Writer that can commit a run in parts: what Target.Commit asks for. Flows refuse it on other Writers when they are
 // compiled.
 type PartWriter interface {

@@ -17,7 +17,8 @@
 //
 // All or nothing for each connection: what a run writes to one connection takes effect together, when the run has seen all of its records, or
 // not at all. A destination with Commit is the exception that its definition asks for: the run is committed in parts, each of them all or nothing,
-// and what is committed stays when the run fails later. See below. A rejected record is left out of every destination that stands behind the one which rejected it.
+// and what is committed stays when the run fails later. See below. A rejected record is left out of every destination that stands behind the one which rejected it,
+// and of all on the same connection where that can take back what it wrote (SQL).
 //
 // Order: runs of one flow begin in the order in which they became due, as far as they wait in one engine, and run at the same time where the
 // flow allows it. Only an order key keeps them one after the other.

@@ -418,34 +418,63 @@ func (w *works) start(j *job) error {
 func (w *works) write(j *job, b *transform.Batch) error {
 	next := 0
 	for i, o := range w.plan.outputs {
-		for t, target := range o.targets {
-			out := &w.scratch[next]
-			next++
-			if w.applied[i] {
-				continue
-			}
-			out.Records = append(out.Records[:0], b.Records...)
-			if target.mapping != nil {
-				for k := range out.Records {
-					record := &out.Records[k]
-					record.Value, record.Err = apply(target.mapping, j.env, record)
-				}
-			}
-			if err := w.work[i].Write(t, out); err != nil {
-				return fail(j.ctx, w.plan.Name, o.connection, err)
-			}
-			for k := range out.Records {
-				if err := out.Records[k].Err; err != nil && b.Records[k].Err == nil {
-					b.Records[k].Err = err
-				}
-			}
-			if err := j.sift(o.connection, b); err != nil {
-				return err
-			}
+		scratch := w.scratch[next : next+len(o.targets)]
+		if next += len(scratch); w.applied[i] {
+			continue
+		}
+		if err := w.writeTo(j, i, scratch, b); err != nil {
+			return fail(j.ctx, w.plan.Name, o.connection, err)
+		}
+		if err := j.sift(o.connection, b); err != nil {
+			return err
 		}
 	}
 	if len(w.work) > 0 {
 		j.run.Written += int64(len(b.Records))
+	}
+	return nil
+}
+
+// writeTo hands the batch to the destinations on one connection. A record that one of them rejects is in none of them, when the work can
+// take back what those before it wrote.
+func (w *works) writeTo(j *job, i int, scratch []transform.Batch, b *transform.Batch) error {
+	targets := w.plan.outputs[i].targets
+	undoer, _ := w.work[i].(connector.Undoer)
+	if len(targets) == 1 {
+		undoer = nil
+	}
+	for again := true; again; {
+		again = false
+		if undoer != nil {
+			if err := undoer.Save(); err != nil {
+				return err
+			}
+		}
+		for t, target := range targets {
+			out := &scratch[t]
+			out.Records = append(out.Records[:0], b.Records...)
+			if target.mapping != nil {
+				for k := range out.Records {
+					if record := &out.Records[k]; record.Err == nil {
+						record.Value, record.Err = apply(target.mapping, j.env, record)
+					}
+				}
+			}
+			if err := w.work[i].Write(t, out); err != nil {
+				return err
+			}
+			for k := range out.Records {
+				if err := out.Records[k].Err; err != nil && b.Records[k].Err == nil {
+					b.Records[k].Err = err
+					again = again || undoer != nil && t > 0
+				}
+			}
+		}
+		if again { // without the records that are rejected now
+			if err := undoer.Undo(); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

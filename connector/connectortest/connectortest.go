@@ -103,6 +103,7 @@ var cases = []struct {
 	{"a context that ends undoes the work", false, canceledAtWork},
 	{"several goroutines write at the same time", false, concurrent},
 	{"a connection that was closed opens again", false, closed},
+	{"what was written since a point is taken back", false, undo},
 	{"a part of a run stays, and the run is not applied", false, parts},
 	{"a part that was abandoned leaves nothing", false, partAbandoned},
 	{"a part is committed once", false, partTwice},
@@ -543,6 +544,36 @@ func closed(t *testing.T, h Harness) {
 	}
 	f.apply(w, 1)
 	f.want(0, 1)
+}
+
+func undo(t *testing.T, h Harness) {
+	f := newFixture(t, h)
+	work, ok := f.begin(t.Context(), f.writer).(connector.Undoer)
+	if !ok {
+		t.Skip("the connection takes nothing back")
+	}
+	save := func(f func() error) {
+		t.Helper()
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.start(work, 0)
+	values := f.Records(0)
+	save(work.Save)
+	f.write(work, f.Records(1))
+	save(work.Undo)
+	f.write(work, f.Records(2))
+	save(work.Undo) // to the same point
+	f.write(work, values[:1])
+	save(work.Save)
+	save(work.Save)
+	f.write(work, values[1:])
+	save(work.Undo)
+	f.write(work, values[1:])
+	f.want()
+	f.commit(work)
+	f.want(0)
 }
 
 // partsOf is a connection of its own that commits a run in parts.

@@ -18,6 +18,14 @@ type table struct {
 	known    []string // the columns in order
 	layouts  map[*transform.Shape]*layout
 	replaced map[string]bool // keys whose rows were deleted for the run, with action replace
+	cleared  []string        // those of them since the last savepoint
+}
+
+// unclear forgets that the former rows of keys were deleted.
+func (t *table) unclear(keys []string) {
+	for _, key := range keys {
+		delete(t.replaced, key)
+	}
 }
 
 // open looks at a target's table, and makes it from the records when the definition says so.

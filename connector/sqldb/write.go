@@ -95,7 +95,10 @@ type writer struct {
 	targets []connector.Target
 }
 
-var _ connector.PartWriter = (*writer)(nil)
+var (
+	_ connector.PartWriter = (*writer)(nil)
+	_ connector.Undoer     = (*work)(nil)
+)
 
 // MaxRuns is how many runs may share a transaction.
 func (w *writer) MaxRuns() int { return maxRuns }
@@ -131,6 +134,8 @@ type work struct {
 	statements map[string]*sql.Stmt
 	args       []any         // of a portion, used again by the next
 	current    connector.Run // started last
+	saved      bool          // there is a savepoint for Undo
+	opened     []int         // targets whose tables were looked at since then
 	runs       []connector.Run
 	prune      bool // this transaction forgets old runs
 	ended      bool
@@ -210,7 +215,7 @@ func (w *work) Write(target int, b *transform.Batch) error {
 		if t, err = w.open(&w.targets[target], records); err != nil {
 			return err
 		}
-		w.tables[target] = t
+		w.tables[target], w.opened = t, append(w.opened, target)
 	}
 	for rest := records; len(rest) > 0; { // records of one shape share statements
 		shape := rest[0].Value.Shape()
@@ -264,6 +269,7 @@ func (w *work) try(p *portion, lo, hi int) error {
 	}
 	replaced, err := w.exec(p, lo, hi)
 	if err == nil {
+		p.cleared = append(p.cleared, replaced...)
 		if err := w.run("release savepoint "+savepoint, nil); err != nil {
 			return w.fault("write", err)
 		}
@@ -278,9 +284,7 @@ func (w *work) try(p *portion, lo, hi int) error {
 			return w.fault(doing, err)
 		}
 	}
-	for _, key := range replaced {
-		delete(p.replaced, key)
-	}
+	p.unclear(replaced)
 	if hi-lo == 1 {
 		p.records[lo].Err = &transform.Fault{Kind: "refused", Step: w.c.name, Reason: "a rule of the database forbids this row", Err: err}
 		return nil
@@ -292,7 +296,49 @@ func (w *work) try(p *portion, lo, hi int) error {
 	return w.try(p, middle, hi)
 }
 
-const savepoint = "integrator"
+const (
+	savepoint = "integrator"       // around a statement
+	batch     = "integrator_batch" // of Save
+)
+
+// Save sets a savepoint.
+func (w *work) Save() error {
+	for _, t := range w.tables {
+		if t != nil {
+			t.cleared = nil
+		}
+	}
+	if w.opened = nil; w.saved {
+		if err := w.run("release savepoint "+batch, nil); err != nil {
+			return w.fault("set a savepoint", err)
+		}
+	}
+	if err := w.run("savepoint "+batch, nil); err != nil {
+		return w.fault("set a savepoint", err)
+	}
+	w.saved = true
+	return nil
+}
+
+// Undo goes back to the savepoint. Tables that were made since are gone.
+func (w *work) Undo() error {
+	for _, t := range w.tables {
+		if t != nil {
+			t.unclear(t.cleared)
+		}
+	}
+	for _, target := range w.opened {
+		for _, l := range w.tables[target].layouts {
+			w.forget(l.texts)
+		}
+		w.tables[target] = nil
+	}
+	w.opened = nil
+	if err := w.run("rollback to savepoint "+batch, nil); err != nil {
+		return w.fault("go back to a savepoint", err)
+	}
+	return nil
+}
 
 // exec writes the records from lo up to hi. It returns the keys whose former rows it deleted, for action replace.
 func (w *work) exec(p *portion, lo, hi int) (replaced []string, err error) {

@@ -335,6 +335,49 @@ func TestReplaceOfManyRows(t *testing.T) {
 	}
 }
 
+// TestUndo takes back tables that were made and rows that were replaced: what follows finds them as they were.
+func TestUndo(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	db := direct(t, base)
+	execute(t, db, "create table lines (order_id integer, line integer); insert into lines values (1, 10), (2, 20), (3, 30)")
+	w := must(connect(t, base).(connector.Destination).PrepareWrite([]connector.Target{
+		{Table: "lines", Action: "replace", Key: []string{"order_id"}}, {Table: "made", Create: true}}))
+	work := must(w.Begin(t.Context())).(connector.Undoer)
+	defer work.Rollback()
+	must(work.Start(run(1), []string{"", ""}))
+	write := func(target int, lines string) {
+		t.Helper()
+		if err := work.Write(target, &transform.Batch{Records: records(t, lines)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step := func(f func() error) {
+		t.Helper()
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(0, `{"order_id":1,"line":11}`)
+	step(work.Save)
+	write(0, `{"order_id":1,"line":12}`+"\n"+`{"order_id":2,"line":21}`)
+	write(1, `{"text":"a"}`)
+	step(work.Undo)
+	write(0, `{"order_id":1,"line":13}`+"\n"+`{"order_id":2,"line":22}`)
+	write(1, `{"number":1}`)
+	step(work.Save)
+	write(1, `{"number":2}`)
+	step(work.Undo)
+	write(1, `{"number":3}`)
+	step(work.Commit)
+	if diff := cmp.Diff([]string{"1 11", "1 13", "2 22", "3 30"}, query(t, db, "select * from lines order by 1, 2")); diff != "" {
+		t.Errorf("(-expected +in the table):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"1", "3"}, query(t, db, "select number from made order by 1")); diff != "" {
+		t.Errorf("(-expected +in the new table):\n%s", diff)
+	}
+}
+
 // TestRejectsBetweenManyRows has rows at fault in every place of wide statements: each is found alone and the others are written.
 func TestRejectsBetweenManyRows(t *testing.T) {
 	t.Parallel()
