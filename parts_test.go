@@ -305,6 +305,30 @@ func TestPartsOfRejectsAlone(t *testing.T) {
 	})
 }
 
+// TestPartsOfACanceledRun stops a run in its second part: the first one stays, and is what the run says is written.
+func TestPartsOfACanceledRun(t *testing.T) {
+	t.Parallel()
+	inSecond, goOn := make(chan struct{}), make(chan struct{})
+	l := &ledger{write: func(r *transform.Record) error {
+		if r.Value.Field("n").Text() == "16" {
+			close(inSecond)
+			<-goOn
+		}
+		return nil
+	}}
+	h := start(t, strings.Replace(partsYAML, "{go: check}, ", "", 1), func(c *integrator.Config) { c.Connectors = []connector.Kind{l.kind()} })
+	token := h.token("ops", "password-ops")
+	run := decode[receipt](t, h.post(listeners+"/a", token, numbered(27)).body).AuditID
+	<-inSecond
+	if r := h.post(fmt.Sprintf("/rest/v1/runs/%d/cancel", run), token, ""); r.status >= 300 {
+		t.Errorf("cancel: %d %s", r.status, r.body)
+	}
+	close(goOn)
+	if e := h.events.settled(run); e.Run.Status != store.Canceled || e.Run.Written != 8 || strings.Join(l.commits, "|") != "1 2 3 4 6 7 8 9" {
+		t.Errorf("the run is %v, written %d, committed %q: %s", e.Run.Status, e.Run.Written, l.commits, e.Run.Exception)
+	}
+}
+
 // TestPartsOfASourceThatMayChange begins at the first record in each attempt: what was committed is written again, and takes the same place.
 func TestPartsOfASourceThatMayChange(t *testing.T) {
 	t.Parallel()

@@ -446,11 +446,12 @@ func (w *work) Checkpoints(each func(connector.Checkpoint) error) error {
 // Checkpoint notes a part of the run and commits.
 func (w *work) Checkpoint(c connector.Checkpoint) error {
 	if c.Position > 0 {
-		if err := w.make(partsTable, "run_id char(36) not null, records bigint not null, note "+w.TypeOf(Blob)+", applied_at varchar(40), primary key (run_id, records)"); err != nil {
+		columns := "run_id char(36) not null, records bigint not null, note " + w.TypeOf(Blob) + ", applied_at varchar(40), primary key (run_id, records)"
+		if err := w.make(partsTable, columns); err != nil {
 			return err
 		}
-		now := w.c.now().UTC().Format(time.RFC3339)
-		if err := w.mark("note a part of the run", partsTable, []string{"run_id", "records", "note", "applied_at"}, w.current.ID.String(), c.Position, c.Note, now); err != nil {
+		names, now := []string{"run_id", "records", "note", "applied_at"}, w.c.now().UTC().Format(time.RFC3339)
+		if err := w.mark("note a part of the run", partsTable, names, w.current.ID.String(), c.Position, c.Note, now); err != nil {
 			return err
 		}
 	}
