@@ -267,7 +267,7 @@ func (s *Store) sweep() error {
 	damaged := false
 	err = s.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketBlobs).ForEach(func(k, v []byte) error {
-			if _, err := s.open(bucketBlobs, k, v); err != nil {
+			if _, err := s.unseal(bucketBlobs, k, v); err != nil {
 				damaged = true
 				return nil
 			}

@@ -3,7 +3,8 @@
 //
 //	st, err := boltstore.Open("data", nil)
 //
-// Every write is synced before it is answered; writes of concurrent callers share a commit. Every value carries a checksum that is
+// Every write is synced before it is answered, in a journal beside the database; writes of concurrent callers share a commit. The database
+// takes what the journal has from time to time, and when a store is opened that was not closed. Every value carries a checksum that is
 // verified on every read. One process has the store open at a time; a second one gets store.ErrInUse.
 //
 // When the disk is full nothing is written and store.ErrFull says so until there is room. When a write or sync of the file fails
@@ -12,7 +13,6 @@
 package boltstore
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -86,6 +86,12 @@ type Store struct {
 	onCorrupt func(error)
 	index     *queue.Index
 
+	journal *journal
+	opened  sync.RWMutex // guards lacks and tx: readers share it, the writer has it to itself while it changes something
+	lacks   bool         // the database lacks what the journal has, and tx is not open
+	tx      *writeTx     // open from the first change to the next checkpoint; nil: the database has all
+	commits atomic.Int64
+
 	operations chan *operation
 	closing    chan struct{}
 	ended      chan struct{} // closed when the writer goroutine has ended
@@ -119,8 +125,12 @@ func Open(dir string, options *Options) (*Store, error) {
 	if s.db, err = openFile(s.path()); err != nil {
 		return nil, err
 	}
+	if s.journal, err = openJournal(dir); err != nil {
+		s.db.Close()
+		return nil, err
+	}
 	err = errors.Join(syncDir(dir), syncDir(filepath.Join(dir, blobFolder)))
-	for _, step := range []func() error{s.prepare, s.load, s.sweep} {
+	for _, step := range []func() error{s.prepare, s.replay, s.load, s.sweep} {
 		if err == nil {
 			err = s.guard(step)
 		}
@@ -129,6 +139,8 @@ func Open(dir string, options *Options) (*Store, error) {
 		err = damaged(s.path(), err)
 	}
 	if err != nil {
+		s.guard(s.abandon)
+		s.journal.file.Close()
 		s.db.Close()
 		return nil, err
 	}
@@ -199,7 +211,8 @@ func (s *Store) prepare() error {
 	if err != nil || !fresh {
 		return err
 	}
-	return s.db.Update(func(tx *bolt.Tx) error {
+	return s.db.Update(func(bare *bolt.Tx) error {
+		tx := &writeTx{Tx: bare}
 		for _, name := range buckets {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
@@ -246,189 +259,6 @@ func entryOf(r *store.Run) queue.Entry {
 	return queue.Entry{Number: r.Number, Flow: r.FlowID, Due: r.Due, Order: r.Order}
 }
 
-// operation is one caller's write.
-type operation struct {
-	check     func(tx *bolt.Tx) error // may refuse it; nil: it is never refused
-	apply     func(tx *bolt.Tx) error // writes; fails only when the database does, and all that share its commit with it
-	committed func()                  // called after the commit, in the order of writes; nil: nothing follows
-	err       error
-	done      chan struct{}
-}
-
-// do hands a write to the writer and waits until it is durable. Once it is handed in, ctx cannot end it.
-func (s *Store) do(ctx doneContext, op *operation) error {
-	if err := s.ready(ctx); err != nil {
-		return err
-	}
-	op.done = make(chan struct{})
-	select {
-	case s.operations <- op:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.closing:
-		return store.ErrClosed
-	}
-	select {
-	case <-op.done:
-	case <-s.ended:
-		s.refuse() // it may have been handed in after the writer's last look
-		<-op.done
-	}
-	return op.err
-}
-
-// ready refuses what cannot be written.
-func (s *Store) ready(ctx doneContext) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := s.Health(); !errors.Is(err, store.ErrFull) { // there may be room again: the write finds out
-		return err
-	}
-	return nil
-}
-
-// doneContext is the part of a context that a write looks at.
-type doneContext interface {
-	Done() <-chan struct{}
-	Err() error
-}
-
-// write commits what callers hand in, everything that waits in one commit. There is no timer: while one commit is synced, the next one
-// gathers.
-func (s *Store) write() {
-	defer close(s.ended)
-	var batch []*operation
-	for {
-		batch = batch[:0]
-		select {
-		case op := <-s.operations:
-			batch = append(batch, op)
-		case <-s.closing:
-			s.refuse()
-			return
-		}
-		for range 2 { // who is about to hand in gets the processor once
-			batch = s.gather(batch)
-			runtime.Gosched()
-		}
-		batch = s.gather(batch)
-		s.commit(batch)
-	}
-}
-
-func (s *Store) gather(batch []*operation) []*operation {
-	for len(batch) < commitAtMost {
-		select {
-		case op := <-s.operations:
-			batch = append(batch, op)
-		default:
-			return batch
-		}
-	}
-	return batch
-}
-
-// refuse answers what came too late.
-func (s *Store) refuse() {
-	for {
-		select {
-		case op := <-s.operations:
-			op.err = store.ErrClosed
-			close(op.done)
-		default:
-			return
-		}
-	}
-}
-
-func (s *Store) commit(batch []*operation) {
-	err := s.ready(context.Background())
-	if err == nil {
-		err = s.guard(func() error { return s.update(batch) })
-		err = s.classify(err)
-	}
-	for _, op := range batch {
-		if err != nil {
-			op.err = err
-		} else if op.err == nil && op.committed != nil {
-			op.committed()
-		}
-		close(op.done)
-	}
-}
-
-// update writes a batch. Its Rollback, unlike that of bbolt's Update, reads no page: it gives the database's lock back also when that is
-// what fails.
-func (s *Store) update(batch []*operation) error {
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // does nothing after a commit
-	for _, op := range batch {
-		if op.check != nil {
-			if op.err = op.check(tx); op.err != nil {
-				continue
-			}
-		}
-		if err := op.apply(tx); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
-}
-
-// classify notes what the end of a commit means for the store.
-func (s *Store) classify(err error) error {
-	switch {
-	case err == nil:
-		if full := s.health.Load(); full != nil && errors.Is(*full, store.ErrFull) {
-			s.health.CompareAndSwap(full, nil)
-		}
-		return nil
-	case errors.Is(err, store.ErrBroken):
-		return err // noted already
-	case noRoom(err):
-		err = fmt.Errorf("%w: %w", store.ErrFull, err)
-	default:
-		err = fmt.Errorf("%w: %w", store.ErrBroken, err)
-	}
-	s.health.Store(&err)
-	return err
-}
-
-// noRoom reports whether a write found no room. A sync that finds none has lost what was written before it: that is another matter.
-func noRoom(err error) bool {
-	var call *os.PathError
-	return errors.As(err, &call) && call.Op != "sync" && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT))
-}
-
-// guard makes a panic of the database an error, after which the store takes no more writes: what panics is a page that is damaged, or the
-// fault that an I/O error of the mapped file is.
-func (s *Store) guard(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %s: %v", store.ErrBroken, s.path(), p)
-			s.health.Store(&err)
-		}
-	}()
-	return f()
-}
-
-// view reads in one transaction. f must be short: no reader may keep a writer waiting.
-func (s *Store) view(ctx doneContext, f func(tx *bolt.Tx) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	err := s.guard(func() error { return s.db.View(f) })
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return store.ErrClosed
-	}
-	return err
-}
-
 // Health returns nil while the store takes writes.
 func (s *Store) Health() error {
 	select {
@@ -448,13 +278,13 @@ func (s *Store) Close() error {
 		s.returnNumbers()
 		close(s.closing)
 		<-s.ended
-		s.closeErr = s.db.Close()
+		s.closeErr = errors.Join(s.journal.file.Close(), s.db.Close())
 	})
 	return s.closeErr
 }
 
-// open returns the payload of a stored value, and tells of a damaged one.
-func (s *Store) open(bucket, key, value []byte) ([]byte, error) {
+// unseal returns the payload of a stored value, and tells of a damaged one.
+func (s *Store) unseal(bucket, key, value []byte) ([]byte, error) {
 	payload, err := unseal(bucket, key, value)
 	if err != nil {
 		s.onCorrupt(err)
@@ -463,7 +293,7 @@ func (s *Store) open(bucket, key, value []byte) ([]byte, error) {
 }
 
 func (s *Store) run(bucket, key, value []byte) (store.Run, error) {
-	payload, err := s.open(bucket, key, value)
+	payload, err := s.unseal(bucket, key, value)
 	if err != nil {
 		return store.Run{}, err
 	}
@@ -471,11 +301,11 @@ func (s *Store) run(bucket, key, value []byte) (store.Run, error) {
 }
 
 // put stores a small payload.
-func put(tx *bolt.Tx, bucket, key, payload []byte) error {
-	return tx.Bucket(bucket).Put(key, seal(bucket, key, append(make([]byte, envelopeLength, envelopeLength+len(payload)), payload...)))
+func put(tx *writeTx, bucket, key, payload []byte) error {
+	return tx.put(bucket, key, seal(bucket, key, append(make([]byte, envelopeLength, envelopeLength+len(payload)), payload...)))
 }
 
-func putNumber(tx *bolt.Tx, bucket, key []byte, n int64) error {
+func putNumber(tx *writeTx, bucket, key []byte, n int64) error {
 	return put(tx, bucket, key, binary.AppendVarint(nil, n))
 }
 

@@ -30,7 +30,7 @@ func (s *Store) entry(tx *bolt.Tx, kind, name string) (store.Entry, error) {
 	if value == nil {
 		return store.Entry{}, fmt.Errorf("%s %q: %w", kind, name, store.ErrNotFound)
 	}
-	payload, err := s.open(bucketCatalog, key, value)
+	payload, err := s.unseal(bucketCatalog, key, value)
 	if err != nil {
 		return store.Entry{}, err
 	}
@@ -43,7 +43,7 @@ func (s *Store) List(ctx context.Context, kind string) (entries []store.Entry, e
 	err = s.view(ctx, func(tx *bolt.Tx) error {
 		cursor := tx.Bucket(bucketCatalog).Cursor()
 		for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
-			payload, err := s.open(bucketCatalog, k, v)
+			payload, err := s.unseal(bucketCatalog, k, v)
 			if err != nil {
 				continue // told to OnCorrupt; the others are still there
 			}
@@ -72,14 +72,14 @@ func (s *Store) Put(ctx context.Context, e store.Entry) (version int64, err erro
 			version = last + 1
 			return err
 		},
-		apply: func(tx *bolt.Tx) error {
+		apply: func(tx *writeTx) error {
 			if err := putNumber(tx, bucketMeta, keyVersions, version); err != nil {
 				return err
 			}
 			stored := e
 			stored.Version = version
 			key := nameKey(e.Kind, e.Name)
-			return tx.Bucket(bucketCatalog).Put(key, seal(bucketCatalog, key, encodeEntry(stored)))
+			return tx.put(bucketCatalog, key, seal(bucketCatalog, key, encodeEntry(stored)))
 		},
 	})
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *Store) Delete(ctx context.Context, kind, name string, version int64) er
 			}
 			return s.unchanged(tx, kind, name, version)
 		},
-		apply: func(tx *bolt.Tx) error { return tx.Bucket(bucketCatalog).Delete(nameKey(kind, name)) },
+		apply: func(tx *writeTx) error { return tx.delete(bucketCatalog, nameKey(kind, name)) },
 	})
 }
 
@@ -145,10 +145,10 @@ func (s *Store) Numbers(ctx context.Context, kind string, names ...string) ([]in
 				}
 				return err
 			},
-			apply: func(tx *bolt.Tx) error {
+			apply: func(tx *writeTx) error {
 				for i, name := range names {
 					key := nameKey(kind, name)
-					if held, err := number(tx, bucketNumbers, key); err != nil {
+					if held, err := number(tx.Tx, bucketNumbers, key); err != nil {
 						return err
 					} else if held != 0 { // also for a name that is there twice
 						numbers[i] = held

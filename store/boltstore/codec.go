@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -132,11 +133,17 @@ func idOf(data []byte) uuid.UUID {
 
 // nested appends a field whose payload is built by build. It is there also when it is empty: as one of a list it counts.
 func (f *fields) nested(tag int, build func(*fields)) {
-	var inner fields
-	build(&inner)
 	*f = binary.AppendUvarint(*f, uint64(tag)<<1|1)
-	*f = binary.AppendUvarint(*f, uint64(len(inner)))
-	*f = append(*f, inner...)
+	start := len(*f)
+	*f = append(*f, 0) // the length of a short one
+	build(f)
+	length := uint64(len(*f) - start - 1)
+	if length < 0x80 {
+		(*f)[start] = byte(length)
+		return
+	}
+	var head [binary.MaxVarintLen64]byte
+	*f = slices.Replace(*f, start, start+1, head[:binary.PutUvarint(head[:], length)]...)
 }
 
 func (f *fields) body(tag int, b store.Body) {
@@ -224,6 +231,12 @@ func decodeMessage(payload []byte) (*store.Message, error) {
 	return m, err
 }
 
+// Tags of a run that are looked at by themselves.
+const (
+	runStatus = 13
+	runEpoch  = 19
+)
+
 func encodeRun(r *store.Run) []byte {
 	f := newFields(384)
 	f.id(1, r.ID)
@@ -238,13 +251,13 @@ func encodeRun(r *store.Run) []byte {
 	f.text(10, r.Order)
 	f.time(11, r.Queued)
 	f.text(12, r.Version)
-	f.int(13, int64(r.Status))
+	f.int(runStatus, int64(r.Status))
 	f.time(14, r.Due)
 	f.time(15, r.Started)
 	f.time(16, r.Ended)
 	f.int(17, int64(r.Attempts))
 	f.int(18, int64(r.Crashes))
-	f.int(19, r.Epoch)
+	f.int(runEpoch, r.Epoch)
 	f.int(20, r.Read)
 	f.int(21, r.Written)
 	f.int(22, r.Rejected)
@@ -284,7 +297,7 @@ func decodeRun(payload []byte) (store.Run, error) {
 			r.Queued = instant(n)
 		case 12:
 			r.Version = string(data)
-		case 13:
+		case runStatus:
 			r.Status = store.Status(n)
 		case 14:
 			r.Due = instant(n)
@@ -296,7 +309,7 @@ func decodeRun(payload []byte) (store.Run, error) {
 			r.Attempts = int(n)
 		case 18:
 			r.Crashes = int(n)
-		case 19:
+		case runEpoch:
 			r.Epoch = n
 		case 20:
 			r.Read = n

@@ -21,7 +21,10 @@ import (
 	"github.com/integrator-go/integrator/store/boltstore"
 )
 
-const databaseName = "integrator.db"
+const (
+	databaseName = "integrator.db"
+	journalName  = "integrator.journal"
+)
 
 // flip changes a bit of a file.
 func flip(tb testing.TB, path string, bit int64) {
@@ -202,6 +205,7 @@ func TestFlippedBits(t *testing.T) {
 			t.Fatal(err)
 		}
 		flip(t, path, bit)
+		os.Remove(filepath.Join(dir, journalName)) // of an earlier round whose store was broken
 		st, err := boltstore.Open(dir, &boltstore.Options{OnCorrupt: func(error) { reported++ }})
 		if err != nil {
 			refused++

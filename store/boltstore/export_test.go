@@ -1,15 +1,17 @@
 package boltstore
 
-import bolt "go.etcd.io/bbolt"
+import (
+	"context"
+	"errors"
+	"fmt"
 
-// Commits returns how many transactions were committed since the file was made.
-func (s *Store) Commits() (n int) {
-	s.db.View(func(tx *bolt.Tx) error {
-		n = tx.ID()
-		return nil
-	})
-	return n
-}
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/integrator-go/integrator/store"
+)
+
+// Commits returns how many commits were synced since the store was opened.
+func (s *Store) Commits() int64 { return s.commits.Load() }
 
 // Syncs reports whether every commit is synced, and the file's growth.
 func (s *Store) Syncs() bool { return !s.db.NoSync && !s.db.NoGrowSync }
@@ -17,10 +19,10 @@ func (s *Store) Syncs() bool { return !s.db.NoSync && !s.db.NoGrowSync }
 // Hold keeps the writer in a commit until release is called.
 func (s *Store) Hold() (release func()) {
 	held, end := make(chan struct{}), make(chan struct{})
-	op := &operation{apply: func(*bolt.Tx) error {
+	op := &operation{apply: func(tx *writeTx) error {
 		close(held)
 		<-end
-		return nil
+		return putNumber(tx, bucketMeta, []byte("held"), 1)
 	}, done: make(chan struct{})}
 	s.operations <- op
 	<-held
@@ -29,19 +31,32 @@ func (s *Store) Hold() (release func()) {
 
 // SetFormat writes a format number as another engine would.
 func (s *Store) SetFormat(n int64) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyFormat, n) })
+	return s.do(context.Background(), &operation{apply: func(tx *writeTx) error { return putNumber(tx, bucketMeta, keyFormat, n) }})
 }
 
 // Rows returns how many rows each bucket has that is not empty.
 func (s *Store) Rows() map[string]int {
 	rows := map[string]int{}
-	s.db.View(func(tx *bolt.Tx) error {
-		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-			if n := b.Stats().KeyN; n > 0 {
-				rows[string(name)] = n
-			}
-			return nil
-		})
+	s.view(context.Background(), func(tx *bolt.Tx) error {
+		for _, name := range buckets {
+			tx.Bucket(name).ForEach(func([]byte, []byte) error {
+				rows[string(name)]++
+				return nil
+			})
+		}
+		return nil
 	})
 	return rows
+}
+
+// Crash closes the store as it is: what the journal has is not put into the database.
+func (s *Store) Crash() error {
+	err := fmt.Errorf("%w: by a test", store.ErrBroken)
+	s.closed.Do(func() {
+		close(s.closing)
+		s.health.Store(&err)
+		<-s.ended
+		s.closeErr = errors.Join(s.journal.file.Close(), s.db.Close())
+	})
+	return s.closeErr
 }

@@ -18,7 +18,7 @@ import (
 func TestAFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m"); err != nil {
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=8m"); err != nil {
 		if os.Getenv("INTEGRATOR_REQUIRE_ALL") != "" {
 			t.Fatal("a small disk must be mounted here: ", err)
 		}
@@ -26,7 +26,7 @@ func TestAFullDisk(t *testing.T) {
 	}
 	defer syscall.Unmount(disk, syscall.MNT_DETACH)
 	filler := filepath.Join(disk, "filler")
-	if err := os.WriteFile(filler, make([]byte, 2<<20), 0o600); err != nil {
+	if err := os.WriteFile(filler, make([]byte, 5<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	st, err := boltstore.Open(filepath.Join(disk, "data"), nil)

@@ -31,7 +31,7 @@ func (s *Store) message(tx *bolt.Tx, id uuid.UUID) (*store.Message, error) {
 	if value == nil {
 		return nil, fmt.Errorf("message %s: %w", id, store.ErrNotFound)
 	}
-	payload, err := s.open(bucketMessages, id[:], value)
+	payload, err := s.unseal(bucketMessages, id[:], value)
 	if err != nil {
 		return nil, err
 	}
@@ -160,32 +160,48 @@ func (s *Store) page(tx *bolt.Tx, f store.RunFilter, below int64, runs []store.R
 	return runs, below, true, nil
 }
 
-// backwards walks over the numbers at the end of a bucket's keys, from the greatest.
+// backwards walks over the numbers at the end of a bucket's keys, from the greatest. In a transaction that has deleted keys, bbolt's cursor
+// stops going back at a page that has become empty, and never comes back from Last when all have: so it is asked to go on as long as there is
+// a key to come to.
 type backwards struct {
 	cursor *bolt.Cursor // nil: over nothing
 	prefix []byte
-	number int64 // 0 at the end
+	least  []byte // the first key of the bucket; nil when it has none
+	number int64  // 0 at the end
 }
 
 func (b *backwards) seek(below int64) {
 	if b.cursor == nil {
 		return
 	}
+	first, _ := b.cursor.First()
+	b.least = bytes.Clone(first)
+	if b.least == nil {
+		return
+	}
 	if below <= 0 {
 		below = 1<<63 - 1
 	}
-	k, _ := b.cursor.Seek(pairKey(b.prefix, below))
-	if k == nil {
+	from := pairKey(b.prefix, below)
+	if k, _ := b.cursor.Seek(from); k == nil {
 		k, _ = b.cursor.Last()
+		b.set(k)
 	} else {
-		k, _ = b.cursor.Prev()
+		b.back(k)
 	}
-	b.set(k)
 }
 
-func (b *backwards) step() {
-	k, _ := b.cursor.Prev()
-	b.set(k)
+func (b *backwards) step() { b.back(pairKey(b.prefix, b.number)) }
+
+// back goes to the key before the one at which the cursor is.
+func (b *backwards) back(from []byte) {
+	for bytes.Compare(b.least, from) < 0 {
+		if k, _ := b.cursor.Prev(); k != nil {
+			b.set(k)
+			return
+		}
+	}
+	b.number = 0
 }
 
 func (b *backwards) set(k []byte) {
@@ -213,7 +229,7 @@ func (s *Store) attachments(tx *bolt.Tx, n int64) (rejects, log store.Body, err 
 	if value == nil {
 		return
 	}
-	payload, err := s.open(bucketAttachments, key, value)
+	payload, err := s.unseal(bucketAttachments, key, value)
 	if err != nil {
 		return
 	}
@@ -229,9 +245,9 @@ func (s *Store) Erase(ctx context.Context, id uuid.UUID) error {
 			m, err = s.message(tx, id)
 			return err
 		},
-		apply: func(tx *bolt.Tx) error {
+		apply: func(tx *writeTx) error {
 			if blob = m.Body.Blob; blob != uuid.Nil {
-				if err := tx.Bucket(bucketBlobs).Delete(blob[:]); err != nil {
+				if err := tx.delete(bucketBlobs, blob[:]); err != nil {
 					return err
 				}
 			}
@@ -246,18 +262,18 @@ func (s *Store) Erase(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-func putMessage(tx *bolt.Tx, m *store.Message) error {
-	return tx.Bucket(bucketMessages).Put(m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m)))
+func putMessage(tx *writeTx, m *store.Message) error {
+	return tx.put(bucketMessages, m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m)))
 }
 
 // Prune removes what ended before a time.
 func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (removed int, err error) {
 	var blobs []uuid.UUID
-	err = s.do(ctx, &operation{apply: func(tx *bolt.Tx) error {
+	err = s.do(ctx, &operation{apply: func(tx *writeTx) error {
 		var old []*store.Run
 		end, cursor := timeKey(before), tx.Bucket(bucketEnded).Cursor()
 		for k, _ := cursor.First(); k != nil && bytes.Compare(k[:len(end)], end) < 0 && len(old) < limit; k, _ = cursor.Next() {
-			run, err := s.row(tx, bucketHistory, int64(binary.BigEndian.Uint64(k[len(end):])))
+			run, err := s.row(tx.Tx, bucketHistory, int64(binary.BigEndian.Uint64(k[len(end):])))
 			if err != nil {
 				continue // damaged: kept for who repairs the store
 			}
@@ -283,15 +299,15 @@ func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (removed
 }
 
 // remove deletes a settled run, and its message when that has no other run. It returns the blobs that nothing refers to any more.
-func (s *Store) remove(tx *bolt.Tx, run *store.Run) (blobs []uuid.UUID, err error) {
+func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err error) {
 	disown := func(b store.Body) error {
 		if b.Blob == uuid.Nil {
 			return nil
 		}
 		blobs = append(blobs, b.Blob)
-		return tx.Bucket(bucketBlobs).Delete(b.Blob[:])
+		return tx.delete(bucketBlobs, b.Blob[:])
 	}
-	rejects, log, err := s.attachments(tx, run.Number)
+	rejects, log, err := s.attachments(tx.Tx, run.Number)
 	if err == nil { // damaged ones go with their run; their blobs stay, whose they are cannot be read
 		if err := errors.Join(disown(rejects), disown(log)); err != nil {
 			return nil, err
@@ -304,19 +320,19 @@ func (s *Store) remove(tx *bolt.Tx, run *store.Run) (blobs []uuid.UUID, err erro
 		rows = append(rows, struct{ bucket, key []byte }{bucketMessageRuns, pairKey(run.Message[:], run.Number)})
 	}
 	for _, row := range rows {
-		if err := tx.Bucket(row.bucket).Delete(row.key); err != nil {
+		if err := tx.delete(row.bucket, row.key); err != nil {
 			return nil, err
 		}
 	}
-	if run.Message == uuid.Nil || len(numbersOf(tx, run.Message)) > 0 {
+	if run.Message == uuid.Nil || len(numbersOf(tx.Tx, run.Message)) > 0 {
 		return blobs, nil
 	}
-	m, err := s.message(tx, run.Message)
+	m, err := s.message(tx.Tx, run.Message)
 	if err != nil {
 		return blobs, nil // gone, or damaged and kept
 	}
 	if err := disown(m.Body); err != nil {
 		return nil, err
 	}
-	return blobs, tx.Bucket(bucketMessages).Delete(m.ID[:])
+	return blobs, tx.delete(bucketMessages, m.ID[:])
 }

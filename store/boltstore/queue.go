@@ -50,7 +50,7 @@ func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
 			q.epoch = last + 1
 			return err
 		},
-		apply: func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyEpoch, q.epoch) },
+		apply: func(tx *writeTx) error { return putNumber(tx, bucketMeta, keyEpoch, q.epoch) },
 	})
 	if err == nil {
 		err = s.free(ctx, begun, time.Now())
@@ -70,9 +70,9 @@ func (s *Store) free(ctx context.Context, begun map[int64]int, now time.Time) er
 	for page := range slices.Chunk(s.index.Claimed(), freeAtOnce) {
 		var freed []queue.Entry
 		err := s.do(ctx, &operation{
-			apply: func(tx *bolt.Tx) error {
+			apply: func(tx *writeTx) error {
 				for _, n := range page {
-					run, err := s.row(tx, bucketActive, n)
+					run, err := s.row(tx.Tx, bucketActive, n)
 					if err != nil || run.Status != store.Running {
 						continue // damaged, or a claim of the ended epoch that will not be written
 					}
@@ -102,13 +102,13 @@ func (s *Store) free(ctx context.Context, begun map[int64]int, now time.Time) er
 	return nil
 }
 
-func putRun(tx *bolt.Tx, bucket []byte, run *store.Run) error {
+func putRun(tx *writeTx, bucket []byte, run *store.Run) error {
 	key := numberKey(run.Number)
-	return tx.Bucket(bucket).Put(key, seal(bucket, key, encodeRun(run)))
+	return tx.put(bucket, key, seal(bucket, key, encodeRun(run)))
 }
 
 // own notes that the blob of a body is referred to, so that it is not swept.
-func own(tx *bolt.Tx, b store.Body) error {
+func own(tx *writeTx, b store.Body) error {
 	if b.Blob == uuid.Nil {
 		return nil
 	}
@@ -119,7 +119,7 @@ func own(tx *bolt.Tx, b store.Body) error {
 func (s *Store) numbers(ctx context.Context, n int) (first int64, err error) {
 	if s.next+int64(n) > s.reserved {
 		reserved := s.next + int64(n) + numbersAtOnce
-		err := s.do(ctx, &operation{apply: func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyNumbers, reserved) }})
+		err := s.do(ctx, &operation{apply: func(tx *writeTx) error { return putNumber(tx, bucketMeta, keyNumbers, reserved) }})
 		if err != nil {
 			return 0, err
 		}
@@ -138,7 +138,7 @@ func (s *Store) returnNumbers() {
 		return
 	}
 	next := s.next
-	if s.do(context.Background(), &operation{apply: func(tx *bolt.Tx) error { return putNumber(tx, bucketMeta, keyNumbers, next) }}) == nil {
+	if s.do(context.Background(), &operation{apply: func(tx *writeTx) error { return putNumber(tx, bucketMeta, keyNumbers, next) }}) == nil {
 		s.reserved = next // else there is a gap
 	}
 }
@@ -228,14 +228,14 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 			receipt.Repeated = true
 			return errDone
 		},
-		apply: func(tx *bolt.Tx) error {
+		apply: func(tx *writeTx) error {
 			if m := a.Message; m != nil {
-				if err := errors.Join(tx.Bucket(bucketMessages).Put(m.ID[:], message), own(tx, m.Body)); err != nil {
+				if err := errors.Join(tx.put(bucketMessages, m.ID[:], message), own(tx, m.Body)); err != nil {
 					return err
 				}
 			}
 			for i := range runs {
-				if err := errors.Join(tx.Bucket(bucketActive).Put(numberKey(runs[i].Number), rows[i]), link(tx, &runs[i])); err != nil {
+				if err := errors.Join(tx.put(bucketActive, numberKey(runs[i].Number), rows[i]), link(tx, &runs[i])); err != nil {
 					return err
 				}
 			}
@@ -270,11 +270,11 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 }
 
 // link notes that a run belongs to its message.
-func link(tx *bolt.Tx, run *store.Run) error {
+func link(tx *writeTx, run *store.Run) error {
 	if run.Message == uuid.Nil {
 		return nil
 	}
-	return tx.Bucket(bucketMessageRuns).Put(pairKey(run.Message[:], run.Number), nil)
+	return tx.put(bucketMessageRuns, pairKey(run.Message[:], run.Number), nil)
 }
 
 // errDone refuses an operation that was done before.
@@ -287,7 +287,7 @@ func (s *Store) used(tx *bolt.Tx, o *store.Once) (once, bool, error) {
 	if value == nil {
 		return once{}, false, nil
 	}
-	payload, err := s.open(bucketOnce, key, value)
+	payload, err := s.unseal(bucketOnce, key, value)
 	if err != nil {
 		return once{}, false, err
 	}
@@ -296,15 +296,15 @@ func (s *Store) used(tx *bolt.Tx, o *store.Once) (once, bool, error) {
 }
 
 // use notes a once-key, and forgets some that are over.
-func (s *Store) use(tx *bolt.Tx, o *store.Once, receipt *store.Receipt) error {
-	now, until := timeKey(time.Now()), tx.Bucket(bucketOnceUntil)
+func (s *Store) use(tx *writeTx, o *store.Once, receipt *store.Receipt) error {
+	now := timeKey(time.Now())
 	var over [][]byte
-	cursor := until.Cursor()
+	cursor := tx.Bucket(bucketOnceUntil).Cursor()
 	for k, _ := cursor.First(); k != nil && len(over) < 4 && bytes.Compare(k[:len(now)], now) < 0; k, _ = cursor.Next() {
 		over = append(over, bytes.Clone(k))
 	}
 	for _, k := range over {
-		if err := until.Delete(k); err != nil {
+		if err := tx.delete(bucketOnceUntil, k); err != nil {
 			return err
 		}
 		key := k[len(now):]
@@ -313,15 +313,15 @@ func (s *Store) use(tx *bolt.Tx, o *store.Once, receipt *store.Receipt) error {
 				continue // used anew since
 			}
 		}
-		if err := tx.Bucket(bucketOnce).Delete(key); err != nil {
+		if err := tx.delete(bucketOnce, key); err != nil {
 			return err
 		}
 	}
 	key := nameKey(o.Scope, o.Key)
-	if err := tx.Bucket(bucketOnce).Put(key, seal(bucketOnce, key, encodeOnce(o, receipt))); err != nil {
+	if err := tx.put(bucketOnce, key, seal(bucketOnce, key, encodeOnce(o, receipt))); err != nil {
 		return err
 	}
-	return until.Put(append(timeKey(o.Until), key...), nil)
+	return tx.put(bucketOnceUntil, append(timeKey(o.Until), key...), nil)
 }
 
 // Claim marks due runs as running.
@@ -340,9 +340,9 @@ func (q *Queue) Claim(ctx context.Context, want map[int64]store.Want, limit int,
 	var runs []store.Run
 	err := s.do(ctx, &operation{
 		check: q.alive,
-		apply: func(tx *bolt.Tx) error {
+		apply: func(tx *writeTx) error {
 			for _, e := range taken {
-				run, err := s.row(tx, bucketActive, e.Number)
+				run, err := s.row(tx.Tx, bucketActive, e.Number)
 				if err != nil {
 					continue // canceled meanwhile; or damaged, and told to OnCorrupt
 				}
@@ -396,11 +396,10 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 	var settled []*store.Settlement
 	err := s.do(ctx, &operation{
 		check: q.alive,
-		apply: func(tx *bolt.Tx) error {
+		apply: func(tx *writeTx) error {
 			for _, t := range settlements {
 				if !t.Insert {
-					held, err := s.row(tx, bucketActive, t.Run.Number)
-					if err != nil || held.Status != store.Running || held.Epoch != q.epoch {
+					if !q.holds(tx.Tx, t.Run.Number) {
 						lost = append(lost, t.Run.Number)
 						continue
 					}
@@ -429,8 +428,32 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 	return err
 }
 
+// holds reports whether a run is claimed by this epoch. It reads no more of the row than it needs.
+func (q *Queue) holds(tx *bolt.Tx, n int64) bool {
+	key := numberKey(n)
+	value := tx.Bucket(bucketActive).Get(key)
+	if value == nil {
+		return false
+	}
+	payload, err := q.s.unseal(bucketActive, key, value)
+	var status store.Status
+	var epoch int64
+	if err == nil {
+		err = walk(payload, func(tag int, n int64, _ []byte) error {
+			switch tag {
+			case runStatus:
+				status = store.Status(n)
+			case runEpoch:
+				epoch = n
+			}
+			return nil
+		})
+	}
+	return err == nil && status == store.Running && epoch == q.epoch
+}
+
 // settle writes one settlement.
-func (s *Store) settle(tx *bolt.Tx, t *store.Settlement) error {
+func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
 	run := t.Run
 	run.Epoch = 0
 	if run.Status == store.Queued {
@@ -438,7 +461,7 @@ func (s *Store) settle(tx *bolt.Tx, t *store.Settlement) error {
 	}
 	key := numberKey(run.Number)
 	if !t.Insert {
-		if err := tx.Bucket(bucketActive).Delete(key); err != nil {
+		if err := tx.delete(bucketActive, key); err != nil {
 			return err
 		}
 	} else if err := link(tx, &run); err != nil {
@@ -450,17 +473,17 @@ func (s *Store) settle(tx *bolt.Tx, t *store.Settlement) error {
 	}
 	if t.Rejects.Size > 0 || t.Log.Size > 0 {
 		row := seal(bucketAttachments, key, encodeAttachments(t.Rejects, t.Log))
-		if err := errors.Join(tx.Bucket(bucketAttachments).Put(key, row), own(tx, t.Rejects), own(tx, t.Log)); err != nil {
+		if err := errors.Join(tx.put(bucketAttachments, key, row), own(tx, t.Rejects), own(tx, t.Log)); err != nil {
 			return err
 		}
 	}
 	if run.Status != store.Success {
-		if err := tx.Bucket(bucketFailed).Put(key, nil); err != nil {
+		if err := tx.put(bucketFailed, key, nil); err != nil {
 			return err
 		}
 	}
-	return errors.Join(putRun(tx, bucketHistory, &run), tx.Bucket(bucketByFlow).Put(pairKey(numberKey(run.FlowID), run.Number), nil),
-		tx.Bucket(bucketEnded).Put(pairKey(timeKey(run.Ended), run.Number), nil))
+	return errors.Join(putRun(tx, bucketHistory, &run), tx.put(bucketByFlow, pairKey(numberKey(run.FlowID), run.Number), nil),
+		tx.put(bucketEnded, pairKey(timeKey(run.Ended), run.Number), nil))
 }
 
 // NextNumber hands out a run number.
@@ -493,7 +516,7 @@ func (q *Queue) Cancel(ctx context.Context, n int64, now time.Time) (bool, error
 			}
 			return err
 		},
-		apply: func(tx *bolt.Tx) error {
+		apply: func(tx *writeTx) error {
 			run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
 			return s.settle(tx, &store.Settlement{Run: *run})
 		},

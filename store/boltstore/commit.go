@@ -1,0 +1,391 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/integrator-go/integrator/store"
+)
+
+// operation is what a caller hands to the writer.
+type operation struct {
+	check     func(tx *bolt.Tx) error // may refuse it; nil: it is never refused
+	apply     func(tx *writeTx) error // writes; fails only when the database does, and all that share its commit with it
+	committed func()                  // called once it is durable, in the order of writes; nil: nothing follows
+	err       error
+	done      chan struct{}
+}
+
+// writeTx is the transaction that is open from one checkpoint to the next. What is put and deleted goes through it, for the journal.
+type writeTx struct {
+	*bolt.Tx
+	changes []byte
+}
+
+func (tx *writeTx) put(bucket, key, value []byte) error {
+	tx.changes = appendChange(tx.changes, bucket, key, value, false)
+	return tx.Bucket(bucket).Put(key, value)
+}
+
+func (tx *writeTx) delete(bucket, key []byte) error {
+	tx.changes = appendChange(tx.changes, bucket, key, nil, true)
+	return tx.Bucket(bucket).Delete(key)
+}
+
+// do hands an operation to the writer and waits until it is durable. Once it is handed in, ctx cannot end it.
+func (s *Store) do(ctx doneContext, op *operation) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	op.done = make(chan struct{})
+	select {
+	case s.operations <- op:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closing:
+		return store.ErrClosed
+	}
+	select {
+	case <-op.done:
+	case <-s.ended:
+		s.refuse() // it may have been handed in after the writer's last look
+		<-op.done
+	}
+	return op.err
+}
+
+// ready refuses what cannot be written.
+func (s *Store) ready(ctx doneContext) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.Health(); !errors.Is(err, store.ErrFull) { // there may be room again: the write finds out
+		return err
+	}
+	return nil
+}
+
+// doneContext is the part of a context that a write looks at.
+type doneContext interface {
+	Done() <-chan struct{}
+	Err() error
+}
+
+// view reads: from the open transaction, or the database when none is. What it finds may be of a commit that is being synced, of which nobody
+// has been told yet. f must be short: nothing is written meanwhile.
+func (s *Store) view(ctx doneContext, f func(tx *bolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.opened.RLock()
+	defer s.opened.RUnlock()
+	err := s.guard(func() error {
+		if s.tx != nil {
+			return f(s.tx.Tx)
+		}
+		if s.lacks {
+			if err := s.Health(); err != nil {
+				return err
+			}
+			return fmt.Errorf("%w: what its journal has could not be put into the database", store.ErrUnavailable)
+		}
+		return s.db.View(f)
+	})
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return store.ErrClosed
+	}
+	return err
+}
+
+// quiet is how long nothing is written before a checkpoint is made for its own sake: so that little is left to do after a crash.
+const quiet = time.Second
+
+// write commits what callers hand in, everything that waits in one commit. There is no timer: while one commit is synced, the next one
+// gathers.
+func (s *Store) write() {
+	defer close(s.ended)
+	var batch []*operation
+	idle := time.NewTimer(quiet)
+	defer idle.Stop()
+	for {
+		batch = batch[:0]
+		select {
+		case op := <-s.operations:
+			batch = append(batch, op)
+		case <-idle.C:
+			if !s.isBroken() {
+				s.classify(s.guard(s.checkpoint))
+			}
+			continue
+		case <-s.closing:
+			s.refuse()
+			if !s.isBroken() && s.guard(s.checkpoint) == nil {
+				s.journal.file.Truncate(0) // nobody needs it; what is left of it is of an earlier generation
+			}
+			s.guard(s.abandon)
+			return
+		}
+		for range 2 { // who is about to hand in gets the processor once
+			batch = s.gather(batch)
+			runtime.Gosched()
+		}
+		batch = s.gather(batch)
+		if s.commit(batch); s.tx != nil {
+			idle.Reset(quiet)
+		}
+	}
+}
+
+func (s *Store) gather(batch []*operation) []*operation {
+	for len(batch) < commitAtMost {
+		select {
+		case op := <-s.operations:
+			batch = append(batch, op)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// refuse answers what came too late.
+func (s *Store) refuse() {
+	for {
+		select {
+		case op := <-s.operations:
+			op.err = store.ErrClosed
+			close(op.done)
+		default:
+			return
+		}
+	}
+}
+
+func (s *Store) commit(batch []*operation) {
+	err := s.ready(context.Background())
+	if err == nil {
+		err = s.classify(s.guard(func() error { return s.update(batch) }))
+	}
+	for _, op := range batch {
+		if err != nil {
+			op.err = err
+		} else if op.err == nil && op.committed != nil {
+			op.committed()
+		}
+		close(op.done)
+	}
+}
+
+// update applies a batch to the open transaction, and makes it durable in the journal. When it fails, the transaction is taken back to what the
+// journal has.
+func (s *Store) update(batch []*operation) error {
+	whole := false
+	defer func() {
+		if !whole { // also after a panic
+			s.abandon()
+			s.begin() // for readers; the fault that led here is the one to tell
+		}
+	}()
+	if s.journal.end >= checkpointAt || s.health.Load() != nil { // where there is no room, the journal's own may be made free
+		if err := s.checkpoint(); err != nil {
+			return err
+		}
+	}
+	if err := s.apply(batch); err != nil {
+		return err
+	}
+	if err := s.journal.commit(); err != nil {
+		return err
+	}
+	whole = true
+	s.commits.Add(1)
+	return nil
+}
+
+// apply applies a batch to the open transaction.
+func (s *Store) apply(batch []*operation) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	s.opened.Lock()
+	defer s.opened.Unlock()
+	for _, op := range batch {
+		if op.check != nil {
+			if op.err = op.check(s.tx.Tx); op.err != nil {
+				continue
+			}
+		}
+		s.tx.changes = s.tx.changes[:0]
+		if err := op.apply(s.tx); err != nil {
+			return err
+		}
+		s.journal.add(s.tx.changes)
+	}
+	return nil
+}
+
+// begin opens the transaction that takes changes until the next checkpoint, unless it is open, and puts into it what the journal has.
+func (s *Store) begin() error {
+	if s.tx != nil {
+		return nil
+	}
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return err
+	}
+	whole := false
+	defer func() {
+		if !whole { // also after a panic
+			tx.Rollback()
+		}
+	}()
+	for _, name := range buckets { // all are in bbolt's cache from here on, so that readers change nothing
+		tx.Bucket(name).FillPercent = fill
+	}
+	if err := s.journal.find(s.journal.end, s.onCorrupt, func(changes []byte) error { return redo(tx, changes) }); err != nil {
+		return err
+	}
+	whole = true
+	s.opened.Lock()
+	s.tx, s.lacks = &writeTx{Tx: tx}, false
+	s.opened.Unlock()
+	return nil
+}
+
+// fill is how full a page gets before the next one is begun. Keys rise nearly everywhere, so that a page which is left half empty stays so.
+const fill = 0.9
+
+// redo puts changes into a transaction.
+func redo(tx *bolt.Tx, changes []byte) error {
+	return eachChange(changes, func(bucket, key, value []byte, deleted bool) error {
+		b := tx.Bucket(bucket)
+		switch {
+		case b == nil:
+			return fmt.Errorf("%w: the journal has a change of %q, which is not there", store.ErrCorrupt, bucket)
+		case deleted:
+			return b.Delete(key)
+		}
+		return b.Put(key, value)
+	})
+}
+
+// checkpoint commits the open transaction to the database, and lets the journal begin anew. When it fails, what was in the transaction goes into
+// the next one, from the journal.
+func (s *Store) checkpoint() error {
+	if s.tx == nil && s.journal.end == 0 {
+		return nil
+	}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	next := s.journal.next()
+	err := putNumber(s.tx, bucketMeta, keyJournal, next)
+	if err == nil {
+		err = s.end(true)
+	}
+	if err != nil {
+		s.abandon()
+		s.begin() // the fault that led here is the one to tell
+		return err
+	}
+	s.journal.restart(next)
+	return nil
+}
+
+// abandon drops the open transaction, and the commit under way.
+func (s *Store) abandon() error {
+	s.journal.drop()
+	return s.end(false)
+}
+
+// end closes the open transaction, by a commit or without.
+func (s *Store) end(commit bool) error {
+	s.opened.Lock()
+	defer s.opened.Unlock()
+	tx := s.tx
+	if tx == nil {
+		return nil
+	}
+	s.tx, s.lacks = nil, s.journal.end > 0
+	defer tx.Rollback() // does nothing after a commit; it reads no page, and gives the database's lock back whatever has failed
+	if !commit {
+		return nil
+	}
+	err := tx.Commit()
+	s.lacks = err != nil
+	return err
+}
+
+// replay puts into the database what the journal of a crashed engine has.
+func (s *Store) replay() error {
+	generation := int64(0)
+	err := s.db.View(func(tx *bolt.Tx) (err error) {
+		generation, err = number(tx, bucketMeta, keyJournal)
+		return err
+	})
+	if err != nil {
+		return damaged(s.path(), err)
+	}
+	s.journal.restart(generation)
+	s.journal.end = s.journal.size // as far as anybody knows
+	if err := s.begin(); err != nil {
+		return err
+	}
+	if generation != 0 && s.journal.end == 0 {
+		return s.abandon() // the engine stopped in order
+	}
+	return s.checkpoint()
+}
+
+// isBroken reports whether the store has failed, so that nothing more goes into its files.
+func (s *Store) isBroken() bool {
+	err := s.health.Load()
+	return err != nil && errors.Is(*err, store.ErrBroken)
+}
+
+// classify notes what the end of a commit means for the store.
+func (s *Store) classify(err error) error {
+	switch {
+	case err == nil:
+		if full := s.health.Load(); full != nil && errors.Is(*full, store.ErrFull) {
+			s.health.CompareAndSwap(full, nil)
+		}
+		return nil
+	case errors.Is(err, store.ErrBroken):
+		return err // noted already
+	case noRoom(err):
+		err = fmt.Errorf("%w: %w", store.ErrFull, err)
+	default:
+		err = fmt.Errorf("%w: %w", store.ErrBroken, err)
+	}
+	s.health.Store(&err)
+	return err
+}
+
+// noRoom reports whether a write found no room. A sync that finds none has lost what was written before it: that is another matter.
+func noRoom(err error) bool {
+	var call *os.PathError
+	return errors.As(err, &call) && call.Op != "sync" && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT))
+}
+
+// guard makes a panic of the database an error, after which the store takes no more writes: what panics is a page that is damaged, or the
+// fault that an I/O error of the mapped file is.
+func (s *Store) guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %s: %v", store.ErrBroken, s.path(), p)
+			s.health.Store(&err)
+		}
+	}()
+	return f()
+}
