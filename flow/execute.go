@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -19,7 +20,7 @@ import (
 type job struct {
 	plan    *Plan
 	run     store.Run
-	head    store.Run // run as it was claimed, for who asks meanwhile
+	head    *store.Run // run as it was claimed, for who asks meanwhile
 	redact  func(string) string
 	message *store.Message // nil: a run without one
 	waiter  *waiter        // nil: nobody waits
@@ -28,6 +29,7 @@ type job struct {
 	cancel  context.CancelCauseFunc
 	began   time.Time
 
+	decoded  *transform.Batch // the payload's records, until the first attempt takes them; nil: they are read from the payload
 	env      *transform.Env
 	rejects  *rejects
 	log      *runLog
@@ -98,28 +100,36 @@ var (
 
 // environment is what the run's expressions and ${…} see beside the record.
 func environment(j *job) *transform.Env {
-	env := &transform.Env{Now: j.run.Started, Zone: j.plan.zone, Sights: make([]transform.Sight, j.plan.paths.Len()), Param: transform.NewObject(transform.NewShape(), nil)}
+	env := &transform.Env{Now: j.run.Started, Zone: j.plan.zone, Sights: make([]transform.Sight, j.plan.paths.Len()), Param: noParams}
 	if m := j.message; m != nil {
-		env.Header, env.Query = fromPairs(m.Header), fromPairs(m.Query)
 		for _, p := range m.Params {
 			env.Param = env.Param.With(p.Name, transform.Untyped(p.Value))
 		}
-		env.Message = transform.NewObject(messageShape, []transform.Value{transform.Text(m.ID.String()), transform.Text(m.Listener), transform.Text(m.User),
-			transform.Text(m.Method), transform.Text(m.ReceivedAt.UTC().Format(time.RFC3339Nano)), transform.Int(m.Body.Size),
-			transform.Text(hex.EncodeToString(m.Body.SHA256[:]))})
+		env.Header.Make = func() transform.Value { return fromPairs(m.Header) }
+		env.Query.Make = func() transform.Value { return fromPairs(m.Query) }
+		env.Message.Make = func() transform.Value {
+			return transform.NewObject(messageShape, []transform.Value{transform.Text(m.ID.String()), transform.Text(m.Listener), transform.Text(m.User),
+				transform.Text(m.Method), transform.Text(m.ReceivedAt.UTC().Format(time.RFC3339Nano)), transform.Int(m.Body.Size),
+				transform.Text(hex.EncodeToString(m.Body.SHA256[:]))})
+		}
 	}
 	for name, value := range decodeParams(j.run.Params).Fields() {
 		if _, path := env.Param.Get(name); !path || j.message == nil {
 			env.Param = env.Param.With(name, value)
 		}
 	}
-	env.Run = transform.NewObject(runShape, []transform.Value{transform.Text(j.run.ID.String()), transform.Int(j.run.Number), transform.Text(j.plan.Name),
-		transform.Text(j.run.User), transform.Text(j.run.Started.In(j.plan.zone).Format(time.RFC3339Nano)), transform.Null})
-	if due := j.run.Scheduled; !due.IsZero() {
-		env.Run = env.Run.With("due", transform.Text(due.In(j.plan.zone).Format(time.RFC3339)))
+	env.Run.Make = func() transform.Value {
+		run := transform.NewObject(runShape, []transform.Value{transform.Text(j.head.ID.String()), transform.Int(j.head.Number), transform.Text(j.plan.Name),
+			transform.Text(j.head.User), transform.Text(j.head.Started.In(j.plan.zone).Format(time.RFC3339Nano)), transform.Null})
+		if due := j.head.Scheduled; !due.IsZero() {
+			run = run.With("due", transform.Text(due.In(j.plan.zone).Format(time.RFC3339)))
+		}
+		return run
 	}
 	return env
 }
+
+var noParams = transform.NewObject(transform.NewShape(), nil)
 
 func fromPairs(pairs []store.Pair) transform.Value {
 	object := transform.NewObject(transform.NewShape(), nil)
@@ -512,6 +522,14 @@ func (w *works) rollback() {
 // stream reads the run's source, passes the records through the steps and gives those that are left to sink, batch after batch in
 // order. A small payload is read in place; for others decoding and steps run on goroutines of their own.
 func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
+	if b := j.decoded; b != nil {
+		j.decoded = nil // the steps change it: another attempt reads the payload
+		j.run.Read += int64(len(b.Records))
+		if err := j.apply(b); err != nil {
+			return err
+		}
+		return j.drain(b, sink)
+	}
 	source, err := r.open(j)
 	if err != nil {
 		return fail(j.ctx, j.plan.Name, "from", err)
@@ -537,6 +555,29 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 		}
 	}
 	return r.pipeline(j, source, sink)
+}
+
+// decodeAtOnce is how long a payload may be whose records are made when it is accepted and kept until its run begins: what they take in memory is
+// many times as much.
+const decodeAtOnce = 8 << 10
+
+// Decode returns the records of a payload that is small, for [Submission.Decoded]: who accepts a payload checks it, and need not read it twice. It
+// returns nil when the payload is not small, or the plan reads it in another way. The error is that of transform.Format.Check.
+func (p *Plan) Decode(payload []byte) (*transform.Batch, error) {
+	s := &p.source
+	if s.format == nil || s.options.Scope || len(payload) > decodeAtOnce {
+		return nil, nil
+	}
+	decoder, err := s.format.NewDecoder(bytes.NewReader(payload), s.options)
+	if err != nil {
+		return nil, err
+	}
+	whole, ok := decoder.(transform.WholeDecoder)
+	if !ok {
+		return nil, nil
+	}
+	b := &transform.Batch{}
+	return b, whole.DecodeAll(b)
 }
 
 // read reads one batch, and stops when the run was stopped.

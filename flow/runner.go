@@ -269,10 +269,11 @@ func (l *lane) limit() int {
 
 // take makes jobs of claimed runs and lets the workers have them.
 func (r *Runner) take(ctx context.Context, runs []store.Run) {
-	for _, run := range runs {
+	for i := range runs {
+		run := &runs[i]
 		plan, err := r.options.Plan(ctx, run.FlowID, run.Version)
 		if err == nil && run.Crashes >= maxCrashes && !plan.resumes() { // for one that resumes it matters how far it came
-			err = crashedTooOften(run)
+			err = crashedTooOften(*run)
 		}
 		var message *store.Message
 		if err == nil && run.Message != uuid.Nil {
@@ -308,8 +309,9 @@ func (r *Runner) laneOf(j *job) *lane {
 	return r.lane(j.plan)
 }
 
-func (r *Runner) newJob(plan *Plan, run store.Run, message *store.Message) *job {
-	j := &job{plan: plan, run: run, head: run, message: message, redact: r.options.Redact}
+// newJob returns the job of a run. The run stays as it is.
+func (r *Runner) newJob(plan *Plan, run *store.Run, message *store.Message) *job {
+	j := &job{plan: plan, run: *run, head: run, message: message, redact: r.options.Redact}
 	plan.users.enter() // until done
 	j.log = &runLog{now: r.options.Now}
 	j.ctx, j.cancel = context.WithCancelCause(r.working)
@@ -523,32 +525,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 	if err == nil {
 		r.options.Observer.Observe(Settled{Run: *run, Took: took})
 	}
-	attrs := []any{"flow", run.Flow, "run", run.Number, "runID", run.ID, "status", run.Status.String(), "trigger", run.Trigger, "attempt", run.Attempts,
-		"read", run.Read, "written", run.Written, "rejected", run.Rejected, "took", took}
-	if run.Message != uuid.Nil {
-		attrs = append(attrs, "message", run.Message)
-	}
-	level := slog.LevelInfo
-	if j.failure != nil {
-		level = slog.LevelWarn
-		if run.Status == store.Error {
-			level = slog.LevelError
-		}
-		attrs = append(attrs, "kind", j.failure.Kind, "errorID", run.ErrorID, "exception", run.Exception)
-		if run.Status == store.Queued {
-			attrs = append(attrs, "due", run.Due)
-		}
-		if p := (*panicError)(nil); errors.As(j.failure, &p) {
-			attrs = append(attrs, "stack", p.stack)
-		}
-	}
-	if missed := j.missed(); j.failure == nil && missed != nil {
-		attrs = append(attrs, "noRecordHas", missed)
-	}
-	if err != nil {
-		attrs = append(attrs, "settle", err)
-	}
-	r.options.Logger.Log(context.Background(), level, "run", attrs...)
+	r.tell(j, run, took, err)
 	r.mu.Lock()
 	w := r.waiters[run.ID]
 	if run.Status.Settled() {
@@ -576,6 +553,41 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 	if j.rejects != nil {
 		j.rejects.spool.Abort() // of an attempt that is not the last; otherwise it is stored
 	}
+}
+
+// tell logs how an attempt ended: one line.
+func (r *Runner) tell(j *job, run *store.Run, took time.Duration, err error) {
+	level := slog.LevelInfo
+	switch {
+	case run.Status == store.Error:
+		level = slog.LevelError
+	case j.failure != nil:
+		level = slog.LevelWarn
+	}
+	if !r.options.Logger.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := []any{"flow", run.Flow, "run", run.Number, "runID", run.ID, "status", run.Status.String(), "trigger", run.Trigger, "attempt", run.Attempts,
+		"read", run.Read, "written", run.Written, "rejected", run.Rejected, "took", took}
+	if run.Message != uuid.Nil {
+		attrs = append(attrs, "message", run.Message)
+	}
+	if j.failure != nil {
+		attrs = append(attrs, "kind", j.failure.Kind, "errorID", run.ErrorID, "exception", run.Exception)
+		if run.Status == store.Queued {
+			attrs = append(attrs, "due", run.Due)
+		}
+		if p := (*panicError)(nil); errors.As(j.failure, &p) {
+			attrs = append(attrs, "stack", p.stack)
+		}
+	}
+	if missed := j.missed(); j.failure == nil && missed != nil {
+		attrs = append(attrs, "noRecordHas", missed)
+	}
+	if err != nil {
+		attrs = append(attrs, "settle", err)
+	}
+	r.options.Logger.Log(context.Background(), level, "run", attrs...)
 }
 
 // settlement decides what becomes of a job's run.

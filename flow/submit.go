@@ -11,14 +11,16 @@ import (
 	"time"
 
 	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/transform"
 )
 
 // Submission is work for the runner: a message for the flows that read its listener, or a call of a flow.
 type Submission struct {
-	Message   *store.Message // nil without a payload
-	Replay    bool           // the message is stored already
-	Plans     []*Plan        // one run each
-	Trigger   string         // listener, name, go, schedule, replay
+	Message   *store.Message   // nil without a payload
+	Decoded   *transform.Batch // the records of the message, as Plan.Decode returned them for the only plan; nil: they are not decoded yet
+	Replay    bool             // the message is stored already
+	Plans     []*Plan          // one run each
+	Trigger   string           // listener, name, go, schedule, replay
 	User      string
 	Params    []byte    // what Plan.Parameters made
 	Parent    int64     // the run that this one replays
@@ -146,7 +148,9 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 	if claim {
 		r.mu.Lock()
 		for i, run := range runs {
-			r.enqueue(r.newJob(s.Plans[i], *run, s.Message))
+			j := r.newJob(s.Plans[i], run, s.Message)
+			j.decoded = s.Decoded
+			r.enqueue(j)
 		}
 		r.mu.Unlock()
 	}
@@ -197,7 +201,8 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 		return nil, err
 	}
 	run.Number, run.Status, run.Attempts = number, store.Running, 1
-	j := r.newJob(plan, *run, s.Message)
+	j := r.newJob(plan, run, s.Message)
+	j.decoded = s.Decoded
 	defer j.cancel(nil)
 	if !s.Detach {
 		stop := context.AfterFunc(ctx, func() { j.cancel(errCallerGone) })
@@ -384,7 +389,7 @@ func (r *Runner) Active(number int64) (store.Run, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if j := r.active[number]; j != nil {
-		return j.head, true
+		return *j.head, true
 	}
 	return store.Run{}, false
 }

@@ -62,7 +62,7 @@ var ErrLength = errors.New("the body is not as long as was announced")
 // *PayloadError, ErrLength, faults of the body's reader as they are, and those of flow.Runner's Submit and Call; with flow.ErrStillRuns
 // the answer holds the receipt of the run that goes on.
 func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, error) {
-	body, err := r.body(ctx, l, c)
+	body, decoded, err := r.body(ctx, l, c)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	}
 	message := &store.Message{ID: id, Listener: l.Name, User: c.User, ReceivedAt: r.now(), Method: c.Method, Params: c.Params, Query: c.Query,
 		Header: c.Header, Body: body}
-	submission := flow.Submission{Message: message, Plans: l.plans, Trigger: "listener", User: c.User, Once: c.Once}
+	submission := flow.Submission{Message: message, Decoded: decoded, Plans: l.plans, Trigger: "listener", User: c.User, Once: c.Once}
 	if c.Once != nil {
 		c.Once.BodyHash, c.Once.Until = fingerprint(c, body.SHA256), r.now().Add(onceWindow)
 	}
@@ -138,23 +138,27 @@ func fingerprint(c *Call, body [sha256.Size]byte) [sha256.Size]byte {
 	return [sha256.Size]byte(sum.Sum(nil))
 }
 
-// body reads and checks the payload: one that is small and was announced in memory, any other through a spool. On an error nothing of it
-// stays.
-func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, error) {
+// body reads and checks the payload: one that is small and was announced in memory, any other through a spool. It returns the records too, when
+// checking has made them. On an error nothing stays.
+func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, *transform.Batch, error) {
 	if c.Body == nil {
-		return store.Body{SHA256: sha256.Sum256(nil)}, l.check(bytes.NewReader(nil))
+		return store.Body{SHA256: sha256.Sum256(nil)}, nil, l.check(bytes.NewReader(nil))
 	}
 	source := &source{r: c.Body, announced: c.Length}
 	if 0 <= c.Length && c.Length <= store.InlineBytes {
-		var inline bytes.Buffer
-		inline.Grow(int(c.Length) + bytes.MinRead) // what ReadFrom needs to see the end without growing
-		if _, err := inline.ReadFrom(source); err != nil {
-			return store.Body{}, err
+		inline := make([]byte, c.Length)
+		_, err := io.ReadFull(source, inline)
+		for n := 0; err == nil && n == 0; { // what comes behind the announced end is a fault, and so is not to reach the end
+			n, err = source.Read(make([]byte, 1))
 		}
-		if err := l.check(bytes.NewReader(inline.Bytes())); err != nil {
-			return store.Body{}, err
+		if err != io.EOF {
+			return store.Body{}, nil, err
 		}
-		return store.Body{Inline: inline.Bytes(), Size: c.Length, SHA256: sha256.Sum256(inline.Bytes())}, nil
+		decoded, err := l.decode(inline)
+		if err != nil {
+			return store.Body{}, nil, err
+		}
+		return store.Body{Inline: inline, Size: c.Length, SHA256: sha256.Sum256(inline)}, decoded, nil
 	}
 	spool := store.NewSpool(ctx, r.store)
 	defer spool.Abort()
@@ -164,12 +168,26 @@ func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, 
 		_, err = io.Copy(io.Discard, source)
 	}
 	if source.err != nil {
-		return store.Body{}, source.err // it is the cause, whatever it did to the syntax
+		return store.Body{}, nil, source.err // it is the cause, whatever it did to the syntax
 	}
 	if err != nil {
-		return store.Body{}, err
+		return store.Body{}, nil, err
 	}
-	return spool.Body()
+	body, err := spool.Body()
+	return body, nil, err
+}
+
+// decode checks a small payload: by reading its records where one flow wants them, which it then need not do again.
+func (l *Listener) decode(payload []byte) (*transform.Batch, error) {
+	if l.Check && l.Format != nil && len(l.plans) == 1 && l.reads() {
+		switch decoded, err := l.plans[0].Decode(payload); {
+		case err != nil:
+			return nil, &PayloadError{err}
+		case decoded != nil:
+			return decoded, nil
+		}
+	}
+	return nil, l.check(bytes.NewReader(payload))
 }
 
 // check reads a payload and returns what is wrong with it, a *PayloadError, unless nobody wants to know.

@@ -365,7 +365,8 @@ func (c *compiler) member(n *ast.MemberNode) eval {
 		switch root {
 		case "header":
 			return func(m *machine) (Value, error) {
-				return fold(m.env.Header, name), m.spend(m.env.Header.Len())
+				header := m.env.Header.Get()
+				return fold(header, name), m.spend(header.Len())
 			}
 		case "this":
 			c.reads = append(c.reads, name)

@@ -117,12 +117,16 @@ func shown(v transform.Value) string {
 // environment is a run's.
 func environment(t testing.TB) *transform.Env {
 	t.Helper()
+	late := func(document string) transform.Late {
+		v := value(t, document)
+		return transform.Late{Make: func() transform.Value { return v }}
+	}
 	return &transform.Env{
 		Param:   value(t, `{"day": "2026-11-20", "store": "12"}`),
-		Query:   value(t, `{"page": "2"}`),
-		Header:  value(t, `{"X-GitHub-Event": "push", "Accept": "*/*"}`),
-		Message: value(t, `{"id": "m1"}`),
-		Run:     value(t, `{"id": "r1", "number": 17}`),
+		Query:   late(`{"page": "2"}`),
+		Header:  late(`{"X-GitHub-Event": "push", "Accept": "*/*"}`),
+		Message: late(`{"id": "m1"}`),
+		Run:     late(`{"id": "r1", "number": 17}`),
 		Error:   value(t, `{"kind": "input"}`),
 		Now:     time.Date(2026, 11, 20, 23, 30, 0, 0, time.UTC),
 		Zone:    berlin(t),

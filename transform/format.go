@@ -48,6 +48,14 @@ type Decoder interface {
 	Decode(b *Batch) error
 }
 
+// WholeDecoder is a [Decoder] that can put all records of its document into one batch: what Decode would give in several, without stopping in
+// between. It is for documents that are small, takes the place of every call of Decode, and returns nil at the document's end. Records before a
+// fault are in the batch.
+type WholeDecoder interface {
+	Decoder
+	DecodeAll(b *Batch) error
+}
+
 // Encoder writes records as one document. It is used by one goroutine.
 type Encoder interface {
 	// Encode writes the batch's records. A record that the format cannot hold (an object in a CSV cell) gets its Err set and is left

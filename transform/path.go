@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -36,10 +37,10 @@ func (e *DefinitionError) Error() string {
 // Env is what a run's expressions see beside the record. It does not change while a run executes.
 type Env struct {
 	Param   Value
-	Query   Value
-	Header  Value // names are found in any case
-	Message Value
-	Run     Value
+	Query   Late
+	Header  Late // names are found in any case
+	Message Late
+	Run     Late
 	Error   Value
 	Now     time.Time      // start of the run's first attempt
 	Zone    *time.Location // of dates; nil is UTC
@@ -47,6 +48,22 @@ type Env struct {
 	// Sights says which of the paths in CompileOptions.Paths have led somewhere; nil: nobody asks. The terms of one map are computed by one
 	// goroutine at a time, those of different maps may be by several.
 	Sights []Sight
+}
+
+// Late is a value that is made when it is asked for: most flows ask for few of those in [Env]. Without Make it is null. It is safe for
+// concurrent use.
+type Late struct {
+	Make  func() Value
+	once  sync.Once
+	value Value
+}
+
+// Get returns the value, made once.
+func (l *Late) Get() Value {
+	if l.Make != nil {
+		l.once.Do(func() { l.value = l.Make() })
+	}
+	return l.value
 }
 
 // Sight is what became of a path in the records so far.
@@ -131,13 +148,13 @@ func (r root) of(env *Env, rec *Record) Value {
 	case rootParam:
 		return env.Param
 	case rootQuery:
-		return env.Query
+		return env.Query.Get()
 	case rootHeader:
-		return env.Header
+		return env.Header.Get()
 	case rootMessage:
-		return env.Message
+		return env.Message.Get()
 	case rootRun:
-		return env.Run
+		return env.Run.Get()
 	case rootError:
 		return env.Error
 	}

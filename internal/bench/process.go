@@ -83,3 +83,22 @@ func memory(pid int, line string) float64 {
 }
 
 func (p *process) memory(line string) float64 { return memory(p.command.Process.Pid, line) }
+
+// processor returns the seconds that the processors have worked for the process; 0 where the system does not tell.
+func (p *process) processor() float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may have spaces
+	fields := strings.Fields(rest)
+	const user, system, ticksOfSecond = 11, 12, 100
+	var ticks float64
+	for _, i := range []int{user, system} {
+		if i < len(fields) {
+			n, _ := strconv.ParseFloat(fields[i], 64)
+			ticks += n
+		}
+	}
+	return ticks / ticksOfSecond
+}

@@ -221,6 +221,8 @@ func (p *pair) compare(c *config, connections int, goal float64) error {
 	tell("engine", all[1], "calls/s")
 	judge("engine / bare handler", all[1].over(mean(all[0], all[2])), "", atLeast(goal))
 	tell("control: bare handler / bare handler", all[2].over(all[0]), "")
+	work := func(p *process, l *load) float64 { return p.processor() / float64(l.answered.Load()) * 1e6 }
+	row("processor time of a call, engine and bare handler", fmt.Sprintf("%.1f and %.1f µs", work(p.engine, p.toEngine), work(p.bare, p.toBare)))
 	row("peak memory of engine and bare handler", fmt.Sprintf("%.0f and %.0f MiB", p.engine.memory("VmHWM"), p.bare.memory("VmHWM")))
 	return nil
 }

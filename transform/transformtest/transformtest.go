@@ -369,7 +369,7 @@ func (s *suite) faults(t *testing.T) {
 	}
 }
 
-// Agree returns how Check and Decode, at once and a byte at a time, disagree about a document; nil when they do not.
+// Agree returns how Check, Decode, at once and a byte at a time, and DecodeAll disagree about a document; nil when they do not.
 func (h *Harness) Agree(document string, o transform.DecodeOptions) error {
 	whole, err := Decode(h.Format, strings.NewReader(document), o)
 	slow, slowErr := Decode(h.Format, iotest.OneByteReader(strings.NewReader(document)), o)
@@ -384,6 +384,13 @@ func (h *Harness) Agree(document string, o transform.DecodeOptions) error {
 	}
 	if !slices.Equal(showAll(whole), showAll(slow)) {
 		return fmt.Errorf("read a byte at a time the records are others:\n%s", cmp.Diff(showAll(whole), showAll(slow)))
+	}
+	d, startErr := h.Format.NewDecoder(strings.NewReader(document), o)
+	if all, ok := d.(transform.WholeDecoder); ok && startErr == nil {
+		var b transform.Batch
+		if allErr := all.DecodeAll(&b); showFault(allErr) != showFault(err) || !slices.Equal(showAll(whole), showAll(b.Records)) {
+			return fmt.Errorf("DecodeAll says %q, Decode says %q:\n%s", showFault(allErr), showFault(err), cmp.Diff(showAll(whole), showAll(b.Records)))
+		}
 	}
 	return nil
 }

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"math"
 
 	"github.com/integrator-go/integrator/transform"
 )
+
+var _ transform.WholeDecoder = (*Feed)(nil)
 
 // Feed is a decoder. Its function runs when Decode is called, up to the end of a batch, and goes on from there with the next call.
 type Feed struct {
@@ -90,6 +93,23 @@ func (f *Feed) Decode(b *transform.Batch) error {
 		return f.done
 	}
 	return nil
+}
+
+// DecodeAll is that of transform.WholeDecoder: the walk runs to its end and never waits for who takes its records.
+func (f *Feed) DecodeAll(b *transform.Batch) error {
+	b.Records = b.Records[:0]
+	if f.done != nil {
+		return f.done
+	}
+	f.limits.BatchSize, f.limits.BatchBytes = math.MaxInt, math.MaxInt
+	f.batch, f.yield = b, func(error) bool { return true }
+	err := f.walk(f)
+	f.batch = nil
+	f.end(cmp.Or(err, io.EOF))
+	if f.done == io.EOF {
+		return nil
+	}
+	return f.done
 }
 
 // Close releases what an unfinished decoder holds; after the end it does nothing.
