@@ -60,7 +60,7 @@ func (e *Engine) RunPayload(ctx context.Context, name string, params map[string]
 	own := *set.listeners[plan.Listener] // read by this flow alone, and waited for
 	own.Sync, own.Timeout = true, maxWait
 	own.Attach([]*flow.Plan{plan})
-	call := &listener.Call{Body: payload, Length: -1}
+	call := &listener.Call{Body: payload, Length: -1, Anew: true}
 	if methods := own.Methods(); len(methods) > 0 {
 		call.Method = methods[0]
 	}

@@ -70,6 +70,7 @@ type Plan struct {
 	timeout    time.Duration
 	maxRunning int
 	group      int
+	order      *Key             // nil: runs go at any time
 	mapped     []string         // names of the records' fields after the steps, nil when unknown
 	paths      *transform.Paths // that the maps read from records
 	users      *Users
@@ -171,6 +172,7 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.declared(d.Params)
 	c.limits(d)
 	c.from(d)
+	c.orderBy(d.OrderBy)
 	c.steps(d.Steps)
 	c.to(d.To)
 	c.respond(d)
@@ -385,6 +387,22 @@ func (c *compiler) listener(path, name string) {
 			c.fault("params."+name+".default", 0, "a parameter of the listener's path is always given", "leave the default out")
 		}
 	}
+}
+
+// orderBy compiles what the runs keep their order by.
+func (c *compiler) orderBy(text string) {
+	if text == "" || c.plan.Listener != "" && c.facts == nil {
+		return
+	}
+	var payload transform.Format
+	if c.facts != nil {
+		payload = cmp.Or(c.plan.source.format, c.facts.Format)
+	}
+	key, err := CompileKey(text, payload, c.options.Known)
+	if err != nil {
+		c.report("order_by", err)
+	}
+	c.plan.order = key
 }
 
 // decode settles how the source's format is used, and what its records are.

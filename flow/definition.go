@@ -22,11 +22,12 @@ type Definition struct {
 	Respond     *Respond         `json:"respond"`
 	OnReject    OnReject         `json:"on_reject"`
 	Retry       Retry            `json:"retry"`
-	Timeout     time.Duration    `json:"timeout"`     // of one attempt; 0 is unlimited
-	MaxRunning  int              `json:"max_running"` // attempts at a time; 0: 1 for runs by name, unlimited by a listener
-	Group       int              `json:"group"`       // small runs executed together, at most; 0 is 100
-	Timezone    string           `json:"timezone"`    // of ${now} and of dates; "" is UTC
-	_           struct{}         `later:"on_error order_by"`
+	Timeout     time.Duration    `json:"timeout"`                      // of one attempt; 0 is unlimited
+	MaxRunning  int              `json:"max_running"`                  // attempts at a time; 0: 1 for runs by name, unlimited by a listener
+	Group       int              `json:"group"`                        // small runs executed together, at most; 0 is 100
+	OrderBy     string           `json:"order_by" define:"expression"` // a path, or an expression behind =: runs of one key keep their order; "" is none
+	Timezone    string           `json:"timezone"`                     // of ${now} and of dates; "" is UTC
+	_           struct{}         `later:"on_error"`
 }
 
 // From is where a flow's records come from: a listener, or a connection with one of table, query and path.

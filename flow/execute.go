@@ -100,8 +100,24 @@ var (
 
 // environment is what the run's expressions and ${…} see beside the record.
 func environment(j *job) *transform.Env {
-	env := &transform.Env{Now: j.run.Started, Zone: j.plan.zone, Sights: make([]transform.Sight, j.plan.paths.Len()), Param: noParams}
-	if m := j.message; m != nil {
+	env := callEnv(j.message, j.run.Params)
+	env.Now, env.Zone, env.Sights = j.run.Started, j.plan.zone, make([]transform.Sight, j.plan.paths.Len())
+	env.Run.Make = func() transform.Value {
+		run := transform.NewObject(runShape, []transform.Value{transform.Text(j.head.ID.String()), transform.Int(j.head.Number), transform.Text(j.plan.Name),
+			transform.Text(j.head.User), transform.Text(j.head.Started.In(j.plan.zone).Format(time.RFC3339Nano)), transform.Null})
+		if due := j.head.Scheduled; !due.IsZero() {
+			run = run.With("due", transform.Text(due.In(j.plan.zone).Format(time.RFC3339)))
+		}
+		return run
+	}
+	return env
+}
+
+// callEnv is what is known of a call before it has runs. m is nil without a payload.
+func callEnv(m *store.Message, params []byte) *transform.Env {
+	env := &transform.Env{Param: noParams}
+	if m != nil {
+		env.Now = m.ReceivedAt
 		for _, p := range m.Params {
 			env.Param = env.Param.With(p.Name, transform.Untyped(p.Value))
 		}
@@ -113,18 +129,10 @@ func environment(j *job) *transform.Env {
 				transform.Text(hex.EncodeToString(m.Body.SHA256[:]))})
 		}
 	}
-	for name, value := range decodeParams(j.run.Params).Fields() {
-		if _, path := env.Param.Get(name); !path || j.message == nil {
+	for name, value := range decodeParams(params).Fields() {
+		if _, path := env.Param.Get(name); !path || m == nil {
 			env.Param = env.Param.With(name, value)
 		}
-	}
-	env.Run.Make = func() transform.Value {
-		run := transform.NewObject(runShape, []transform.Value{transform.Text(j.head.ID.String()), transform.Int(j.head.Number), transform.Text(j.plan.Name),
-			transform.Text(j.head.User), transform.Text(j.head.Started.In(j.plan.zone).Format(time.RFC3339Nano)), transform.Null})
-		if due := j.head.Scheduled; !due.IsZero() {
-			run = run.With("due", transform.Text(due.In(j.plan.zone).Format(time.RFC3339)))
-		}
-		return run
 	}
 	return env
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	mathrand "math/rand/v2"
 	"sync"
@@ -44,6 +45,11 @@ func (r *Runner) runs(s Submission) ([]*store.Run, error) {
 			Scheduled: s.Scheduled, Queued: now, Due: now, Version: p.Version, Started: now}
 		if s.Message != nil {
 			runs[i].Message = s.Message.ID
+		}
+		if p.order != nil {
+			if runs[i].Order, err = p.order.Of(s.Message, s.Params); err != nil {
+				return nil, fmt.Errorf("order_by of flow %q: %w", p.Name, err)
+			}
 		}
 	}
 	return runs, nil
@@ -188,7 +194,7 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 		return nil, err
 	}
 	plan := s.Plans[0]
-	if plan.pure() && s.Once == nil && plan.maxRunning == 0 {
+	if plan.pure() && s.Once == nil && plan.maxRunning == 0 && runs[0].Order == "" {
 		return r.callPure(ctx, s, plan, runs[0], timeout)
 	}
 	return r.callStored(ctx, s, runs, timeout, left)
@@ -260,15 +266,25 @@ func (r *Runner) callStored(ctx context.Context, s Submission, runs []*store.Run
 		r.mu.Unlock()
 	}
 	receipt, err := r.accept(ctx, s, runs)
-	stored()
 	if err != nil {
 		forget()
 		return nil, err
 	}
 	if receipt.Repeated {
 		forget()
-		return r.repeated(ctx, receipt)
+		outcome, err := r.repeated(ctx, receipt)
+		if err != nil || !outcome.forgotten() {
+			return outcome, err
+		}
+		once := *s.Once
+		once.Instead = outcome.Run.Number
+		s.Once = &once
+		if runs, err = r.runs(s); err != nil {
+			return nil, err
+		}
+		return r.callStored(ctx, s, runs, timeout, stored)
 	}
+	stored()
 	alarm := time.NewTimer(timeout)
 	defer alarm.Stop()
 	gone := ctx.Done()
@@ -327,6 +343,9 @@ func (r *Runner) repeated(ctx context.Context, receipt *store.Receipt) (*Outcome
 	}
 	return outcome, nil
 }
+
+// forgotten reports whether a repetition runs again instead of being told how the first run ended: its input was not at fault.
+func (o *Outcome) forgotten() bool { return o.Run.Status == store.Error && o.Run.Kind != KindInput }
 
 // Cancel stops a run: a queued one is settled as canceled at once, one that is being executed as soon as it notices. The error wraps
 // store.ErrNotFound when the run is not active.

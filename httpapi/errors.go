@@ -70,8 +70,8 @@ var conditions = []struct {
 	{listener.ErrLength, 400, "payload-cut", "Cut off", "the body is not as long as its Content-Length", 0},
 	{flow.ErrStopping, 503, "not-ready", "Not ready", "the engine is starting or stopping: try again", time.Second},
 	{flow.ErrBusy, 503, "busy", "Too busy", "too many calls wait for their runs: try again", time.Second},
-	{flow.ErrOnceBusy, 409, "idempotency-key-busy", "First call still at work", "the first call with this Idempotency-Key has not ended yet: ask again later", 0},
-	{store.ErrOnce, 422, "idempotency-key-reused", "Key used for another call", "this Idempotency-Key was used before with another body, path or query", 0},
+	{flow.ErrOnceBusy, 409, "idempotency-key-busy", "First call still at work", "the first call with this idempotency key has not ended yet: ask again later", 0},
+	{store.ErrOnce, 422, "idempotency-key-reused", "Key used for another call", "this idempotency key was used before with another body, path or query", 0},
 	{store.ErrErased, 410, "erased", "Erased", "the payload was erased on request", 0},
 	{store.ErrNotFound, 404, "not-found", "Not found", "there is nothing here", 0},
 	{store.ErrConflict, 409, "conflict", "Changed in the meantime", "read it again and repeat the change", 0},
@@ -88,14 +88,18 @@ func problemOf(err error) *Problem {
 		return p
 	}
 	var payload *listener.PayloadError
+	var key *flow.KeyError
 	var syntax *transform.SyntaxError
-	if errors.As(err, &payload) {
-		p := problem(http.StatusBadRequest, "payload-malformed", "Malformed payload", payload.Error())
-		if errors.As(err, &syntax) {
+	if malformed := errors.As(err, &syntax); errors.As(err, &payload) || malformed && errors.As(err, &key) {
+		p := problem(http.StatusBadRequest, "payload-malformed", "Malformed payload", err.Error())
+		if malformed {
 			p.Detail = syntax.Error()
 			p.Line, p.Column, p.Offset = syntax.Line, syntax.Column, &syntax.Offset
 		}
 		return p
+	}
+	if errors.As(err, &key) {
+		return problem(http.StatusUnprocessableEntity, "key", "No key", key.Error())
 	}
 	var params *flow.ParamError
 	if errors.As(err, &params) {
@@ -108,6 +112,12 @@ func problemOf(err error) *Problem {
 	if errors.As(err, &throttled) {
 		p := problem(http.StatusTooManyRequests, "throttled", "Too many failed logins", "wait before the next attempt")
 		p.retryAfter = throttled.RetryAfter
+		return p
+	}
+	var many *listener.RateError
+	if errors.As(err, &many) {
+		p := problem(http.StatusTooManyRequests, "rate", "Too many calls", "this listener takes no more calls at the moment: come again after Retry-After")
+		p.retryAfter = many.RetryAfter
 		return p
 	}
 	for _, c := range conditions {

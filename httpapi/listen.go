@@ -54,6 +54,9 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 	if err := authorize(principal, auth.ListenerCall, auth.Resource{Listener: l.Name}); err != nil {
 		return err
 	}
+	if err := l.Admit(principal.Login); err != nil {
+		return err
+	}
 	c := &listener.Call{User: principal.Login, Method: r.Method, Params: params, Query: queryPairs(r), Header: headerPairs(r.Header), Length: r.ContentLength}
 	if err := identity(r); err != nil {
 		return err

@@ -18,8 +18,23 @@ type Definition struct {
 	MaxBody int64                `json:"max_body" define:"size"` // bytes; 0 is 10 MiB
 	Enabled *bool                `json:"enabled"`                // nil is true
 
+	Idempotency Idempotency `json:"idempotency"`
+	Rate        Rate        `json:"rate"` // of http alone
+
 	Options map[string]any `json:"-" define:"rest"` // of a kind of the host
-	_       struct{}       `later:"answer auth auth_in params strict_type idempotency rate cors keep connection unique after"`
+	_       struct{}       `later:"answer auth auth_in params strict_type cors keep connection unique after"`
+}
+
+// Idempotency says what makes a call one that was there before.
+type Idempotency struct {
+	Key    string        `json:"key" define:"expression"` // a path, or an expression behind =, for calls without the header Idempotency-Key; "": the header alone
+	Window time.Duration `json:"window"`                  // how long keys are remembered; 0 is 24h
+}
+
+// Rate bounds how many calls are taken: "100/s", "600/m", "5000/h". As many may come at once; what is used up comes back evenly. "" is no bound.
+type Rate struct {
+	Total string `json:"total" define:"short"` // of all callers together
+	User  string `json:"user"`                 // of each user
 }
 
 // http reports whether the listener is of the built-in kind.

@@ -19,8 +19,8 @@ type Kind struct {
 	Name string
 
 	// New makes the entry point of one listener. It opens nothing. decode fills a pointer to a struct from the definition's keys by their
-	// json tags, and answers every unknown or ill-typed key as a fault at its place; type, format, check, mode, timeout, max_body and
-	// enabled are the engine's.
+	// json tags, and answers every unknown or ill-typed key as a fault at its place; type, format, check, mode, timeout, max_body,
+	// idempotency and enabled are the engine's.
 	New func(env Env, decode func(options any) error) (EntryPoint, error)
 }
 

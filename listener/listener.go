@@ -29,6 +29,9 @@ type Listener struct {
 	Timeout time.Duration
 
 	definition Definition
+	once       *flow.Key // nil: the sender's key alone
+	window     time.Duration
+	rate       *rate      // nil: no bound
 	entry      EntryPoint // nil: calls come over http
 	segments   []segment
 	methods    []string
@@ -50,12 +53,12 @@ type Environment struct {
 }
 
 // engines are the keys that a kind of the host does not read.
-var engines = []string{"type", "format", "check", "mode", "timeout", "max_body", "enabled"}
+var engines = []string{"type", "format", "check", "mode", "timeout", "max_body", "enabled", "idempotency"}
 
 // Compile checks a definition. Paths of faults begin with base.
 func Compile(name, base string, d Definition, env Environment) (*Listener, define.Faults) {
 	l := &Listener{Name: name, definition: d, Sync: d.Mode == "sync", Check: d.Check != "none",
-		MaxBody: cmp.Or(d.MaxBody, DefaultMaxBody), Timeout: cmp.Or(d.Timeout, DefaultTimeout)}
+		MaxBody: cmp.Or(d.MaxBody, DefaultMaxBody), Timeout: cmp.Or(d.Timeout, DefaultTimeout), window: cmp.Or(d.Idempotency.Window, onceWindow)}
 	var faults define.Faults
 	fault := func(key string, offset int, reason, hint string) {
 		faults = append(faults, define.Fault{Path: base + "." + key, Offset: offset, Reason: reason, Hint: hint})
@@ -108,6 +111,19 @@ func Compile(name, base string, d Definition, env Environment) (*Listener, defin
 			faults = append(faults, define.FaultsOf(base+".format", err)...)
 		}
 		l.Format = f
+	}
+	if d.Idempotency.Key != "" && faults == nil {
+		key, err := flow.CompileKey(d.Idempotency.Key, l.Format, map[string][]string{"param": l.Facts().Params})
+		faults = append(faults, define.FaultsOf(base+".idempotency.key", err)...)
+		l.once = key
+	}
+	if d.http() {
+		var more define.Faults
+		l.rate, more = compileRate(d.Rate, base+".rate", env.Env.Now)
+		faults = append(faults, more...)
+	}
+	if d.Idempotency.Window < 0 {
+		fault("idempotency.window", 0, "a negative time means nothing here", "")
 	}
 	if d.MaxBody < 0 {
 		fault("max_body", 0, "a negative size means nothing here", "")

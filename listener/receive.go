@@ -37,7 +37,8 @@ type Call struct {
 	Header []store.Pair // without credentials
 	Body   io.Reader    // nil: none; it is the caller's part to bound it to the listener's MaxBody
 	Length int64        // of the body, as it was announced; -1 when it was not
-	Once   *store.Once  // its BodyHash and Until are set by Receive
+	Once   *store.Once  // the sender's key, which comes before the listener's own; its BodyHash and Until are set by Receive
+	Anew   bool         // it is sent once more on purpose: the listener's own key is not looked for
 }
 
 // Answer is what a call comes to: the receipt, and for a synchronous listener the outcome of its run.
@@ -72,9 +73,10 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	}
 	message := &store.Message{ID: id, Listener: l.Name, User: c.User, ReceivedAt: r.now(), Method: c.Method, Params: c.Params, Query: c.Query,
 		Header: c.Header, Body: body}
-	submission := flow.Submission{Message: message, Decoded: decoded, Plans: l.plans, Trigger: "listener", User: c.User, Once: c.Once}
-	if c.Once != nil {
-		c.Once.BodyHash, c.Once.Until = fingerprint(c, body.SHA256), r.now().Add(onceWindow)
+	submission := flow.Submission{Message: message, Decoded: decoded, Plans: l.plans, Trigger: "listener", User: c.User}
+	if submission.Once, err = l.onceOf(c, message); err != nil {
+		r.discard(ctx, body)
+		return nil, err
 	}
 	if !l.Sync {
 		receipt, err := r.runner.Submit(ctx, submission)
@@ -127,8 +129,30 @@ func (r *Receiver) discard(ctx context.Context, body store.Body) {
 // checked is how a payload is checked: what its records are, and so how long one may be, is for the flows to say.
 var checked = transform.DecodeOptions{Limits: transform.Limits{RecordBytes: math.MaxInt}}
 
-// onceWindow is how long a once-key is remembered.
+// onceWindow is how long a once-key is remembered unless the definition says otherwise.
 const onceWindow = 24 * time.Hour
+
+// errNoKey refuses what could not be told from its repetition.
+var errNoKey = &flow.KeyError{Reason: "the call has no idempotency key: what the listener takes for one is missing or empty"}
+
+// onceOf returns the once-key of a call: the sender's own, else what the listener's definition says; nil without any.
+func (l *Listener) onceOf(c *Call, m *store.Message) (*store.Once, error) {
+	once := c.Once
+	if once == nil && l.once != nil && !c.Anew {
+		key, err := l.once.Of(m, nil)
+		if err == nil && key == "" {
+			err = errNoKey
+		}
+		if err != nil {
+			return nil, err
+		}
+		once = &store.Once{Scope: "listener key\x00" + c.User + "\x00" + l.Name, Key: key}
+	}
+	if once != nil {
+		once.BodyHash, once.Until = fingerprint(c, m.Body.SHA256), m.ReceivedAt.Add(l.window)
+	}
+	return once, nil
+}
 
 // fingerprint is what must be the same when a once-key is used again: the body, and what the path and the query say.
 func fingerprint(c *Call, body [sha256.Size]byte) [sha256.Size]byte {

@@ -172,7 +172,7 @@ type Queue interface {
 	// Accept stores one message with its runs and claims, all or nothing. It sets the Number of each run. Runs of an Acceptance with
 	// Claim are born claimed: Running, Attempts 1, under this epoch; unless an earlier run of an order key of theirs is not settled:
 	// then all of them are Queued. Calls that come together share a commit. When the once-key was used before, nothing is stored and
-	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce.
+	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce (see [Once.Used]).
 	Accept(ctx context.Context, a *Acceptance) (*Receipt, error)
 
 	// Claim marks due runs as Running under this epoch with Attempts one higher and returns them: of each flow (by FlowID) at most
@@ -229,6 +229,18 @@ type Once struct {
 	Key      string    // 1 to KeyBytes
 	BodyHash [32]byte  // what the first use stored; zero hashes match each other only
 	Until    time.Time // the key is forgotten after
+
+	// Instead is the number of a run that ended in a way which is not remembered: where it is the first of the key's receipt, the key counts
+	// as not used, for the same body. 0: of none.
+	Instead int64
+}
+
+// Used returns what an earlier use of the key means for this one: ErrOnce, or repeated when its receipt is the answer; else the key is free.
+func (o *Once) Used(hash [32]byte, first *Receipt) (repeated bool, err error) {
+	if hash != o.BodyHash {
+		return false, ErrOnce
+	}
+	return o.Instead == 0 || len(first.Runs) == 0 || first.Runs[0].Number != o.Instead, nil
 }
 
 // Check reports a scope or key beyond its limits. Accept refuses it.

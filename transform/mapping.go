@@ -253,6 +253,11 @@ func (m *Mapping) Columns() []string {
 // NeedsScope reports whether the map reads parent or doc.
 func (m *Mapping) NeedsScope() bool { return m.roots.needScope() }
 
+// NeedsRecord reports whether the map reads anything of the record.
+func (m *Mapping) NeedsRecord() bool {
+	return m.rest || m.raw || len(m.read) > 0 || m.roots&(1<<rootThis|1<<rootParent|1<<rootDoc|1<<rootIndex) != 0
+}
+
 // NeedsRaw reports whether the map reads the record's own text.
 func (m *Mapping) NeedsRaw() bool { return m.raw }
 

@@ -220,9 +220,8 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 			if err != nil || !ok {
 				return err
 			}
-			switch {
-			case used.bodyHash != a.Once.BodyHash:
-				return store.ErrOnce
+			if repeated, err := a.Once.Used(used.bodyHash, &used.receipt); err != nil || !repeated {
+				return err
 			}
 			receipt = &used.receipt
 			receipt.Repeated = true

@@ -173,13 +173,16 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 			return nil, fmt.Errorf("store: %w", err)
 		}
 		if used, ok := q.once[[2]string{o.Scope, o.Key}]; ok && time.Now().Before(used.once.Until) {
-			if used.once.BodyHash != o.BodyHash {
-				return nil, store.ErrOnce
+			repeated, err := o.Used(used.once.BodyHash, &used.receipt)
+			if err != nil {
+				return nil, err
 			}
-			receipt := used.receipt
-			receipt.Runs = slices.Clone(receipt.Runs)
-			receipt.Repeated = true
-			return &receipt, nil
+			if repeated {
+				receipt := used.receipt
+				receipt.Runs = slices.Clone(receipt.Runs)
+				receipt.Repeated = true
+				return &receipt, nil
+			}
 		}
 	}
 	receipt := &store.Receipt{}

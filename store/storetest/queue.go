@@ -125,6 +125,27 @@ var acceptCases = map[string]func(*testing.T, Harness){
 		}
 		r.waiting(1, 0)
 	},
+	"once: a key whose first run is not to be remembered is free for the same body": func(t *testing.T, h Harness) {
+		r := begin(t, h)
+		first := r.accept(r.onceOf("k", "body", time.Hour)).Runs[0].Number
+		r.settle(ended(r.claim(1)[0], store.Error))
+		instead := func(run int64, body string) *store.Acceptance {
+			a := r.onceOf("k", body, time.Hour)
+			a.Once.Instead = run
+			return a
+		}
+		_, err := r.queue.Accept(r.ctx, instead(first, "other"))
+		r.is(err, store.ErrOnce)
+		r.same(r.accept(instead(first+1, "body")).Repeated, true)
+		second := r.accept(instead(first, "body"))
+		r.same(second.Repeated, false)
+		for _, run := range []int64{first, 0} { // of two who saw the first one fail, one comes late
+			late := r.accept(instead(run, "body"))
+			r.same(late.Repeated, true)
+			r.same(late.Runs, second.Runs)
+		}
+		r.waiting(1, 0)
+	},
 	"once: a key without a body": func(t *testing.T, h Harness) {
 		r := begin(t, h)
 		once := &store.Once{Scope: "schedule", Key: "2026-03-01", Until: time.Now().Add(time.Hour)}
