@@ -118,6 +118,8 @@ type Config struct {
 type Limits struct {
 	Workers      int           // attempts of runs, or groups of small ones, at a time (16)
 	MaxWaiting   int           // calls that wait for their runs at a time (1024)
+	MaxQueued    int           // runs that wait in the store before calls that would add to them are refused, about (1,000,000)
+	MaxBodies    int           // bodies of listeners' calls that are read at a time (1024)
 	DrainTimeout time.Duration // what a stopping engine gives to runs before it interrupts them (20s)
 }
 
@@ -207,6 +209,8 @@ func (c *Config) validate() error {
 	add(c.Dir != "" && c.Store != nil, "Dir and Store are both set: leave one out")
 	add(c.Limits.Workers < 0, "Limits.Workers is negative")
 	add(c.Limits.MaxWaiting < 0, "Limits.MaxWaiting is negative")
+	add(c.Limits.MaxQueued < 0, "Limits.MaxQueued is negative")
+	add(c.Limits.MaxBodies < 0, "Limits.MaxBodies is negative")
 	add(c.Limits.DrainTimeout < 0, "Limits.DrainTimeout is negative")
 	add(c.Auth.TokenLife < 0, "Auth.TokenLife is negative")
 	once := func(field string, taken ...string) func(name string) {
@@ -301,8 +305,9 @@ func (e *Engine) run(ctx context.Context) (err error) {
 		return fmt.Errorf("integrator: read the users: %w", err)
 	}
 	s.runner = flow.NewRunner(flow.Options{Store: st, Plan: e.plan, Plans: e.plans, Logger: e.logger, Observer: e.meter, Now: e.config.Clock,
-		Redact: e.secrets.redact, Workers: e.config.Limits.Workers, MaxWaiting: e.config.Limits.MaxWaiting, DrainTimeout: e.config.Limits.DrainTimeout})
-	s.receiver = listener.NewReceiver(s.runner, st, e.config.Clock)
+		Redact: e.secrets.redact, Workers: e.config.Limits.Workers, MaxWaiting: e.config.Limits.MaxWaiting,
+		MaxQueued: e.config.Limits.MaxQueued, DrainTimeout: e.config.Limits.DrainTimeout})
+	s.receiver = listener.NewReceiver(s.runner, st, e.config.Clock, e.config.Limits.MaxBodies)
 	e.mu.Lock()
 	e.state.Store(s)
 	err = e.activate(ctx, e.set.Load())

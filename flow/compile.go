@@ -140,6 +140,9 @@ func (p *Plan) every() int64 {
 // resumes reports whether a run's next attempt goes on behind the parts that are committed: its source is the same in every attempt.
 func (p *Plan) resumes() bool { return p.every() > 0 && p.source.reader == nil }
 
+// inPlace reports whether runs that somebody waits for need not be in the queue.
+func (p *Plan) inPlace() bool { return p.pure() && p.maxRunning == 0 }
+
 // Enabled reports whether runs of the flow are started.
 func (p *Plan) Enabled() bool { return p.enabled }
 

@@ -19,6 +19,7 @@ import (
 var (
 	ErrStopping  = errors.New("the engine is not running")                  // before Run, and once it stops
 	ErrBusy      = errors.New("too many calls wait for their runs already") // come again
+	ErrQueueFull = errors.New("too many runs wait already")                 // nothing was stored; come again
 	ErrStillRuns = errors.New("the run has not ended yet")                  // it goes on
 	ErrOnceBusy  = errors.New("the first call with this once-key has not ended yet")
 )
@@ -43,6 +44,7 @@ type Options struct {
 
 	Workers      int           // attempts, or groups of small ones, at a time; 0 is 16
 	MaxWaiting   int           // calls that may wait for their runs at a time; 0 is 1024
+	MaxQueued    int           // runs that may wait in the store before more are refused, about; 0 is 1,000,000
 	DrainTimeout time.Duration // how long a stopping engine lets attempts finish before it interrupts them; 0 is 20s
 }
 
@@ -59,6 +61,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.Workers = cmp.Or(o.Workers, 16)
 	o.MaxWaiting = cmp.Or(o.MaxWaiting, 1024)
+	o.MaxQueued = cmp.Or(o.MaxQueued, 1_000_000)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 20*time.Second)
 	return o
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	mathrand "math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -104,8 +105,39 @@ func (r *Runner) release(plans []*Plan) {
 	r.Look()
 }
 
+// Admit says beforehand whether runs of the flows would be refused: the error is ErrStopping or ErrQueueFull. It is for what is better known
+// before a body is read; Submit and Call look for themselves.
+func (r *Runner) Admit(ctx context.Context, plans []*Plan) error {
+	r.mu.Lock()
+	stopping, wait := r.queue == nil || r.draining || r.broken != nil, false
+	for _, p := range plans {
+		if p.answer != nil && p.order == nil && p.inPlace() {
+			continue
+		}
+		l := r.lanes[p.ID]
+		wait = wait || p.order != nil || l != nil && (l.backlog || l.held >= l.limit())
+	}
+	r.mu.Unlock()
+	switch {
+	case stopping:
+		return ErrStopping
+	case wait:
+		return r.queueable(ctx)
+	}
+	return nil
+}
+
+// queueable returns ErrQueueFull when no more runs may wait in the store. What finds its flow's place free is never refused for it.
+func (r *Runner) queueable(ctx context.Context) error {
+	queued, _, err := r.queue.Waiting(ctx)
+	if err == nil && queued >= int64(r.options.MaxQueued) {
+		err = ErrQueueFull
+	}
+	return err
+}
+
 // Submit stores the message and its runs durably and returns the receipt; the runs are executed afterwards. The errors are those of
-// store.Queue.Accept, and ErrStopping.
+// store.Queue.Accept, a *KeyError, ErrQueueFull and ErrStopping.
 func (r *Runner) Submit(ctx context.Context, s Submission) (*store.Receipt, error) {
 	if err := r.enter(); err != nil {
 		return nil, err
@@ -126,6 +158,14 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 		defer r.stored(s.Plans)
 		for _, run := range runs {
 			run.Version, run.Started = "", time.Time{} // the first claim sets them
+		}
+	}
+	if !claim || slices.ContainsFunc(runs, func(run *store.Run) bool { return run.Order != "" }) {
+		if err := r.queueable(ctx); err != nil {
+			if claim {
+				r.release(s.Plans)
+			}
+			return nil, err
 		}
 	}
 	acceptance := &store.Acceptance{Message: s.Message, Runs: runs, Claim: claim, Once: s.Once}
@@ -194,7 +234,7 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 		return nil, err
 	}
 	plan := s.Plans[0]
-	if plan.pure() && s.Once == nil && plan.maxRunning == 0 && runs[0].Order == "" {
+	if plan.inPlace() && s.Once == nil && runs[0].Order == "" {
 		return r.callPure(ctx, s, plan, runs[0], timeout)
 	}
 	return r.callStored(ctx, s, runs, timeout, left)

@@ -70,6 +70,8 @@ var conditions = []struct {
 	{listener.ErrLength, 400, "payload-cut", "Cut off", "the body is not as long as its Content-Length", 0},
 	{flow.ErrStopping, 503, "not-ready", "Not ready", "the engine is starting or stopping: try again", time.Second},
 	{flow.ErrBusy, 503, "busy", "Too busy", "too many calls wait for their runs: try again", time.Second},
+	{flow.ErrQueueFull, 503, "queue-full", "Too much waits", "too many runs wait already: nothing was stored; try again", time.Second},
+	{listener.ErrBusy, 503, "busy", "Too busy", "too many payloads are being read: try again", time.Second},
 	{flow.ErrOnceBusy, 409, "idempotency-key-busy", "First call still at work", "the first call with this idempotency key has not ended yet: ask again later", 0},
 	{store.ErrOnce, 422, "idempotency-key-reused", "Key used for another call", "this idempotency key was used before with another body, path or query", 0},
 	{store.ErrErased, 410, "erased", "Erased", "the payload was erased on request", 0},

@@ -2,12 +2,14 @@ package listener
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,11 +23,14 @@ type Receiver struct {
 	runner *flow.Runner
 	store  store.Store
 	now    func() time.Time
+	most   int64 // bodies that are read at a time
+	bodies atomic.Int64
 }
 
-// NewReceiver returns a receiver that stores into st and hands its runs to r. now is the engine's clock.
-func NewReceiver(r *flow.Runner, st store.Store, now func() time.Time) *Receiver {
-	return &Receiver{runner: r, store: st, now: now}
+// NewReceiver returns a receiver that stores into st and hands its runs to r. now is the engine's clock; maxBodies bounds how many bodies are
+// read at a time, 0 is 1024.
+func NewReceiver(r *flow.Runner, st store.Store, now func() time.Time, maxBodies int) *Receiver {
+	return &Receiver{runner: r, store: st, now: now, most: int64(cmp.Or(maxBodies, 1024))}
 }
 
 // Call is one call of a listener, authorised.
@@ -56,14 +61,20 @@ func (e *PayloadError) Error() string { return "the payload is malformed: " + e.
 // Unwrap returns the fault.
 func (e *PayloadError) Unwrap() error { return e.Err }
 
+// ErrBusy is the error for a call while too many bodies are being read: come again.
+var ErrBusy = errors.New("too many payloads are being read already")
+
 // ErrLength is the error for a body that is shorter or longer than was announced.
 var ErrLength = errors.New("the body is not as long as was announced")
 
 // Receive reads the body, checks its syntax on the way, stores it durably and, for a synchronous listener, waits for its run. Errors: a
-// *PayloadError, ErrLength, faults of the body's reader as they are, and those of flow.Runner's Submit and Call; with flow.ErrStillRuns
-// the answer holds the receipt of the run that goes on.
+// *PayloadError, ErrLength, ErrBusy, faults of the body's reader as they are, and those of flow.Runner's Submit and Call; with
+// flow.ErrStillRuns the answer holds the receipt of the run that goes on.
 func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, error) {
-	body, decoded, err := r.body(ctx, l, c)
+	if err := r.runner.Admit(ctx, l.plans); err != nil {
+		return nil, err
+	}
+	body, decoded, err := r.read(ctx, l, c)
 	if err != nil {
 		return nil, err
 	}
@@ -160,6 +171,15 @@ func fingerprint(c *Call, body [sha256.Size]byte) [sha256.Size]byte {
 	sum.Write(body[:])
 	fmt.Fprintf(sum, "%q %q %q", c.Method, c.Params, c.Query)
 	return [sha256.Size]byte(sum.Sum(nil))
+}
+
+// read is body while there are not too many.
+func (r *Receiver) read(ctx context.Context, l *Listener, c *Call) (store.Body, *transform.Batch, error) {
+	defer r.bodies.Add(-1)
+	if r.bodies.Add(1) > r.most {
+		return store.Body{}, nil, ErrBusy
+	}
+	return r.body(ctx, l, c)
 }
 
 // body reads and checks the payload: one that is small and was announced in memory, any other through a spool. It returns the records too, when

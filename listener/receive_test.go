@@ -109,7 +109,7 @@ func start(t *testing.T, plans ...*flow.Plan) *engine {
 			t.Errorf("%d blobs were neither committed nor aborted", n)
 		}
 	})
-	e.Receiver = listener.NewReceiver(runner, e.store, time.Now)
+	e.Receiver = listener.NewReceiver(runner, e.store, time.Now, 0)
 	return e
 }
 
