@@ -73,6 +73,9 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		}
 	}
 	answer, err := h.engine.Receiver().Receive(r.Context(), l, c)
+	if errors.Is(err, errTooSlow) && h.engine.Accepting() != nil {
+		err = flow.ErrStopping // it was not given all of its time
+	}
 	return h.answerListener(w, l, answer, err)
 }
 

@@ -43,7 +43,7 @@ func TestCommand(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"address": address, "ready": ready, "refused": refused, "running": running, "http": call, "remember": remember, "token": token, "terminate": terminate,
+			"address": address, "ready": ready, "stopping": stopping, "running": running, "http": call, "remember": remember, "token": token, "terminate": terminate,
 			"code": code, "mode": mode, "certificate": certificate, "crashed": crashed,
 		},
 	})
@@ -93,14 +93,14 @@ func ready(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// refused waits until nobody listens at an address: `refused $A`.
-func refused(ts *testscript.TestScript, _ bool, args []string) {
-	eventually(ts, args[0]+" refuses", func() bool {
-		c, err := net.Dial("tcp", args[0])
-		if err == nil {
-			c.Close()
-		}
-		return err != nil
+// stopping waits until a server answers that it takes no more calls: `stopping http://$A`.
+func stopping(ts *testscript.TestScript, _ bool, args []string) {
+	client := clientOf(ts)
+	eventually(ts, args[0]+" stops", func() bool {
+		response, err := client.Get(args[0] + "/readyz")
+		ts.Check(err)
+		response.Body.Close()
+		return response.StatusCode == http.StatusServiceUnavailable
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/integrator-go/integrator"
@@ -29,7 +31,7 @@ type serveCommand struct {
 
 func (serveCommand) Help() string {
 	return `Secrets come from the environment (INTEGRATOR_SECRET_NAME), else from the file secrets/NAME beside the definitions. SIGTERM or Ctrl-C stops in
-order: nothing new is taken, runs end within --drain, the rest goes on at the next start; the second signal ends at once.
+order: nothing new is taken, callers are told so, runs end within --drain, the rest goes on at the next start; the second signal ends at once.
 
 Example:
 
@@ -45,7 +47,8 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if answers(ctx, c.Data) {
 		return c.inUse(store.ErrInUse)
 	}
-	server := newServer(engine.Handler(), logger)
+	var stopping atomic.Bool
+	server := newServer(parting(engine.Handler(), &stopping), logger)
 	if c.TLSCert != "" {
 		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 		if err != nil {
@@ -53,15 +56,14 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		}
 		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	}
-	listener, err := net.Listen("tcp", c.Addr)
+	listener, err := listen(c.Addr)
 	if err != nil {
 		return err
 	}
-	listener = impatient{listener}
 	defer listener.Close()
-	var scraped net.Listener
+	var scraped *impatient
 	if c.Metrics != "" {
-		if scraped, err = net.Listen("tcp", c.Metrics); err != nil {
+		if scraped, err = listen(c.Metrics); err != nil {
 			return err
 		}
 		defer scraped.Close()
@@ -71,7 +73,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		return c.inUse(err)
 	}
 	if scraped != nil {
-		go metricsServer(engine, logger).Serve(impatient{scraped}) // ends with the listener
+		go metricsServer(engine, logger).Serve(scraped) // ends with the listener
 	}
 	failed := make(chan error, 1)
 	go func() { // ends with the listener
@@ -91,10 +93,33 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	case <-h.ended:
 	case cause = <-failed:
 	}
-	listener.Close()
+	// Nobody is cut off: while the engine stops, and for a moment more, calls are answered with 503, and each answer ends its connection.
+	stopping.Store(true)
+	linger := time.After(lastCalls)
 	err = h.stop()
+	if cause == nil {
+		<-linger
+	}
+	listener.hurry(time.Now().Add(lastBytes))
 	shutdown(server)
 	return errors.Join(cause, err)
+}
+
+// Times of a stop. Bodies that have not come within lastBytes after the engine has stopped are answered with 503 too.
+const (
+	lastCalls = 200 * time.Millisecond
+	lastBytes = 2 * time.Second
+)
+
+// parting ends each connection with its next answer once the server is stopping: a client that is told sends nothing into a connection that is
+// about to be closed.
+func parting(handler http.Handler, stopping *atomic.Bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stopping.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // metricsServer serves metrics and nothing else.
@@ -141,23 +166,69 @@ func (c *serveCommand) logger() *slog.Logger {
 
 // impatient gives up connections whose other end reads nothing for a while: a server's own limit would count from the request on, and a
 // synchronous answer may be long in coming.
-type impatient struct{ net.Listener }
+type impatient struct {
+	net.Listener
+	mu    sync.Mutex
+	conns map[*impatientConn]bool
+	last  time.Time // nothing is read after; zero: no such time
+}
 
-func (l impatient) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	return impatientConn{c}, err
+func listen(address string) (*impatient, error) {
+	l, err := net.Listen("tcp", address)
+	return &impatient{Listener: l, conns: map[*impatientConn]bool{}}, err
+}
+
+func (l *impatient) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &impatientConn{conn, l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = true
+	return c, nil
+}
+
+// hurry lets nothing be read after the time.
+func (l *impatient) hurry(last time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = last
+	for c := range l.conns {
+		c.Conn.SetReadDeadline(last) // one that is closed reads nothing more
+	}
 }
 
 // patienceForReaders is how long one write may take.
 const patienceForReaders = 30 * time.Second
 
-type impatientConn struct{ net.Conn }
+type impatientConn struct {
+	net.Conn
+	listener *impatient
+}
 
-func (c impatientConn) Write(p []byte) (int, error) {
+func (c *impatientConn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(patienceForReaders)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)
+}
+
+func (c *impatientConn) SetReadDeadline(t time.Time) error {
+	c.listener.mu.Lock()
+	defer c.listener.mu.Unlock()
+	if last := c.listener.last; !last.IsZero() && (t.IsZero() || t.After(last)) {
+		t = last
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *impatientConn) Close() error {
+	c.listener.mu.Lock()
+	delete(c.listener.conns, c)
+	c.listener.mu.Unlock()
+	return c.Conn.Close()
 }
 
 // newServer returns a server with its limits set. The time for bodies is the handler's to bound, that for answers the connection's.
