@@ -116,7 +116,7 @@ type Config struct {
 
 // Limits bounds what an engine takes on. Zero fields take the defaults given here.
 type Limits struct {
-	Workers      int           // attempts of runs, or groups of small ones, at a time (16)
+	Workers      int           // attempts of runs, or groups of small ones, at a time (16); as many again of flows that have none at work
 	MaxWaiting   int           // calls that wait for their runs at a time (1024)
 	MaxQueued    int           // runs that wait in the store before calls that would add to them are refused, about (1,000,000)
 	MaxBodies    int           // bodies of listeners' calls that are read at a time (1024)

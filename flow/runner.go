@@ -42,7 +42,7 @@ type Options struct {
 	// Redact takes secrets out of a text that is going to be stored or logged; nil leaves it as it is.
 	Redact func(string) string
 
-	Workers      int           // attempts, or groups of small ones, at a time; 0 is 16
+	Workers      int           // attempts, or groups of small ones, at a time, and as many again of flows that have none at work; 0 is 16
 	MaxWaiting   int           // calls that may wait for their runs at a time; 0 is 1024
 	MaxQueued    int           // runs that may wait in the store before more are refused, about; 0 is 1,000,000
 	DrainTimeout time.Duration // how long a stopping engine lets attempts finish before it interrupts them; 0 is 20s
@@ -334,7 +334,8 @@ func (r *Runner) enqueue(j *job) {
 	r.dispatch(l)
 }
 
-// dispatch gives the lane its turn, and starts workers while there are lanes to serve. The caller holds r.mu.
+// dispatch gives the lane its turn, and starts workers while there are lanes to serve. A lane that nobody works for gets a worker also when all
+// are busy: those of a destination that hangs hold up nobody else. The caller holds r.mu.
 func (r *Runner) dispatch(l *lane) {
 	if l != nil && !l.queued && len(l.ready) > 0 {
 		l.queued = true
@@ -342,10 +343,10 @@ func (r *Runner) dispatch(l *lane) {
 	}
 	waiting := r.turn
 	r.turn = nil
-	for i, l := range waiting {
-		if r.workers >= r.options.Workers {
-			r.turn = append(r.turn, waiting[i:]...)
-			return
+	for _, l := range waiting {
+		if r.workers >= r.options.Workers && (l.busy > 0 || r.workers >= 2*r.options.Workers) {
+			r.turn = append(r.turn, l)
+			continue
 		}
 		l.queued = false
 		if jobs := r.next(l); jobs != nil {
