@@ -15,6 +15,7 @@ import (
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/store/memstore"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -54,6 +55,9 @@ func TestRepeatedAfterAFailure(t *testing.T) {
 	want("the destination is away", send(`{"id": 1}`), 500, 1)
 	want("it still is", send(`{"id": 1}`), 500, 2)
 	want("another body under the key", send(`{"id": 1, "x": 1}`), 422, 2)
+	if t.Failed() {
+		t.FailNow() // what follows would wait for ever
+	}
 	away.Store(2)
 	var group sync.WaitGroup
 	group.Go(func() { want("it is slow", send(`{"id": 1}`), 200, 3) })
@@ -68,6 +72,26 @@ func TestRepeatedAfterAFailure(t *testing.T) {
 	want("the same bad input", send(`{"id": 2, "bad": true}`), 422, 3)
 	if again := h.get("/rest/v1/runs", token).body; again != runs {
 		t.Error("bad input ran again")
+	}
+}
+
+// TestRepeatedAfterItsHistory repeats a synchronous call whose run is not kept any more: it is the same message still.
+func TestRepeatedAfterItsHistory(t *testing.T) {
+	t.Parallel()
+	st := memstore.New()
+	s := &scripted{write: func(*transform.Batch) error { return nil }}
+	h := start(t, strings.Replace(scriptedYAML, "format: json", "format: json, mode: sync, idempotency: {key: id, window: 60d}", 1), func(c *integrator.Config) {
+		c.Connectors, c.Dir, c.Store = []connector.Kind{s.kind()}, "", st
+	})
+	token := h.token("ops", "password-ops")
+	first := decode[receipt](t, h.post(listeners+"/a", token, `{"id": 1}`).body)
+	if n, err := st.Prune(t.Context(), time.Now().Add(time.Hour), 10); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	again := h.post(listeners+"/a", token, `{"id": 1}`)
+	first.Status = "unknown"
+	if again.status != 200 || decode[receipt](t, again.body) != first {
+		t.Errorf("%d %s, want %v", again.status, again.body, first)
 	}
 }
 

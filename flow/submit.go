@@ -370,7 +370,11 @@ func (r *Runner) repeated(ctx context.Context, receipt *store.Receipt) (*Outcome
 	if len(receipt.Runs) == 0 {
 		return &Outcome{}, nil
 	}
-	run, err := r.store.Run(ctx, receipt.Runs[0].Number)
+	first := receipt.Runs[0]
+	run, err := r.store.Run(ctx, first.Number)
+	if errors.Is(err, store.ErrNotFound) { // the key is remembered for longer than the history
+		return &Outcome{Run: store.Run{Number: first.Number, Flow: first.Flow, FlowID: first.FlowID, Message: receipt.Message}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
