@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -449,9 +450,11 @@ func (r *Runner) attempt(jobs []*job) {
 	for i, j := range jobs {
 		runs[i] = j.run
 	}
+	failpoint.Hit("begin.noting")
 	if err := r.queue.Begin(r.working, runs); err != nil {
 		r.options.Logger.Warn("a crash of the engine would not be counted for these runs", "flow", jobs[0].plan.Name, "runs", len(jobs), "error", err)
 	}
+	failpoint.Hit("begin.noted")
 	r.execute(jobs)
 	r.settle(jobs)
 }
@@ -461,6 +464,7 @@ const committing = 10 * time.Second
 
 // settle stores what became of the jobs, tells who waits, and frees their places.
 func (r *Runner) settle(jobs []*job) {
+	failpoint.Hit("settle.deciding")
 	settlements := make([]*store.Settlement, len(jobs))
 	for i, j := range jobs {
 		settlements[i] = r.settlement(j)
@@ -628,6 +632,7 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 			run.Status = store.Canceled
 		}
 		if wait, again := j.nextAttempt(r.waitedFor(j)); again {
+			failpoint.Hit("retry.decided")
 			run.Status, run.Ended, run.Due = store.Queued, time.Time{}, now.Add(wait)
 			j.log.add("will be tried again at %s", run.Due.UTC().Format(time.RFC3339))
 		}

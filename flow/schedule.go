@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/integrator-go/integrator/internal/define"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -217,8 +218,11 @@ func (r *Runner) tick(ctx context.Context, s *Schedule) (time.Time, error) {
 	if err := r.fire(ctx, s, due, now); err != nil {
 		return time.Time{}, err
 	}
+	failpoint.Hit("tick.stored")
 	state.Last = due
-	return s.next(due), r.remember(ctx, s, entry, state)
+	err = r.remember(ctx, s, entry, state)
+	failpoint.Hit("tick.remembered")
+	return s.next(due), err
 }
 
 // fire starts the run of a due time, unless the schedule says otherwise.
@@ -241,6 +245,7 @@ func (r *Runner) fire(ctx context.Context, s *Schedule, due, now time.Time) erro
 			}
 		}
 	}
+	failpoint.Hit("tick.due")
 	_, err := r.Submit(ctx, Submission{Plans: []*Plan{s.plan}, Trigger: "schedule", User: s.user(), Params: s.params, Scheduled: due,
 		Once: &store.Once{Scope: kindSchedule + "\x00" + s.Name, Key: due.UTC().Format(time.RFC3339), Until: now.Add(onceFor)}})
 	return err

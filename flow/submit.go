@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -425,6 +426,7 @@ func (r *Runner) cancelActive(number int64) bool {
 	defer r.mu.Unlock()
 	j := r.active[number]
 	if j != nil {
+		failpoint.Hit("cancel.active")
 		j.cancel(errCanceled)
 	}
 	return j != nil

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/listener"
 	"github.com/integrator-go/integrator/store"
 )
@@ -76,6 +77,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 	if errors.Is(err, errTooSlow) && h.engine.Accepting() != nil {
 		err = flow.ErrStopping // it was not given all of its time
 	}
+	failpoint.Hit("accept.answering")
 	return h.answerListener(w, l, answer, err)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -78,6 +79,7 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("receive.read")
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("make an id: %w", err)
@@ -125,7 +127,9 @@ func (r *Receiver) Replay(ctx context.Context, l *Listener, m *store.Message, us
 	if len(runs) > 0 {
 		submission.Parent = runs[len(runs)-1].Number
 	}
+	failpoint.Hit("replay.storing")
 	receipt, err := r.runner.Submit(ctx, submission)
+	failpoint.Hit("replay.stored")
 	if err == nil {
 		receipt.Message = m.ID
 	}

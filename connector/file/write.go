@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -248,6 +249,7 @@ func (w *work) Commit() error {
 		if err := w.place(o); err != nil {
 			return err
 		}
+		failpoint.Hit("file.placed")
 		for dir := path.Dir(o.path); !folders[dir]; dir = path.Dir(dir) { // "." is its own parent
 			folders[dir] = true
 		}
@@ -257,6 +259,7 @@ func (w *work) Commit() error {
 			return err
 		}
 	}
+	failpoint.Hit("file.committed")
 	w.ended = true
 	return w.root.Close()
 }
@@ -282,11 +285,13 @@ func (w *work) place(o *out) error {
 		extension := path.Ext(o.path)
 		final = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(o.path, extension), n, extension)
 	}
+	failpoint.Hit("file.noting")
 	if !o.named() {
 		if err := w.note(o, final); err != nil {
 			return err
 		}
 	}
+	failpoint.Hit("file.placing")
 	return w.root.Rename(o.temp, filepath.FromSlash(final))
 }
 

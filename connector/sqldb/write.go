@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/internal/nearest"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -478,9 +479,11 @@ func (w *work) end() error {
 		}
 	}
 	w.ended = true
+	failpoint.Hit("sql.committing")
 	if err := w.tx.Commit(); err != nil {
 		return w.fault("commit", err)
 	}
+	failpoint.Hit("sql.committed")
 	w.c.setMarked(true)
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 )
 
@@ -123,14 +124,15 @@ func (w *blobWriter) Commit() (store.Body, error) {
 		w.file.Sync,
 		w.file.Close,
 		func() error { return makeFolder(filepath.Dir(path)) },
-		func() error { return os.Rename(w.file.Name(), path) },
-		func() error { return syncDir(filepath.Dir(path)) },
+		func() error { failpoint.Hit("blob.synced"); return os.Rename(w.file.Name(), path) },
+		func() error { failpoint.Hit("blob.renamed"); return syncDir(filepath.Dir(path)) },
 	} {
 		if err := step(); err != nil {
 			w.err = blobFault(err)
 			return store.Body{}, w.err
 		}
 	}
+	failpoint.Hit("blob.durable")
 	w.err = errEnded
 	return store.Body{Blob: w.id, Size: w.size, SHA256: [32]byte(w.hash.Sum(nil))}, nil
 }

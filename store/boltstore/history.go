@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 )
 
@@ -287,13 +288,18 @@ func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (removed
 			}
 			blobs = append(blobs, more...)
 		}
+		if len(blobs) > 0 {
+			failpoint.Hit("prune.written")
+		}
 		return nil
 	}})
 	if err != nil {
 		return 0, err
 	}
 	for _, id := range blobs {
+		failpoint.Hit("prune.committed")
 		s.unlink(id)
+		failpoint.Hit("prune.unlinked")
 	}
 	return removed, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/store/internal/queue"
 )
@@ -52,12 +53,15 @@ func (s *Store) Join(ctx context.Context, engine string) (store.Queue, error) {
 		},
 		apply: func(tx *writeTx) error { return putNumber(tx, bucketMeta, keyEpoch, q.epoch) },
 	})
+	failpoint.Hit("join.began")
 	if err == nil {
 		err = s.free(ctx, begun, time.Now())
 	}
+	failpoint.Hit("join.freed")
 	if err == nil {
 		q.begun, err = startBegun(s.begunPath())
 	}
+	failpoint.Hit("join.renewed")
 	if err != nil {
 		return nil, fmt.Errorf("join as %q: %w", engine, err)
 	}
@@ -239,11 +243,15 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 				}
 			}
 			if a.Once != nil {
-				return s.use(tx, a.Once, receipt)
+				if err := s.use(tx, a.Once, receipt); err != nil {
+					return err
+				}
 			}
+			failpoint.Hit("accept.written")
 			return nil
 		},
 		committed: func() {
+			failpoint.Hit("accept.committed")
 			for i := range runs {
 				if claim {
 					s.index.Claim(entryOf(&runs[i]))
@@ -355,9 +363,11 @@ func (q *Queue) Claim(ctx context.Context, want map[int64]store.Want, limit int,
 				}
 				runs = append(runs, *run)
 			}
+			failpoint.Hit("claim.written")
 			return nil
 		},
 		committed: func() {
+			failpoint.Hit("claim.committed")
 			for _, e := range taken {
 				if !slices.ContainsFunc(runs, func(r store.Run) bool { return r.Number == e.Number }) {
 					s.index.Settle(e)
@@ -408,12 +418,15 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 					return err
 				}
 			}
+			failpoint.Hit("settle.written")
 			return nil
 		},
 		committed: func() {
+			failpoint.Hit("settle.committed")
 			for _, t := range settled {
 				q.begun.remove(t.Run.Number)
 				if t.Run.Status == store.Queued {
+					failpoint.Hit("retry.committed")
 					s.index.Requeue(entryOf(&t.Run))
 				} else {
 					s.index.Settle(entryOf(&t.Run))
@@ -517,9 +530,14 @@ func (q *Queue) Cancel(ctx context.Context, n int64, now time.Time) (bool, error
 		},
 		apply: func(tx *writeTx) error {
 			run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
-			return s.settle(tx, &store.Settlement{Run: *run})
+			err := s.settle(tx, &store.Settlement{Run: *run})
+			failpoint.Hit("cancel.written")
+			return err
 		},
-		committed: func() { s.index.Cancel(entryOf(run)) },
+		committed: func() {
+			failpoint.Hit("cancel.committed")
+			s.index.Cancel(entryOf(run))
+		},
 	})
 	if errors.Is(err, errClaimed) {
 		return false, nil

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// fault is a deliberate fault of the server, which kills must bring to light.
+type fault struct {
+	name, about string
+	file        string // from the root of the repository
+	from, to    string // text that is there once, and what stands in its place
+}
+
+var faults = []fault{
+	{"early-answer", "writes are answered before their commit", "store/boltstore/boltstore.go",
+		"	return tx.Commit()\n", `	for _, op := range batch {
+		if op.err == nil && op.committed != nil {
+			op.committed()
+		}
+		op.committed = nil
+		close(op.done)
+		op.done = make(chan struct{})
+	}
+	return tx.Commit()
+`},
+	{"early-settle", "a run is settled before its rows are committed", "connector/sqldb/write.go",
+		"	if err := w.tx.Commit(); err != nil {\n", `	go func() {
+		time.Sleep(3 * time.Millisecond)
+		w.tx.Commit()
+	}()
+	if err := error(nil); err != nil {
+`},
+	{"no-once-key", "a call that is repeated under its Idempotency-Key is taken for a new one", "store/boltstore/queue.go",
+		"			used, ok, err := s.used(tx, a.Once)\n", "			used, ok, err := s.used(tx, a.Once)\n			ok = false\n"},
+	{"no-applied-table", "the database does not know which runs it holds", "connector/sqldb/write.go",
+		"	for _, run := range w.runs {\n", "	for _, run := range w.runs[:0] {\n"},
+	{"no-file-note", "the folder does not know whose files it holds", "connector/file/note.go",
+		"	if id != o.run.ID && !later {\n", "	if !later {\n"},
+	{"no-tick-key", "the run of a schedule has no once-key", "flow/schedule.go",
+		"		Once: &store.Once{Scope: kindSchedule + \"\\x00\" + s.Name, Key: due.UTC().Format(time.RFC3339), Until: now.Add(onceFor)}})\n", "	})\n"},
+	{"early-unlink", "pruning removes large bodies before its commit", "store/boltstore/history.go",
+		"		blobs = append(blobs, b.Blob)\n", "		blobs = append(blobs, b.Blob)\n		s.unlink(b.Blob)\n"},
+	{"forgotten-claims", "claims of a crashed server are not freed", "store/boltstore/queue.go",
+		"		err = s.free(ctx, begun, time.Now())\n", "		_ = begun\n"},
+}
+
+// apply returns the text of the fault's file with the fault in it.
+func (f fault) apply(root string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(f.file)))
+	if err != nil {
+		return nil, err
+	}
+	if n := bytes.Count(text, []byte(f.from)); n != 1 {
+		return nil, fmt.Errorf("fault %s: %s has the text that it replaces %d times, not once: make it fit again\n%s", f.name, f.file, n, f.from)
+	}
+	return bytes.Replace(text, []byte(f.from), []byte(f.to), 1), nil
+}
+
+// breakAndFind kills servers with a fault until it is found.
+func breakAndFind(name, scratch string, kills, size int, seed uint64, out io.Writer) error {
+	known := false
+	for _, f := range faults {
+		if f.name != name && name != "all" {
+			continue
+		}
+		known = true
+		dir := filepath.Join(scratch, f.name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		program, err := build(dir, f)
+		if err != nil {
+			return err
+		}
+		var told strings.Builder
+		c := campaign{program: program, dir: dir, kills: kills, size: size, seed: seed, out: &told}
+		err = c.run()
+		if c.sum.lost+c.sum.doubled+c.sum.findings == 0 {
+			return fmt.Errorf("fault %s was not found with %d kills, seed %d\n%s%w", f.name, c.sum.kills, seed, &told, err)
+		}
+		fmt.Fprintf(out, "fault %s was found with %d kills: lost %d, doubled %d, other %d\n", f.name, c.sum.kills, c.sum.lost, c.sum.doubled,
+			c.sum.findings-c.sum.lost-c.sum.doubled)
+	}
+	if !known {
+		return fmt.Errorf("there is no fault %q: -list names them", name)
+	}
+	return nil
+}
