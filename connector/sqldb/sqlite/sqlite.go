@@ -51,7 +51,11 @@ func open(c sqldb.Config) (*sql.DB, error) {
 		q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}}
 		dsn = (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.ToSlash(c.Path)}).EscapedPath(), RawQuery: q.Encode()}).String()
 	}
-	return sql.Open("sqlite", dsn)
+	db, err := sql.Open("sqlite", dsn)
+	if err == nil && c.DSN == "" {
+		db.Ping() // one alone switches a fresh file to WAL mode: two at once are refused without waiting. Who uses the database is told of faults
+	}
+	return db, err
 }
 
 func typeOf(c sqldb.Class) string {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -682,6 +683,24 @@ func TestBusyDatabase(t *testing.T) {
 	defer work.Rollback()
 	if _, err := first.Begin(t.Context()); err == nil || connector.IsPermanent(err) {
 		t.Errorf("a database that is locked is no reason to give up: %v", err)
+	}
+}
+
+// TestFreshDatabaseTakesAllAtOnce has many begin on databases that are not there yet: SQLite refuses at once, without waiting, when two
+// switch a file to WAL mode at the same time.
+func TestFreshDatabaseTakesAllAtOnce(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		c := connect(t, t.TempDir())
+		var group sync.WaitGroup
+		for n := range 8 {
+			group.Go(func() {
+				if err := load(t, c, n, []connector.Target{{Table: "t", Create: true}}, records(t, `{"id": 1}`)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
 	}
 }
 
