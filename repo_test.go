@@ -16,7 +16,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -37,6 +41,7 @@ var layers = map[string][]string{
 	"examples":  {".", "store", "transform", "auth", "flow", "listener", "connector", "httpapi"},
 	"internal":  {"transform"},
 	"bench":     {".", "store", "transform", "auth", "flow", "listener", "connector", "httpapi"}, // below internal, a module of its own
+	"kill":      {".", "store", "transform", "auth", "flow", "connector"},                        // likewise
 }
 
 // goFiles parses every Go file of the repository.
@@ -65,8 +70,8 @@ func goFiles(t *testing.T, visit func(name string, file *ast.File)) {
 
 // part is the first element of a package's path below the module.
 func part(dir string) string {
-	if dir == "internal/bench" {
-		return "bench"
+	if own, ok := strings.CutPrefix(dir, "internal/"); ok && (own == "bench" || own == "kill") {
+		return own
 	}
 	first, _, _ := strings.Cut(dir, "/")
 	return first
@@ -173,8 +178,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// TestSecurityRowsHaveTests makes sure that the tests which SECURITY.md names are there.
-func TestSecurityRowsHaveTests(t *testing.T) {
+// TestNamedTestsAreThere makes sure that the tests which SECURITY.md and RELIABILITY.md name are there.
+func TestNamedTestsAreThere(t *testing.T) {
 	t.Parallel()
 	tests := map[string]bool{}
 	goFiles(t, func(name string, file *ast.File) {
@@ -184,14 +189,56 @@ func TestSecurityRowsHaveTests(t *testing.T) {
 			}
 		}
 	})
-	text, err := os.ReadFile("SECURITY.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w*`).FindAllString(string(text), -1) {
-		if !tests[name] {
-			t.Errorf("SECURITY.md names %s, which is no test", name)
+	for _, document := range []string{"SECURITY.md", "RELIABILITY.md"} {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w*`).FindAllString(string(text), -1) {
+			if !tests[name] {
+				t.Errorf("%s names %s, which is no test", document, name)
+			}
+		}
+	}
+}
+
+// TestFailpoints wants every point of package failpoint to be marked once, in the function that the list says, and no other.
+func TestFailpoints(t *testing.T) {
+	t.Parallel()
+	var marked []failpoint.Point
+	goFiles(t, func(name string, file *ast.File) {
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			in := file.Name.Name + "." + f.Name.Name
+			if f.Recv != nil {
+				receiver := f.Recv.List[0].Type
+				if star, ok := receiver.(*ast.StarExpr); ok {
+					receiver = star.X
+				}
+				in = fmt.Sprintf("%s.%v.%s", file.Name.Name, receiver, f.Name.Name)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				if s, ok := call.Fun.(*ast.SelectorExpr); ok && fmt.Sprint(s.X) == "failpoint" && s.Sel.Name == "Hit" {
+					point, err := strconv.Unquote(call.Args[0].(*ast.BasicLit).Value)
+					if err != nil {
+						t.Error(err)
+					}
+					marked = append(marked, failpoint.Point{Name: point, In: in})
+				}
+				return true
+			})
+		}
+	})
+	byName := cmpopts.SortSlices(func(a, b failpoint.Point) bool { return a.Name < b.Name })
+	if diff := cmp.Diff(failpoint.Points, marked, byName); diff != "" {
+		t.Errorf("the list of points (-) and what is marked (+) differ:\n%s", diff)
 	}
 }
 

@@ -46,7 +46,7 @@ type evidence struct {
 	sums     map[uuid.UUID]string          // of their payloads
 	arrived  map[string]map[int64][]string // keys by place and run
 	distinct map[string]map[string]int     // runs by place and key
-	pruned   time.Time
+	pruned   time.Time                     // runs that ended before may be gone; zero: none
 	sum      *figures
 	findings []string
 }
@@ -87,7 +87,7 @@ func (r *round) compare(sum *figures) error {
 	if len(shown) > 20 {
 		shown = append(shown[:20:20], "…")
 	}
-	return fmt.Errorf("%d findings in %s:\n%s", len(e.findings), r.dir, strings.Join(shown, "\n"))
+	return fmt.Errorf("%s\n%d findings", strings.Join(shown, "\n"), len(e.findings))
 }
 
 // readLedgers reads what was sent and asked for.
@@ -124,7 +124,7 @@ func (e *evidence) readLedgers(dir string) error {
 			if !l.acknowledged {
 				e.sum.acknowledged++
 			}
-			l.acknowledged, l.Message, l.At = true, n.Message, n.At
+			l.acknowledged, l.Message = true, n.Message
 			l.runs = append(l.runs, n.Runs...)
 		case "replay":
 			l.replays++
@@ -159,6 +159,9 @@ func (e *evidence) readHistory(dir string) (err error) {
 		for i := range runs {
 			run := &runs[i]
 			before, e.runs[run.Number] = run.Number, run
+			if run.Status.Settled() && run.Ended.Before(e.pruned) {
+				e.pruned = run.Ended // the longest ended go first
+			}
 			if _, known := e.keys[run.Message]; known || run.Message == uuid.Nil {
 				continue
 			}
@@ -267,7 +270,7 @@ func (e *evidence) readFiles(dir string) error {
 	return nil
 }
 
-// old reports whether what is known of a payload may have been pruned.
+// old reports whether a run of what was sent at a time may have been pruned.
 func (e *evidence) old(at time.Time) bool { return at.Before(e.pruned) }
 
 // compareRuns compares the history with what arrived.

@@ -28,19 +28,21 @@ var faults = []fault{
 	}
 	return tx.Commit()
 `},
-	{"early-settle", "a run is settled before its rows are committed", "connector/sqldb/write.go",
-		"	if err := w.tx.Commit(); err != nil {\n", `	go func() {
-		time.Sleep(3 * time.Millisecond)
-		w.tx.Commit()
+	{"early-settle", "a run is settled before its file has its name", "connector/file/write.go",
+		"	return w.root.Rename(o.temp, filepath.FromSlash(final))\n", `	go func() {
+		ctx, stop := context.WithTimeout(context.Background(), 3e6)
+		defer stop()
+		<-ctx.Done()
+		os.Rename(filepath.Join(w.c.dir, o.temp), filepath.Join(w.c.dir, filepath.FromSlash(final)))
 	}()
-	if err := error(nil); err != nil {
+	return nil
 `},
 	{"no-once-key", "a call that is repeated under its Idempotency-Key is taken for a new one", "store/boltstore/queue.go",
 		"			used, ok, err := s.used(tx, a.Once)\n", "			used, ok, err := s.used(tx, a.Once)\n			ok = false\n"},
 	{"no-applied-table", "the database does not know which runs it holds", "connector/sqldb/write.go",
 		"	for _, run := range w.runs {\n", "	for _, run := range w.runs[:0] {\n"},
 	{"no-file-note", "the folder does not know whose files it holds", "connector/file/note.go",
-		"	if id != o.run.ID && !later {\n", "	if !later {\n"},
+		"	if id != o.run.ID && !later {\n", "	if id == o.run.ID || !later {\n"},
 	{"no-tick-key", "the run of a schedule has no once-key", "flow/schedule.go",
 		"		Once: &store.Once{Scope: kindSchedule + \"\\x00\" + s.Name, Key: due.UTC().Format(time.RFC3339), Until: now.Add(onceFor)}})\n", "	})\n"},
 	{"early-unlink", "pruning removes large bodies before its commit", "store/boltstore/history.go",
@@ -80,11 +82,12 @@ func breakAndFind(name, scratch string, kills, size int, seed uint64, out io.Wri
 		var told strings.Builder
 		c := campaign{program: program, dir: dir, kills: kills, size: size, seed: seed, out: &told}
 		err = c.run()
-		if c.sum.lost+c.sum.doubled+c.sum.findings == 0 {
-			return fmt.Errorf("fault %s was not found with %d kills, seed %d\n%s%w", f.name, c.sum.kills, seed, &told, err)
+		if c.sum.findings == 0 {
+			return fmt.Errorf("fault %s was not found with %d kills, seed %d; it ended with %v\n%s", f.name, c.sum.kills, seed, err, &told)
 		}
-		fmt.Fprintf(out, "fault %s was found with %d kills: lost %d, doubled %d, other %d\n", f.name, c.sum.kills, c.sum.lost, c.sum.doubled,
-			c.sum.findings-c.sum.lost-c.sum.doubled)
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		fmt.Fprintf(out, "%-16s found with %d kills: lost %d, doubled %d, other %d; the first: %s\n", f.name, c.sum.kills, c.sum.lost, c.sum.doubled,
+			c.sum.findings-c.sum.lost-c.sum.doubled, first)
 	}
 	if !known {
 		return fmt.Errorf("there is no fault %q: -list names them", name)

@@ -79,7 +79,7 @@ func times(point string) int {
 	case "blob", "retry", "claim":
 		return 5
 	}
-	return 40
+	return 20
 }
 
 // run kills, and compares.
@@ -185,7 +185,7 @@ func (r *round) live(ctx context.Context, k kill) (atPoint bool, err error) {
 	retention, limit, fromStart := time.Duration(-1), patience, false
 	n := 1
 	if k.point == "" {
-		limit = time.Duration(1+r.random.IntN(120)) * time.Millisecond
+		limit = time.Duration(1+r.random.IntN(80)) * time.Millisecond
 		if fromStart = r.random.IntN(8) == 0; fromStart {
 			limit = time.Duration(r.random.IntN(20_000)) * time.Microsecond
 		}

@@ -157,7 +157,7 @@ type sender struct {
 }
 
 // listeners are how often each is called.
-var listeners = []string{"rows", "rows", "rows", "files", "files", "both", "both", "many", "many", "flaky", "flaky", "slow", "now"}
+var listeners = []string{"rows", "rows", "rows", "files", "files", "both", "both", "many", "many", "flaky", "flaky", "slow", "slow", "now"}
 
 // work sends until sending ends. ctx bounds the calls.
 func (s *sender) work(ctx, sending context.Context) error {
