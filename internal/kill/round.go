@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,13 +44,13 @@ type kill struct {
 }
 
 // plan returns the kills of a round: every point once, some again that are passed often, and as many random moments. What prunes comes last,
-// when there is something that is old enough.
+// when there is something that is old enough, and in reverse: what pruning commits would cover up what it did before.
 func (r *round) plan(kills int) []kill {
 	var points, often, last []kill
 	for _, p := range failpoint.Points {
 		one := kill{point: p.Name}
 		if strings.HasPrefix(p.Name, "prune.") {
-			last = append(last, one)
+			last = append([]kill{one}, last...)
 			continue
 		}
 		points = append(points, one)
@@ -142,7 +141,10 @@ func (r *round) run(kills int, sum *figures) (err error) {
 	enough()
 	seenEnough()
 	group.Wait()
-	if err := cmp.Or(context.Cause(ctx), err); err != nil {
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // what came of it first
+	}
+	if err != nil {
 		sum.findings++
 		return err
 	}
@@ -283,24 +285,36 @@ func (p *process) stop() error {
 
 // drained waits until nothing is queued or running any more, dead letters that were replayed included.
 func (r *round) drained(ctx context.Context, p *process, o *operator) error {
+	ctx, over := context.WithCancelCause(ctx)
+	defer over(nil)
+	go func() { // ends with the server
+		<-p.ended
+		over(p.diedWell(kill{}))
+	}()
 	c := caller{&r.gate, http.Client{Timeout: 30 * time.Second}}
 	deadline := time.Now().Add(drainTime)
 	for quiet := 0; quiet < 3; quiet++ {
 		for _, status := range []string{"queued", "running"} {
 			code, answer, err := c.call(ctx, "GET", "/rest/v1/runs?limit=1&status="+status, "", nil)
-			select {
-			case <-p.ended:
-				return p.diedWell(kill{})
-			case <-ctx.Done():
+			if ctx.Err() != nil {
 				return context.Cause(ctx)
-			default:
 			}
 			if err != nil || code != http.StatusOK {
-				return fmt.Errorf("the history cannot be read: %d %s %w", code, answer, err)
+				return fmt.Errorf("the history cannot be read: %d %s %v", code, answer, err)
 			}
 			if !strings.Contains(string(answer), `"runs":[]`) {
 				quiet = -1
 			}
+		}
+		found, err := o.look(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if found > 0 {
+			quiet = -1
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("runs still wait %v after the last kill", drainTime)

@@ -268,11 +268,15 @@ func (s *sender) stop(ctx context.Context, n note) error {
 type operator struct {
 	caller
 	ledger
+
+	mu   sync.Mutex
 	seen map[int64]bool
 }
 
 // look replays the dead letters that are new, and returns how many that were.
 func (o *operator) look(ctx context.Context) (found int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	status, answer, err := o.ask(ctx, "GET", "/rest/v1/runs?status=error&limit=1000", "", nil)
 	if err != nil {
 		return 0, err
