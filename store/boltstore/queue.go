@@ -242,12 +242,10 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 					return err
 				}
 			}
-			if a.Once != nil {
-				if err := s.use(tx, a.Once, receipt); err != nil {
-					return err
-				}
-			}
 			failpoint.Hit("accept.written")
+			if a.Once != nil {
+				return s.use(tx, a.Once, receipt)
+			}
 			return nil
 		},
 		committed: func() {
@@ -530,9 +528,8 @@ func (q *Queue) Cancel(ctx context.Context, n int64, now time.Time) (bool, error
 		},
 		apply: func(tx *writeTx) error {
 			run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
-			err := s.settle(tx, &store.Settlement{Run: *run})
 			failpoint.Hit("cancel.written")
-			return err
+			return s.settle(tx, &store.Settlement{Run: *run})
 		},
 		committed: func() {
 			failpoint.Hit("cancel.committed")
