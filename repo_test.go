@@ -133,7 +133,7 @@ func TestModulesAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range append(files, "go.mod", "cmd/integrator/go.mod", "connector/sqldb/sqlite/go.mod", "go.work") {
+	for _, file := range append(files, "go.mod", "cmd/integrator/go.mod", "connector/sqldb/sqlite/go.mod", "internal/bench/go.mod", "internal/kill/go.mod", "go.work") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

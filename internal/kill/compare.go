@@ -309,10 +309,6 @@ func (e *evidence) compareRuns() {
 
 // compareLetters compares the ledgers with what arrived and with the history.
 func (e *evidence) compareLetters() {
-	messages := map[string]bool{}
-	for id := range e.keys {
-		messages[id.String()] = true
-	}
 	flows := map[uuid.UUID]map[string]bool{}
 	for _, run := range e.runs {
 		if flows[run.Message] == nil {
