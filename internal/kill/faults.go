@@ -17,8 +17,8 @@ type fault struct {
 }
 
 var faults = []fault{
-	{"early-answer", "writes are answered before their commit", "store/boltstore/boltstore.go",
-		"	return tx.Commit()\n", `	for _, op := range batch {
+	{"early-answer", "writes are answered before their commit", "store/boltstore/commit.go",
+		"	if err := s.journal.commit(); err != nil {\n", `	for _, op := range batch {
 		if op.err == nil && op.committed != nil {
 			op.committed()
 		}
@@ -26,8 +26,10 @@ var faults = []fault{
 		close(op.done)
 		op.done = make(chan struct{})
 	}
-	return tx.Commit()
+	if err := s.journal.commit(); err != nil {
 `},
+	{"no-replay", "what a crash left in the journal is not read", "store/boltstore/commit.go",
+		"	s.journal.end = s.journal.size // as far as anybody knows\n", "	s.journal.end = 0\n"},
 	{"early-settle", "a run is settled before its file has its name", "connector/file/write.go",
 		"	return w.root.Rename(o.temp, filepath.FromSlash(final))\n", `	go func() {
 		ctx, stop := context.WithTimeout(context.Background(), 3e6)

@@ -71,7 +71,7 @@ func (r *round) plan(kills int) []kill {
 // times is the greatest number of times that a point is passed before the server dies there.
 func times(point string) int {
 	switch kind, _, _ := strings.Cut(point, "."); kind {
-	case "tick", "join":
+	case "tick", "join", "checkpoint":
 		return 1
 	case "cancel", "replay", "prune":
 		return 2

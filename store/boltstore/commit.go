@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 )
 
@@ -289,6 +290,7 @@ func (s *Store) checkpoint() error {
 	}
 	next := s.journal.next()
 	err := putNumber(s.tx, bucketMeta, keyJournal, next)
+	failpoint.Hit("checkpoint.committing")
 	if err == nil {
 		err = s.end(true)
 	}
@@ -297,6 +299,7 @@ func (s *Store) checkpoint() error {
 		s.begin() // the fault that led here is the one to tell
 		return err
 	}
+	failpoint.Hit("checkpoint.committed")
 	s.journal.restart(next)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/store"
 )
 
@@ -134,6 +135,7 @@ func (j *journal) commit() error {
 	if _, err := j.file.WriteAt(j.pending, j.end); err != nil {
 		return fmt.Errorf("write the journal: %v", err) // not wrapped: some of it may be there, so that it is not to be taken for a full disk
 	}
+	failpoint.Hit("journal.written")
 	if err := syncData(j.file); err != nil {
 		return fmt.Errorf("sync the journal: %v", err)
 	}
