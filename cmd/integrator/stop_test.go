@@ -29,7 +29,7 @@ func TestStopUnderLoad(t *testing.T) {
 		}
 	}
 	const clients, uploads = 4, 4
-	s := newVictim(t, killDefinitions)
+	s := newVictim(t, ordersDefinitions)
 	var next, acknowledged, refused atomic.Int64
 	for stop := range stops {
 		s.start()
