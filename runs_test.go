@@ -20,6 +20,7 @@ import (
 type scripted struct {
 	write  func(b *transform.Batch) error
 	closed atomic.Int64
+	begun  atomic.Value // the context of the work that was begun last
 }
 
 func (s *scripted) kind() connector.Kind {
@@ -32,7 +33,11 @@ func (s *scripted) Ping(context.Context) error                                { 
 func (s *scripted) Close() error                                              { s.closed.Add(1); return nil }
 func (s *scripted) PrepareWrite([]connector.Target) (connector.Writer, error) { return s, nil }
 func (s *scripted) MaxRuns() int                                              { return 100 }
-func (s *scripted) Begin(context.Context) (connector.Work, error)             { return scriptedWork{s}, nil }
+
+func (s *scripted) Begin(ctx context.Context) (connector.Work, error) {
+	s.begun.Store(&ctx)
+	return scriptedWork{s}, nil
+}
 
 type scriptedWork struct{ s *scripted }
 

@@ -101,6 +101,8 @@ type output struct {
 }
 
 type target struct {
+	table   string
+	action  string
 	mapping *transform.Mapping // nil: the record as it is
 	path    *template          // nil: no path
 }
@@ -651,7 +653,7 @@ func (c *compiler) to(destinations []Destination) {
 			c.fault(path+".action", 0, fmt.Sprintf("action %q is not known", d.Action), "there are insert, upsert, update, delete, replace")
 		}
 		spec := connector.Target{Table: d.Table, Path: d.Path, Action: cmp.Or(d.Action, "insert"), Key: d.Key, Create: d.Create, Exists: d.Exists, Commit: d.Commit, Columns: c.plan.mapped}
-		compiled := target{path: c.template(path+".path", d.Path)}
+		compiled := target{table: d.Table, action: spec.Action, path: c.template(path+".path", d.Path)}
 		if d.Map != nil {
 			if compiled.mapping = c.mapping(path+".map", d.Map); compiled.mapping != nil {
 				spec.Columns = compiled.mapping.Columns()

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -32,6 +33,7 @@ type job struct {
 	decoded  *transform.Batch // the payload's records, until the first attempt takes them; nil: they are read from the payload
 	env      *transform.Env
 	rejects  *rejects
+	wrote    []destination // what the flow's destinations got, in their order
 	log      *runLog
 	response *Response // filled when somebody waits and the flow answers
 	failure  *Failure
@@ -55,7 +57,7 @@ func (j *job) failed(step string, err error) {
 // begin prepares an attempt, also after an earlier one of the same job was rolled back.
 func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
-	j.failure, j.parts, j.committed = nil, nil, 0
+	j.failure, j.parts, j.committed, j.wrote = nil, nil, 0, nil
 	j.discard()
 	j.rejects = newRejects(context.WithoutCancel(j.ctx), r) // what a run rejected before it was stopped is kept too
 	if j.waiter != nil && j.plan.answer != nil {
@@ -194,6 +196,9 @@ func (r *Runner) execute(jobs []*job) {
 	}
 	for _, j := range alone {
 		if j.failure == nil {
+			if len(together) > 1 {
+				j.log.add("a fault splits the group of %d runs; this one goes on alone", len(together))
+			}
 			j.begin(r)
 			r.executeAlone(j)
 		}
@@ -343,9 +348,9 @@ func (j *job) sift(step string, b *transform.Batch) error {
 func (j *job) reject(step string, record *transform.Record) error {
 	j.run.Rejected++
 	if p := (*transform.PanicError)(nil); errors.As(record.Err, &p) {
-		j.log.add("record %d: %s\n%s", record.Index+1, j.redact(fmt.Sprint(p.Value)), p.Stack)
+		j.log.add("record %d: %v\n%s", record.Index+1, p.Value, p.Stack)
 	} else if fault := (*transform.Fault)(nil); errors.As(record.Err, &fault) && fault.Err != nil {
-		j.log.add("record %d: %s", record.Index+1, j.redact(fault.Err.Error()))
+		j.log.add("record %d: %v", record.Index+1, fault.Err)
 	}
 	if err := j.rejects.add(step, record); err != nil {
 		return fail(j.ctx, j.plan.Name, step, err)
@@ -410,6 +415,7 @@ func (p *Plan) beginWorks(ctx context.Context) (*works, error) {
 
 // start begins the run's writes everywhere.
 func (w *works) start(j *job) error {
+	next := 0
 	for i, o := range w.plan.outputs {
 		paths := make([]string, len(o.targets))
 		for t, target := range o.targets {
@@ -428,6 +434,11 @@ func (w *works) start(j *job) error {
 			return fail(j.ctx, w.plan.Name, o.connection, err)
 		}
 		w.applied[i] = applied
+		for t, target := range o.targets {
+			if next++; next > len(j.wrote) { // the first part of the run
+				j.wrote = append(j.wrote, destination{connection: o.connection, action: target.action, where: cmp.Or(paths[t], target.table), applied: applied})
+			}
+		}
 	}
 	return nil
 }
@@ -442,6 +453,13 @@ func (w *works) write(j *job, b *transform.Batch) error {
 		}
 		if err := w.writeTo(j, i, scratch, b); err != nil {
 			return fail(j.ctx, w.plan.Name, o.connection, err)
+		}
+		for t := range scratch {
+			for k := range scratch[t].Records {
+				if scratch[t].Records[k].Err == nil {
+					j.wrote[next-len(scratch)+t].records++
+				}
+			}
 		}
 		if err := j.sift(o.connection, b); err != nil {
 			return err

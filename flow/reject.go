@@ -3,8 +3,6 @@ package flow
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
@@ -31,8 +29,13 @@ type rejects struct {
 	encoder transform.Encoder
 	batch   transform.Batch
 	first   []Rejected
-	note    func(Rejected) // is told each of them; nil: nobody is
+	note    func(Rejected)   // is told each of them; nil: nobody is
+	count   map[string]int64 // by step
+	steps   []string         // in the order of their first reject, some at most
 }
+
+// maxRejectSteps bounds how many steps are told apart: a Go step may name itself as it likes.
+const maxRejectSteps = 100
 
 // rejectLines is the format that rejects are stored in.
 var rejectLines = func() transform.Format {
@@ -44,7 +47,7 @@ var rejectLines = func() transform.Format {
 }()
 
 func newRejects(ctx context.Context, r *Runner) *rejects {
-	return &rejects{redact: r.options.Redact, spool: store.NewSpool(ctx, r.store)}
+	return &rejects{redact: r.options.Redact, spool: store.NewSpool(ctx, r.store), count: map[string]int64{}}
 }
 
 func (r *rejects) add(step string, record *transform.Record) error {
@@ -62,6 +65,13 @@ func (r *rejects) add(step string, record *transform.Record) error {
 	}
 	if len(r.first) < firstRejects {
 		r.first = append(r.first, rejected)
+	}
+	if _, counted := r.count[rejected.Step]; !counted && len(r.steps) < maxRejectSteps {
+		r.steps = append(r.steps, rejected.Step)
+		r.count[rejected.Step] = 0
+	}
+	if _, counted := r.count[rejected.Step]; counted {
+		r.count[rejected.Step]++
 	}
 	line := record.Source
 	if line.Kind() != transform.KindObject {
@@ -89,23 +99,4 @@ func (r *rejects) body() (store.Body, error) {
 		return store.Body{}, err
 	}
 	return r.spool.Body()
-}
-
-// maxRunLog bounds the log of one run in bytes.
-const maxRunLog = 48 << 10
-
-// runLog is the log of one run: what happened, a line each, over all attempts of this process.
-type runLog struct {
-	text []byte
-	now  func() time.Time
-}
-
-func (l *runLog) add(format string, args ...any) {
-	if len(l.text) > maxRunLog {
-		return
-	}
-	l.text = l.now().UTC().AppendFormat(l.text, time.RFC3339Nano)
-	l.text = append(l.text, ' ')
-	l.text = fmt.Appendf(l.text, format, args...)
-	l.text = append(l.text, '\n')
 }

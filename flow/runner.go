@@ -287,6 +287,7 @@ func (r *Runner) take(ctx context.Context, runs []store.Run) {
 			plan = &Plan{Name: run.Flow, ID: run.FlowID, zone: time.UTC, retry: Retry{Attempts: 1}, paths: &transform.Paths{}}
 		}
 		j := r.newJob(plan, run, message)
+		r.resume(j)
 		r.mu.Lock()
 		r.laneOf(j).held++
 		if err == nil {
@@ -317,7 +318,7 @@ func (r *Runner) laneOf(j *job) *lane {
 func (r *Runner) newJob(plan *Plan, run *store.Run, message *store.Message) *job {
 	j := &job{plan: plan, run: *run, head: run, message: message, redact: r.options.Redact}
 	plan.users.enter() // until done
-	j.log = &runLog{now: r.options.Now}
+	j.log = &runLog{now: r.options.Now, redact: r.options.Redact}
 	j.ctx, j.cancel = context.WithCancelCause(r.working)
 	return j
 }
@@ -575,10 +576,16 @@ func (r *Runner) tell(j *job, run *store.Run, took time.Duration, err error) {
 	if !r.options.Logger.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := []any{"flow", run.Flow, "run", run.Number, "runID", run.ID, "status", run.Status.String(), "trigger", run.Trigger, "attempt", run.Attempts,
+	attrs := []any{"flow", run.Flow, "flowID", run.FlowID, "run", run.Number, "runID", run.ID, "status", run.Status.String(), "trigger", run.Trigger, "attempt", run.Attempts,
 		"read", run.Read, "written", run.Written, "rejected", run.Rejected, "took", took}
 	if run.Message != uuid.Nil {
 		attrs = append(attrs, "message", run.Message)
+	}
+	if run.Parent != 0 {
+		attrs = append(attrs, "parent", run.Parent)
+	}
+	if run.User != "" {
+		attrs = append(attrs, "user", run.User)
 	}
 	if j.failure != nil {
 		attrs = append(attrs, "kind", j.failure.Kind, "errorID", run.ErrorID, "exception", run.Exception)
@@ -615,6 +622,7 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 			run.Status = store.Warning
 		}
 		j.log.add("ends in %s: read %d, written %d, rejected %d", run.Status, run.Read, run.Written, run.Rejected)
+		j.destinations()
 		for _, path := range j.missed() {
 			j.log.add("warning: no record has the path %s", path)
 		}
@@ -626,15 +634,21 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 		run.Written = j.committed // what else was written is rolled back
 		run.Kind, run.ErrorID = f.Kind, errorID()
 		run.Exception, run.Reason = r.options.Redact(capped(f.Exception())), r.options.Redact(capped(f.Public()))
-		j.log.add("fails (%s, error id %s): %s", run.Kind, run.ErrorID, run.Exception)
+		j.log.add("fails (%s, error id %s), with %d read and %d rejected: %s", run.Kind, run.ErrorID, run.Read, run.Rejected, f.Exception())
+		if p := (*panicError)(nil); errors.As(f, &p) {
+			j.log.add("%v\n%s", p.value, p.stack)
+		}
 		run.Status, run.Ended = store.Error, now
 		if f.Kind == KindCanceled {
 			run.Status = store.Canceled
 		}
-		if wait, again := j.nextAttempt(r.waitedFor(j)); again {
+		waited := r.waitedFor(j)
+		if wait, again := j.nextAttempt(waited); again {
 			failpoint.Hit("retry.decided")
 			run.Status, run.Ended, run.Due = store.Queued, time.Time{}, now.Add(wait)
-			j.log.add("will be tried again at %s", run.Due.UTC().Format(time.RFC3339))
+			j.log.add("is tried again at %s, because the failure may pass (%s)", run.Due.UTC().Format(time.RFC3339), run.Kind)
+		} else {
+			j.log.add("ends in %s: %s", run.Status, j.final(waited))
 		}
 	}
 	if j.failure != nil && j.committed > 0 {
@@ -645,8 +659,8 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 		if s.Rejects, err = j.rejects.body(); err != nil {
 			r.options.Logger.Error("rejected records could not be stored", "run", run.Number, "error", err)
 		}
-		s.Log = r.logBody(j)
 	}
+	s.Log = j.log.body(r)
 	s.Run = *run
 	return s
 }
@@ -656,14 +670,6 @@ func (r *Runner) waitedFor(j *job) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return j.waiter != nil && !j.waiter.gone
-}
-
-// logBody returns the run's log as it is stored.
-func (r *Runner) logBody(j *job) store.Body {
-	spool := store.NewSpool(r.working, r.store)
-	spool.Write(j.log.text) // cannot fail: a run's log is kept inline
-	body, _ := spool.Body()
-	return body
 }
 
 // capped bounds what is stored of a chain of causes.

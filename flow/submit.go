@@ -439,6 +439,8 @@ func (r *Runner) canceled(ctx context.Context, number int64) error {
 		return err
 	}
 	r.options.Observer.Observe(Settled{Run: *run})
+	r.options.Logger.Info("run", "flow", run.Flow, "flowID", run.FlowID, "run", run.Number, "runID", run.ID, "status", run.Status.String(), "trigger", run.Trigger,
+		"attempt", run.Attempts, "message", run.Message)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if w := r.waiters[run.ID]; w != nil {
@@ -469,6 +471,19 @@ func (j *job) nextAttempt(waited bool) (time.Duration, bool) {
 		return after, true
 	}
 	return backoff(j.plan.retry, j.run.Attempts), true
+}
+
+// final says why the run has no further attempt.
+func (j *job) final(waited bool) string {
+	switch _, ok := j.failure.retryable(); {
+	case j.failure.Kind == KindCanceled:
+		return "it was stopped"
+	case !ok:
+		return "another attempt would fail for the same reason"
+	case waited || j.inPlace:
+		return "a run that somebody waits for has one attempt"
+	}
+	return fmt.Sprintf("attempt %d was the last", j.run.Attempts)
 }
 
 // backoff doubles with each attempt up to its cap, and is spread by a fifth, so that runs which failed together do not come back

@@ -94,6 +94,7 @@ func New(engine Engine) http.Handler {
 		{method: "GET", pattern: "/rest/v1/runs", action: auth.RunList, serve: h.runs},
 		{method: "GET", pattern: "/rest/v1/runs/{run}", action: auth.RunRead, serve: h.run},
 		{method: "GET", pattern: "/rest/v1/runs/{run}/rejects", action: auth.RunRejects, serve: h.rejects},
+		{method: "GET", pattern: "/rest/v1/runs/{run}/log", action: auth.RunLog, serve: h.runLog},
 		{method: "POST", pattern: "/rest/v1/runs/{run}/cancel", action: auth.RunCancel, serve: h.cancel},
 		{method: "GET", pattern: "/rest/v1/users", action: auth.UserRead, serve: h.users},
 		{method: "GET", pattern: "/rest/v1/users/{login}", action: auth.UserRead, serve: h.user},

@@ -318,6 +318,26 @@ func (h *handler) rejects(w http.ResponseWriter, r *http.Request, c *call) error
 	return h.sendBody(w, r, body, "application/x-ndjson")
 }
 
+// runLog is GET /rest/v1/runs/{run}/log: what happened in the run, over all of its attempts.
+func (h *handler) runLog(w http.ResponseWriter, r *http.Request, c *call) error {
+	run, err := h.runOf(r, c, auth.RunLog)
+	if err != nil {
+		return err
+	}
+	text, err := h.engine.Runner().Log(r.Context(), run.Number)
+	if err != nil {
+		return err
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Content-Length", strconv.Itoa(len(text)))
+	header.Set("Content-Disposition", fmt.Sprintf("attachment; filename=run-%d.log", run.Number))
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	io.WriteString(w, text) // a fault of the connection is the client's to notice
+	return nil
+}
+
 func (h *handler) cancel(w http.ResponseWriter, r *http.Request, c *call) error {
 	run, err := h.runOf(r, c, auth.RunCancel)
 	if err != nil {

@@ -268,8 +268,8 @@ type ReceiptRun struct {
 // Settlement is what became of one run.
 type Settlement struct {
 	Run     Run
-	Rejects Body     // rejected records; empty without
-	Log     Body     // the run's log; empty without
+	Rejects Body     // rejected records; empty without, and with Queued
+	Log     Body     // the run's log, inline with Queued; empty: what an earlier settlement of the run brought stays
 	Insert  bool     // the run was never queued
 	Message *Message // with Insert: its message
 }
@@ -286,7 +286,7 @@ type History interface {
 	// Runs returns a page of runs, newest first.
 	Runs(ctx context.Context, filter RunFilter) ([]Run, error)
 
-	// Attachments returns the rejects and the log that a run was settled with.
+	// Attachments returns the rejects and the log that a run was settled with, of one that is active the log of its earlier attempts.
 	Attachments(ctx context.Context, number int64) (rejects, log Body, err error)
 
 	// Erase removes a message's body for good; the message and its history stay. Erasing again does nothing.

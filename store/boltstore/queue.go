@@ -467,7 +467,7 @@ func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
 	run := t.Run
 	run.Epoch = 0
 	if run.Status == store.Queued {
-		return putRun(tx, bucketActive, &run)
+		return errors.Join(putRun(tx, bucketActive, &run), attach(tx, t))
 	}
 	key := numberKey(run.Number)
 	if !t.Insert {
@@ -481,11 +481,8 @@ func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
 			return err
 		}
 	}
-	if t.Rejects.Size > 0 || t.Log.Size > 0 {
-		row := seal(bucketAttachments, key, encodeAttachments(t.Rejects, t.Log))
-		if err := errors.Join(tx.put(bucketAttachments, key, row), own(tx, t.Rejects), own(tx, t.Log)); err != nil {
-			return err
-		}
+	if err := attach(tx, t); err != nil {
+		return err
 	}
 	if run.Status != store.Success {
 		if err := tx.put(bucketFailed, key, nil); err != nil {
@@ -494,6 +491,16 @@ func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
 	}
 	return errors.Join(putRun(tx, bucketHistory, &run), tx.put(bucketByFlow, pairKey(numberKey(run.FlowID), run.Number), nil),
 		tx.put(bucketEnded, pairKey(timeKey(run.Ended), run.Number), nil))
+}
+
+// attach keeps the rejects and the log.
+func attach(tx *writeTx, t *store.Settlement) error {
+	if t.Rejects.Size == 0 && t.Log.Size == 0 {
+		return nil
+	}
+	key := numberKey(t.Run.Number)
+	row := seal(bucketAttachments, key, encodeAttachments(t.Rejects, t.Log))
+	return errors.Join(tx.put(bucketAttachments, key, row), own(tx, t.Rejects), own(tx, t.Log))
 }
 
 // NextNumber hands out a run number.

@@ -272,6 +272,9 @@ func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) err
 		}
 		run.Epoch = 0
 		delete(q.begun, run.Number)
+		if t.Rejects.Size > 0 || t.Log.Size > 0 {
+			q.attached[run.Number] = [2]store.Body{cloneBody(t.Rejects), cloneBody(t.Log)}
+		}
 		if run.Status == store.Queued {
 			q.active[run.Number] = run
 			q.index.Requeue(entryOf(run))
@@ -279,9 +282,6 @@ func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) err
 		}
 		delete(q.active, run.Number)
 		q.settled[run.Number] = run
-		if t.Rejects.Size > 0 || t.Log.Size > 0 {
-			q.attached[run.Number] = [2]store.Body{cloneBody(t.Rejects), cloneBody(t.Log)}
-		}
 		q.index.Settle(entryOf(run))
 	}
 	if lost != nil {

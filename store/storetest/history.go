@@ -106,6 +106,43 @@ var historyCases = map[string]func(*testing.T, Harness){
 		r.check(err)
 		r.same(len(runs), 0)
 	},
+	"history: the log of earlier attempts": func(t *testing.T, h Harness) {
+		r := begin(t, h)
+		n, canceled := r.add(1, nil), r.add(2, nil)
+		log := func(n int64, want string) {
+			t.Helper()
+			rejects, log, err := r.Attachments(r.ctx, n)
+			r.check(err)
+			content, err := r.read(log)
+			r.check(err)
+			r.same([]string{fmt.Sprint(rejects.Size), string(content)}, []string{"0", want})
+		}
+		for _, run := range r.claim(1, 2) {
+			s := again(run, noon)
+			s.Log = inline("first\n")
+			r.settle(s)
+		}
+		log(n, "first\n")
+		s := again(r.claim(1)[0], noon) // says nothing more
+		r.settle(s)
+		log(n, "first\n")
+		s = ended(r.claim(1)[0], store.Success)
+		s.Log = inline("first\nsecond\n")
+		r.settle(s)
+		log(n, "first\nsecond\n")
+		_, err := r.queue.Cancel(r.ctx, canceled, noon)
+		r.check(err)
+		log(canceled, "first\n")
+		if h.Reopen != nil {
+			r.reopen()
+			log(n, "first\nsecond\n")
+			log(canceled, "first\n")
+		}
+		_, err = r.Prune(r.ctx, noon.Add(time.Hour), 10)
+		r.check(err)
+		_, _, err = r.Attachments(r.ctx, canceled)
+		r.is(err, store.ErrNotFound)
+	},
 	"history: rejects and log": func(t *testing.T, h Harness) {
 		r := begin(t, h)
 		for _, bodies := range [][2]store.Body{{inline("rejects"), inline("log")}, {inline(""), inline("log")}, {r.blob(large), inline("")}, {r.blob(large), r.blob(large)}, {}} {
