@@ -80,6 +80,7 @@ users:
 		line("DELETE", "/rest/v1/messages/{message}/body", own)
 		line("GET", "/rest/v1/runs/{run}", own)
 		line("GET", "/rest/v1/runs/{run}/rejects", own)
+		line("POST", "/rest/v1/runs/{run}/rejects/replay", own)
 		line("GET", "/rest/v1/runs/{run}/log", own)
 		line("POST", "/rest/v1/runs/{run}/cancel", own)
 	}

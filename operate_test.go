@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -103,6 +108,187 @@ users: {ops: {role: operator, password: password-ops}}
 	for _, want := range []string{"attempt 1 begins", "lines are left out here", "ends in warning: read 1000, written 0, rejected 1000", "rejected by step 1 (go): 1000 records"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q", want)
+		}
+	}
+}
+
+// full writes a value with its kinds.
+func full(v transform.Value) string {
+	switch v.Kind() {
+	case transform.KindObject, transform.KindList:
+		text := "("
+		for i := range v.Len() {
+			if v.Kind() == transform.KindObject {
+				text += v.Shape().Name(i) + "="
+			}
+			text += full(v.At(i)) + " "
+		}
+		return text + ")"
+	}
+	return fmt.Sprintf("%d:%q", v.Kind(), v.Text())
+}
+
+// odd is a format of one record with what JSON cannot tell apart.
+type odd struct{ transform.Format }
+
+func (odd) Check(r io.Reader, _ transform.DecodeOptions) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+func (odd) NewDecoder(io.Reader, transform.DecodeOptions) (transform.Decoder, error) {
+	return &oddDecoder{}, nil
+}
+
+type oddDecoder struct{ done bool }
+
+func (d *oddDecoder) Decode(b *transform.Batch) error {
+	b.Records = b.Records[:0]
+	if d.done {
+		return io.EOF
+	}
+	d.done = true
+	list := transform.List([]transform.Value{transform.Bytes("\xff\x00"), transform.Text("\xfe"), transform.Untyped("\xfd"), transform.Untyped("7"), transform.Text(""), transform.Null, transform.Bool(true)})
+	b.Records = append(b.Records, transform.Record{Value: list, Source: list})
+	return nil
+}
+
+// TestReplayRejects rejects every record of some payloads, and replays what was rejected: the steps see the same records as those of a run that rejects
+// none, also in a second attempt, and once.
+func TestReplayRejects(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var seen []string
+	closed, fails := true, 0
+	gate := func(_ context.Context, r *transform.Record) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if closed {
+			return errors.New("closed")
+		}
+		scope := r.Scope
+		if scope == nil {
+			scope = &transform.Scope{}
+		}
+		seen = append(seen, fmt.Sprintf("%d %d %q %s %s %s", r.Index, r.Line, r.Raw, full(r.Value), full(scope.Parent), full(scope.Doc)))
+		return nil
+	}
+	var written []string
+	s := &scripted{write: func(b *transform.Batch) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if fails > 0 {
+			fails--
+			return errors.New("not now")
+		}
+		for _, r := range b.Records {
+			written = append(written, full(r.Value))
+		}
+		return nil
+	}}
+	h := start(t, `
+connections: {away: {type: scripted}}
+listeners:
+  csv:  {path: "/csv/{store}", format: csv}
+  json: {path: /json, format: json}
+  xml:  {path: /xml, format: xml}
+  odd:  {path: /odd, format: odd}
+flows:
+  csv:
+    from: {listener: csv}
+    steps: [{go: gate}, {map: {total: "= qty * price", store: param.store, kind: "header['x-kind']", many: "= qty > 9", at: "= index"}}]
+  json:
+    from: {listener: json, records: "orders[*].lines[*]"}
+    steps: [{go: gate}, {map: {n: n, order: parent.id, of: doc.of, first: {gjson: tags.0}}}]
+  xml:
+    from: {listener: xml, records: "/a/b"}
+    steps: [{go: gate}, {map: {id: "@id", x: {xpath: "c[2]"}}}]
+  odd:
+    from: {listener: odd}
+    steps: [{go: gate}]
+  named:
+    params: {day: date, n: int}
+    steps: [{go: gate}, {map: {day: day, n: "= n + 1", p: param.n}}]
+users: {ops: {role: operator, password: password-ops}}
+`, func(c *integrator.Config) {
+		c.Connectors = []connector.Kind{s.kind()}
+		c.Formats = []transform.FormatKind{{Name: "odd", New: func(decode func(any) error) (transform.Format, error) { return odd{}, decode(&struct{}{}) }}}
+		c.Steps = map[string]transform.Func{"gate": gate}
+		d := &c.Definitions
+		yaml, err := fs.ReadFile(*d, "integrator.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		*d = definitionsOf(strings.ReplaceAll(string(yaml), "    steps: ", "    to: {connection: away, table: t}\n    on_reject: keep\n    retry: {backoff: 1ms}\n    steps: "))
+	})
+	token := h.token("ops", "password-ops")
+	take := func() (got [2][]string) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = [2][]string{seen, written}
+		seen, written = nil, nil
+		return got
+	}
+	gateIs := func(is bool, n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		closed, fails = is, n
+	}
+	for _, send := range []struct {
+		name, path, body string
+	}{
+		{"csv", listeners + "/csv/berlin", "id,qty,price\n007,10,1.10\n8,2,0.5\n\"\",,3\n"},
+		{"json", listeners + "/json", `{"of": "shop", "orders": [{"lines": [{"n": 1, "tags": ["a"]}, {"n": 12345678901234567890}], "id": "A"}, {"id": "B", "lines": [{"n": null}]}]}`},
+		{"xml", listeners + "/xml", `<a><b id="1"><c>x</c><c>007</c></b><b id="2"/></a>`},
+		{"odd", listeners + "/odd", `x`},
+		{"named", "", ""},
+	} {
+		run := func() int64 {
+			if send.path != "" {
+				return decode[receipt](t, h.post(send.path, token, send.body, "X-Kind: new").body).AuditID
+			}
+			result, err := h.engine.RunFlow(t.Context(), "named", map[string]any{"day": "2026-01-31", "n": 6})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return result.Run
+		}
+		gateIs(false, 0)
+		h.events.settled(run())
+		want := take()
+		gateIs(true, 0)
+		rejecting := h.events.settled(run())
+		if rejecting.Run.Status != store.Warning || rejecting.Run.Rejected != int64(len(want[0])) {
+			t.Fatalf("%s: the run ended in %v: %+v", send.name, rejecting.Run.Status, rejecting.Run)
+		}
+		gateIs(false, 1)
+		replay, err := h.engine.ReplayRejects(t.Context(), rejecting.Run.Number)
+		if err != nil {
+			t.Fatalf("%s: %v", send.name, err)
+		}
+		e := h.events.settled(replay.Runs[0].Number)
+		if e.Run.Status != store.Success || e.Run.Attempts != 2 || e.Run.Parent != rejecting.Run.Number || e.Run.Trigger != "replay" {
+			t.Errorf("%s: the replay ended as %+v", send.name, e.Run)
+		}
+		got := take()
+		if n := len(want[0]); len(got[0]) != 2*n || !slices.Equal(got[0][:n], want[0]) || !slices.Equal(got[0][n:], want[0]) || !slices.Equal(got[1], want[1]) {
+			t.Errorf("%s: the replay saw, in two attempts, and wrote\n%s\nand not\n%s", send.name, strings.Join(append(got[0], got[1]...), "\n"), strings.Join(append(want[0], want[1]...), "\n"))
+		}
+		second, err := h.engine.ReplayRejects(t.Context(), rejecting.Run.Number)
+		if err != nil || !second.Repeated || second.Runs[0] != replay.Runs[0] {
+			t.Errorf("%s: once more: %+v, %v", send.name, second, err)
+		}
+		gateIs(false, 0)
+		third, err := h.engine.Replay(t.Context(), replay.Message)
+		if err != nil || len(third.Runs) != 1 || third.Runs[0].Flow != send.name {
+			t.Fatalf("%s: the records as a message: %+v, %v", send.name, third, err)
+		}
+		h.events.settled(third.Runs[0].Number)
+		if got := take(); !slices.Equal(got[1], want[1]) {
+			t.Errorf("%s: the records as a message give %v", send.name, got[1])
+		}
+		if _, err := h.engine.ReplayRejects(t.Context(), replay.Runs[0].Number); !errors.Is(err, flow.ErrNoRejects) {
+			t.Errorf("%s: replay of no rejects: %v", send.name, err)
 		}
 	}
 }

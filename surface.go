@@ -57,6 +57,14 @@ func (s surface) WriteMetrics(ctx context.Context, w io.Writer) error {
 	return s.e.WriteMetrics(ctx, w)
 }
 
+func (s surface) ReplayMessage(ctx context.Context, m *store.Message, user string) (*store.Receipt, error) {
+	return s.e.replayMessage(ctx, s.e.state.Load(), m, user)
+}
+
+func (s surface) ReplayRejects(ctx context.Context, run *store.Run, user string) (*store.Receipt, error) {
+	return s.e.replayRejects(ctx, s.e.state.Load(), run, user)
+}
+
 func (s surface) Verifier() auth.Verifier {
 	if s.e.config.Verifier != nil {
 		return s.e.config.Verifier

@@ -99,6 +99,7 @@ const (
 	RunException  Action = "run.exception" // the whole chain of causes
 	RunRejects    Action = "run.rejects"
 	RunLog        Action = "run.log" // which has the whole chain of causes
+	RunReplay     Action = "run.replay"
 	RunCancel     Action = "run.cancel"
 	MetricsRead   Action = "metrics.read"
 	UserRead      Action = "user.read"
@@ -106,7 +107,7 @@ const (
 )
 
 // Actions lists the actions.
-var Actions = []Action{ListenerCall, FlowRun, MessageRead, MessageBody, MessageErase, MessageReplay, RunList, RunRead, RunException, RunRejects, RunLog, RunCancel, MetricsRead, UserRead, UserWrite}
+var Actions = []Action{ListenerCall, FlowRun, MessageRead, MessageBody, MessageErase, MessageReplay, RunList, RunRead, RunException, RunRejects, RunLog, RunReplay, RunCancel, MetricsRead, UserRead, UserWrite}
 
 // Resource is what an action is about. The zero Resource means that nothing is known yet: Authorize then answers whether the role can ever do
 // it.
@@ -148,6 +149,7 @@ var table = map[Action]map[Role]scope{
 	RunException:  {Operator: all, Editor: all, Admin: all},
 	RunRejects:    {API: own, Operator: all, Editor: all, Admin: all},
 	RunLog:        {Operator: all, Editor: all, Admin: all},
+	RunReplay:     {Operator: all, Editor: all, Admin: all},
 	RunCancel:     {Operator: all, Editor: all, Admin: all},
 	MetricsRead:   {Operator: all, Editor: all, Admin: all, Viewer: all},
 	UserRead:      {Admin: all},

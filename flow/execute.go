@@ -639,7 +639,7 @@ func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error
 			}
 		}
 		b.Records, rest = rest[:n:n], rest[n:]
-		if err := j.sift("decode", b); err != nil {
+		if err := j.sift(stepDecode, b); err != nil {
 			return err
 		}
 		if len(b.Records) == 0 {
@@ -726,6 +726,12 @@ func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform
 func (r *Runner) open(j *job) (connector.Records, error) {
 	s := &j.plan.source
 	switch {
+	case j.message != nil && j.message.RejectsOf != 0:
+		records, err := r.openKept(j.ctx, j.message.Body)
+		if err != nil {
+			return nil, err
+		}
+		return &counted{Records: again{records}, job: j}, nil
 	case s.reader != nil:
 		request := connector.ReadRequest{Value: j.bind}
 		if s.path != nil {

@@ -3,10 +3,10 @@ package flow
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
-	"github.com/integrator-go/integrator/transform/jsonfmt"
 )
 
 // Rejected is one rejected record in short, as answers to callers show it.
@@ -21,13 +21,13 @@ type Rejected struct {
 // firstRejects is how many rejected records an answer shows.
 const firstRejects = 10
 
-// rejects collects the rejected records of one attempt: each as a line of JSON that holds the source's fields and _record,
-// _line, _step, _field and _reason.
+// rejects collects the rejected records of one attempt, in the form that kept reads.
 type rejects struct {
 	redact  func(string) string
 	spool   *store.Spool
 	encoder transform.Encoder
 	batch   transform.Batch
+	scope   *transform.Scope // of the record before
 	first   []Rejected
 	note    func(Rejected)   // is told each of them; nil: nobody is
 	count   map[string]int64 // by step
@@ -36,15 +36,6 @@ type rejects struct {
 
 // maxRejectSteps bounds how many steps are told apart: a Go step may name itself as it likes.
 const maxRejectSteps = 100
-
-// rejectLines is the format that rejects are stored in.
-var rejectLines = func() transform.Format {
-	f, err := jsonfmt.NewLines(jsonfmt.Options{})
-	if err != nil {
-		panic(err) // impossible: these options are constant
-	}
-	return f
-}()
 
 func newRejects(ctx context.Context, r *Runner) *rejects {
 	return &rejects{redact: r.options.Redact, spool: store.NewSpool(ctx, r.store), count: map[string]int64{}}
@@ -73,21 +64,33 @@ func (r *rejects) add(step string, record *transform.Record) error {
 	if _, counted := r.count[rejected.Step]; counted {
 		r.count[rejected.Step]++
 	}
-	line := record.Source
-	if line.Kind() != transform.KindObject {
-		line = transform.NewObject(transform.NewShape("_value"), []transform.Value{line})
-	}
-	line = line.With("_record", transform.Int(rejected.Record)).With("_line", transform.Int(rejected.Line)).With("_step", transform.Text(rejected.Step)).
-		With("_field", transform.Text(rejected.Field)).With("_reason", transform.Text(rejected.Reason))
+	return r.keep(record, rejected)
+}
+
+// keep writes a record.
+func (r *rejects) keep(record *transform.Record, rejected Rejected) error {
 	if r.encoder == nil {
-		encoder, err := rejectLines.NewEncoder(r.spool, transform.EncodeOptions{})
+		encoder, err := keptLines.NewEncoder(r.spool, transform.EncodeOptions{})
 		if err != nil {
 			return err
 		}
 		r.encoder = encoder
 	}
-	r.batch.Records = append(r.batch.Records[:0], transform.Record{Value: line})
-	return r.encoder.Encode(&r.batch)
+	r.batch.Records = r.batch.Records[:0]
+	if record.Scope != r.scope {
+		r.scope = record.Scope
+		r.batch.Records = append(r.batch.Records, transform.Record{Value: keptScope(record.Scope)})
+	}
+	r.batch.Records = append(r.batch.Records, transform.Record{Value: keptRecord(record, rejected)})
+	if err := r.encoder.Encode(&r.batch); err != nil {
+		return err
+	}
+	for _, line := range r.batch.Records {
+		if line.Err != nil {
+			return fmt.Errorf("keep a rejected record: %w", line.Err)
+		}
+	}
+	return nil
 }
 
 // body ends the collection and returns what is to be stored.

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/store"
 )
 
@@ -23,6 +26,7 @@ type messageAnswer struct {
 	Bytes       int64        `json:"bytes"`
 	SHA256      string       `json:"sha256"`
 	Erased      bool         `json:"erased,omitempty"`
+	RejectsOf   int64        `json:"rejectsOf,omitempty"` // the run that rejected what it holds
 	Status      string       `json:"status"`
 	Runs        []messageRun `json:"runs"`
 }
@@ -115,7 +119,7 @@ func (h *handler) message(w http.ResponseWriter, r *http.Request, c *call) error
 		return err
 	}
 	answer := messageAnswer{MessageUUID: m.ID.String(), Listener: m.Listener, User: m.User, ReceivedAt: m.ReceivedAt.UTC(), Bytes: m.Body.Size,
-		SHA256: hex.EncodeToString(m.Body.SHA256[:]), Erased: m.Erased, Status: worst(runs), Runs: []messageRun{}}
+		SHA256: hex.EncodeToString(m.Body.SHA256[:]), Erased: m.Erased, RejectsOf: m.RejectsOf, Status: worst(runs), Runs: []messageRun{}}
 	for i := range runs {
 		run := &runs[i]
 		answer.Runs = append(answer.Runs, messageRun{AuditID: run.Number, FlowName: run.Flow, Status: run.Status.String(), Attempts: run.Attempts,
@@ -151,6 +155,9 @@ func (h *handler) messageBody(w http.ResponseWriter, r *http.Request, c *call) e
 	if m.Erased {
 		return store.ErrErased
 	}
+	if m.RejectsOf != 0 {
+		return h.show(w, "ndjson", func(w io.Writer) error { return h.engine.Runner().ShowKept(r.Context(), w, m.Body, "ndjson") })
+	}
 	return h.sendBody(w, r, m.Body, "application/octet-stream")
 }
 
@@ -177,11 +184,7 @@ func (h *handler) replay(w http.ResponseWriter, r *http.Request, c *call) error 
 	if err != nil {
 		return err
 	}
-	l, ok := h.engine.Listener(m.Listener)
-	if !ok || len(l.Plans()) == 0 {
-		return problem(http.StatusConflict, "nobody-reads", "No flow for it", fmt.Sprintf("no enabled flow reads listener %q today", m.Listener))
-	}
-	receipt, err := h.engine.Receiver().Replay(r.Context(), l, m, c.principal.Login)
+	receipt, err := h.engine.ReplayMessage(r.Context(), m, c.principal.Login)
 	if err != nil {
 		return err
 	}
@@ -306,16 +309,98 @@ func (h *handler) rejects(w http.ResponseWriter, r *http.Request, c *call) error
 	if err != nil {
 		return err
 	}
-	body, _, err := h.engine.Store().Attachments(r.Context(), run.Number)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	format, err := rejectFormat(r)
+	if err != nil {
 		return err
 	}
-	if body.Size == 0 {
-		w.Header().Set("Content-Type", "application/x-ndjson")
-		w.WriteHeader(http.StatusOK)
-		return nil
+	return h.show(w, format, func(w io.Writer) error {
+		err := h.engine.Runner().Rejects(r.Context(), w, run.Number, format)
+		if errors.Is(err, store.ErrNotFound) { // it is executed in place, and nothing is stored of it yet
+			return nil
+		}
+		return err
+	})
+}
+
+// rejectFormat returns the format that a call wants: ?format= says so, else Accept, else it is ndjson.
+func rejectFormat(r *http.Request) (string, error) {
+	query := r.URL.Query()
+	for name := range query {
+		if name != "format" {
+			return "", problem(http.StatusBadRequest, "parameters", "Wrong parameters", "there is format")
+		}
 	}
-	return h.sendBody(w, r, body, "application/x-ndjson")
+	if format := query.Get("format"); format != "" {
+		if flow.RejectTypes[format] == "" {
+			return "", problem(http.StatusBadRequest, "parameters", "Wrong parameters", "format must be one of ndjson, json, csv")
+		}
+		return format, nil
+	}
+	accept := r.Header.Values("Accept")
+	if len(accept) == 0 {
+		return "ndjson", nil
+	}
+	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") { // the first that fits: who ranks writes the best one first
+		wanted, _, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		for _, format := range []string{"ndjson", "json", "csv"} {
+			media, _, _ := mime.ParseMediaType(flow.RejectTypes[format])
+			kind, _, _ := strings.Cut(media, "/")
+			if wanted == media || wanted == kind+"/*" || wanted == "*/*" {
+				return format, nil
+			}
+		}
+	}
+	return "", problem(http.StatusNotAcceptable, "not-acceptable", "Not acceptable", "there are application/x-ndjson, application/json and text/csv")
+}
+
+// show sends what write makes of rejected records. Its bytes are a stranger's: nothing may take them for a page.
+func (h *handler) show(w http.ResponseWriter, format string, write func(io.Writer) error) error {
+	begun := false
+	begin := func() {
+		if begun {
+			return
+		}
+		begun = true
+		header := w.Header()
+		header.Set("Content-Type", flow.RejectTypes[format])
+		header.Set("Content-Disposition", "attachment")
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusOK)
+	}
+	err := write(writerFunc(func(p []byte) (int, error) {
+		begin()
+		return w.Write(p)
+	}))
+	if err != nil && !begun {
+		return err
+	}
+	if begin(); err != nil {
+		panic(http.ErrAbortHandler) // the head is out
+	}
+	return nil
+}
+
+// writerFunc makes a function an io.Writer.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// replayRejects is POST /rest/v1/runs/{run}/rejects/replay: a new run of what the run has rejected.
+func (h *handler) replayRejects(w http.ResponseWriter, r *http.Request, c *call) error {
+	run, err := h.runOf(r, c, auth.RunReplay)
+	if err != nil {
+		return err
+	}
+	receipt, err := h.engine.ReplayRejects(r.Context(), run, c.principal.Login)
+	if err != nil {
+		return err
+	}
+	writeReceipt(w, http.StatusOK, receipt, "received")
+	return nil
 }
 
 // runLog is GET /rest/v1/runs/{run}/log: what happened in the run, over all of its attempts.

@@ -113,9 +113,9 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	return &Answer{Receipt: receipt, Outcome: outcome}, err
 }
 
-// Replay stores new runs of a message, for the flows that read its listener today, and returns their receipt. The error wraps
-// store.ErrErased when the payload was erased, and is otherwise that of flow.Runner.Submit.
-func (r *Receiver) Replay(ctx context.Context, l *Listener, m *store.Message, user string) (*store.Receipt, error) {
+// Replay stores new runs of a message, through the given flows, with the parameters of the last run before them, and returns their receipt. The error
+// wraps store.ErrErased when the payload was erased, and is otherwise that of flow.Runner.Submit.
+func (r *Receiver) Replay(ctx context.Context, plans []*flow.Plan, m *store.Message, user string) (*store.Receipt, error) {
 	if m.Erased {
 		return nil, store.ErrErased
 	}
@@ -123,9 +123,10 @@ func (r *Receiver) Replay(ctx context.Context, l *Listener, m *store.Message, us
 	if err != nil {
 		return nil, err
 	}
-	submission := flow.Submission{Message: m, Replay: true, Plans: l.plans, Trigger: "replay", User: user}
+	submission := flow.Submission{Message: m, Replay: true, Plans: plans, Trigger: "replay", User: user}
 	if len(runs) > 0 {
-		submission.Parent = runs[len(runs)-1].Number
+		last := runs[len(runs)-1]
+		submission.Parent, submission.Params, submission.Scheduled = last.Number, last.Params, last.Scheduled
 	}
 	failpoint.Hit("replay.storing")
 	receipt, err := r.runner.Submit(ctx, submission)

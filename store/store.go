@@ -74,7 +74,8 @@ type Message struct {
 	Query      []Pair
 	Header     []Pair // without credentials
 	Body       Body
-	Erased     bool // the body was erased on request; its size and checksum stay
+	RejectsOf  int64 // not 0: the body holds the records that this run rejected, as package flow keeps them
+	Erased     bool  // the body was erased on request; its size and checksum stay
 }
 
 // Pair is a name with its value.

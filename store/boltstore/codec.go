@@ -191,6 +191,7 @@ func encodeMessage(m *store.Message) []byte {
 	}
 	f.body(9, m.Body)
 	f.bool(10, m.Erased)
+	f.int(11, m.RejectsOf)
 	return f
 }
 
@@ -225,6 +226,8 @@ func decodeMessage(payload []byte) (*store.Message, error) {
 			m.Body, err = decodeBody(data)
 		case 10:
 			m.Erased = n != 0
+		case 11:
+			m.RejectsOf = n
 		}
 		return err
 	})

@@ -1,0 +1,389 @@
+package flow
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/csvfmt"
+	"github.com/integrator-go/integrator/transform/jsonfmt"
+)
+
+// Records are kept as lines of JSON, so that a later run can read them as this one did: a record with its place, why it was rejected, and its
+// source, or what encloses the records that follow. JSON does not tell text from text without a type and from bytes, so that what is written as a
+// string begins with its kind.
+const (
+	keptText    = 't'
+	keptUntyped = 'u'
+	keptBytes   = 'B' // capitals are in base64
+	oddText     = 'T' // no UTF-8
+	oddUntyped  = 'U'
+)
+
+var (
+	keptShape  = transform.NewShape("record", "line", "step", "field", "reason", "source", "raw")
+	scopeShape = transform.NewShape("parent", "doc")
+)
+
+// constant formats: their options are known to be right.
+var (
+	keptLines = must(jsonfmt.NewLines(jsonfmt.Options{}))
+	keptJSON  = must(jsonfmt.New(jsonfmt.Options{}))
+	keptCSV   = must(csvfmt.New(csvfmt.Options{Formula: "escape"})) // people open it in a spreadsheet
+)
+
+func must(f transform.Format, err error) transform.Format {
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+func keptRecord(r *transform.Record, why Rejected) transform.Value {
+	return transform.NewObject(keptShape, []transform.Value{transform.Int(why.Record), transform.Int(why.Line), transform.Text(why.Step), transform.Text(why.Field),
+		transform.Text(why.Reason), keptValue(r.Source), transform.Text(r.Raw)})
+}
+
+func keptScope(s *transform.Scope) transform.Value {
+	if s == nil {
+		s = &transform.Scope{}
+	}
+	return transform.NewObject(scopeShape, []transform.Value{keptValue(s.Parent), keptValue(s.Doc)})
+}
+
+// keptValue returns the value with the kinds of its texts.
+func keptValue(v transform.Value) transform.Value {
+	var plain, odd string
+	switch v.Kind() {
+	case transform.KindText:
+		plain, odd = string(keptText), string(oddText)
+	case transform.KindUntyped:
+		plain, odd = string(keptUntyped), string(oddUntyped)
+	case transform.KindBytes:
+		odd = string(keptBytes)
+	default:
+		return each(v, keptValue)
+	}
+	if plain != "" && utf8.ValidString(v.Text()) {
+		return transform.Text(plain + v.Text())
+	}
+	return transform.Text(odd + base64.StdEncoding.EncodeToString([]byte(v.Text())))
+}
+
+// each returns the object or list of what change makes of its values; anything else as it is.
+func each(v transform.Value, change func(transform.Value) transform.Value) transform.Value {
+	if k := v.Kind(); k != transform.KindObject && k != transform.KindList {
+		return v
+	}
+	values := make([]transform.Value, v.Len())
+	for i := range values {
+		values[i] = change(v.At(i))
+	}
+	if v.Kind() == transform.KindList {
+		return transform.List(values)
+	}
+	return transform.NewObject(v.Shape(), values)
+}
+
+// valueKept returns what keptValue was given.
+func valueKept(v transform.Value) transform.Value {
+	if !v.IsText() || v.Text() == "" {
+		return each(v, valueKept)
+	}
+	kind, text := v.Text()[0], v.Text()[1:]
+	if kind == keptBytes || kind == oddText || kind == oddUntyped {
+		raw, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return transform.Null // impossible: it was written by keptValue and the store has verified it
+		}
+		text = string(raw)
+	}
+	switch kind {
+	case keptUntyped, oddUntyped:
+		return transform.Untyped(text)
+	case keptBytes:
+		return transform.Bytes(text)
+	}
+	return transform.Text(text)
+}
+
+// kept reads records that were kept. Each carries why it was rejected.
+type kept struct {
+	transform.Decoder
+	body  io.Closer
+	lines transform.Batch
+	scope *transform.Scope
+	whys  []Rejected // of the batch that was decoded last
+}
+
+func (r *Runner) openKept(ctx context.Context, b store.Body) (*kept, error) {
+	body, err := r.store.OpenBody(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	const any = math.MaxInt // what has been a record may be one again
+	decoder, err := keptLines.NewDecoder(body, transform.DecodeOptions{Limits: transform.Limits{Depth: 1 << 16, RecordBytes: any, FieldBytes: any, NameBytes: any, Fields: any}})
+	if err != nil {
+		body.Close()
+		return nil, err
+	}
+	return &kept{Decoder: decoder, body: body}, nil
+}
+
+func (k *kept) Close() error {
+	if c, ok := k.Decoder.(io.Closer); ok {
+		c.Close() // it only releases memory
+	}
+	return k.body.Close()
+}
+
+// Decode reads records as their run's source gave them, with their places there.
+func (k *kept) Decode(b *transform.Batch) error {
+	b.Records, k.whys = b.Records[:0], k.whys[:0]
+	for len(b.Records) == 0 {
+		if err := k.Decoder.Decode(&k.lines); err != nil {
+			return err
+		}
+		for _, line := range k.lines.Records {
+			v := line.Value
+			if line.Err != nil {
+				return fmt.Errorf("read a record that was kept: %w", line.Err)
+			}
+			if _, ok := v.Get("source"); !ok {
+				k.scope = &transform.Scope{Parent: valueKept(v.Field("parent")), Doc: valueKept(v.Field("doc"))}
+				continue
+			}
+			source := valueKept(v.Field("source"))
+			why := Rejected{Record: whole(v.Field("record")), Line: whole(v.Field("line")), Step: v.Field("step").Text(), Field: v.Field("field").Text(), Reason: v.Field("reason").Text()}
+			k.whys = append(k.whys, why)
+			b.Records = append(b.Records, transform.Record{Value: source, Source: source, Scope: k.scope, Index: why.Record - 1, Line: why.Line, Raw: v.Field("raw").Text()})
+		}
+	}
+	return nil
+}
+
+func whole(v transform.Value) (n int64) {
+	fmt.Sscan(v.Text(), &n) // it was written from one
+	return n
+}
+
+// again reads kept records as the source of a new run. What could not be decoded then is no record now: it is rejected for the same reason.
+type again struct{ *kept }
+
+func (a again) Decode(b *transform.Batch) error {
+	if err := a.kept.Decode(b); err != nil {
+		return err
+	}
+	for i := range b.Records {
+		if why := a.whys[i]; why.Step == stepDecode {
+			b.Records[i].Err = &transform.Fault{Kind: KindInput, Step: stepDecode, Field: why.Field, Reason: why.Reason}
+		}
+	}
+	return nil
+}
+
+var _ connector.Records = again{}
+
+// stepDecode is what rejects call the part that reads the source.
+const stepDecode = "decode"
+
+// RejectTypes are the media types of the formats that [Runner.Rejects] writes, by name.
+var RejectTypes = map[string]string{"ndjson": keptLines.MediaType(), "json": keptJSON.MediaType(), "csv": keptCSV.MediaType()}
+
+// rejectNames are the fields that rejects have beside those of the source. A field of the source that has such a name is not shown.
+var rejectNames = []string{"_record", "_line", "_step", "_field", "_reason"}
+
+// ErrColumns says that rejects have too many different fields for a table.
+var ErrColumns = errors.New("the rejected records have too many different fields for one table")
+
+// Rejects writes the rejected records of a run that has ended: as ndjson, json or csv, each with its source's fields and _record, _line, _step,
+// _field and _reason. Nothing is written before the first record has been read. In csv what is no single value is JSON, and text that a spreadsheet
+// would run begins with '. The error wraps store.ErrNotFound when there is no such run; ErrColumns is of csv.
+func (r *Runner) Rejects(ctx context.Context, w io.Writer, number int64, format string) error {
+	body, _, err := r.store.Attachments(ctx, number)
+	if err != nil {
+		return err
+	}
+	return r.ShowKept(ctx, w, body, format)
+}
+
+// ShowKept is [Runner.Rejects] for a body that holds rejected records: one of a message that has RejectsOf.
+func (r *Runner) ShowKept(ctx context.Context, w io.Writer, body store.Body, format string) error {
+	f, ok := map[string]transform.Format{"ndjson": keptLines, "json": keptJSON, "csv": keptCSV}[format]
+	if !ok {
+		return fmt.Errorf("rejects are written as %v, not as %q", slices.Sorted(maps.Keys(RejectTypes)), format)
+	}
+	var options transform.EncodeOptions
+	if format == "csv" {
+		var err error
+		if options.Columns, err = r.columns(ctx, body); err != nil {
+			return err
+		}
+	}
+	encoder, err := f.NewEncoder(w, options)
+	if err != nil {
+		return err
+	}
+	err = r.eachKept(ctx, body, func(b *transform.Batch) error {
+		if format == "csv" {
+			for i := range b.Records {
+				b.Records[i].Value = each(b.Records[i].Value, cell)
+			}
+		}
+		if err := encoder.Encode(b); err != nil {
+			return err
+		}
+		for _, record := range b.Records {
+			if record.Err != nil {
+				return fmt.Errorf("write a rejected record as %s: %w", format, record.Err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return encoder.Close()
+}
+
+// eachKept shows the records of a body, batch after batch.
+func (r *Runner) eachKept(ctx context.Context, body store.Body, show func(*transform.Batch) error) error {
+	if body.Size == 0 {
+		return nil
+	}
+	source, err := r.openKept(ctx, body)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	for {
+		var b transform.Batch
+		if err := source.Decode(&b); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		for i, why := range source.whys {
+			v := b.Records[i].Value
+			if v.Kind() != transform.KindObject {
+				v = transform.NewObject(transform.NewShape("_value"), []transform.Value{v})
+			}
+			values := []transform.Value{transform.Int(why.Record), transform.Int(why.Line), transform.Text(why.Step), transform.Text(why.Field), transform.Text(why.Reason)}
+			for n, name := range rejectNames {
+				v = v.With(name, values[n])
+			}
+			b.Records[i].Value = v
+		}
+		if err := show(&b); err != nil {
+			return err
+		}
+	}
+}
+
+// columns returns the names of all fields, those of the source first, in the order of their first use.
+func (r *Runner) columns(ctx context.Context, body store.Body) ([]string, error) {
+	const most = 10_000
+	names, known := []string{}, map[string]bool{}
+	err := r.eachKept(ctx, body, func(b *transform.Batch) error {
+		for _, record := range b.Records {
+			for name := range record.Value.Fields() {
+				if !known[name] && !slices.Contains(rejectNames, name) {
+					known[name], names = true, append(names, name)
+				}
+			}
+			if len(names) > most {
+				return ErrColumns
+			}
+		}
+		return nil
+	})
+	return append(names, rejectNames...), err
+}
+
+// cell returns what a table shows of a value.
+func cell(v transform.Value) transform.Value {
+	if k := v.Kind(); k != transform.KindObject && k != transform.KindList {
+		return v
+	}
+	text, err := jsonfmt.Append(nil, v)
+	if err != nil {
+		return transform.Null
+	}
+	return transform.Text(string(text))
+}
+
+// Conditions of a replay.
+var (
+	ErrNoFlow    = errors.New("no enabled flow takes it today")
+	ErrNoRejects = errors.New("there are no rejected records to replay") // none at all, or those of a run that wrote nothing
+	ErrActive    = errors.New("the run has not ended yet")
+)
+
+// ReplayRejects stores a run of the records that an earlier run rejected, through plan, today's definition of its flow, and returns its receipt. What the
+// new run reads is a message of its own, which lasts for its retries. It happens once: a second call returns the first receipt, Repeated. The error
+// wraps ErrActive or ErrNoRejects: a run that ended in anything but a warning has written nothing, and is replayed as a whole.
+func (r *Runner) ReplayRejects(ctx context.Context, run *store.Run, plan *Plan, user string) (*store.Receipt, error) {
+	switch {
+	case !run.Status.Settled():
+		return nil, ErrActive
+	case run.Status != store.Warning:
+		return nil, fmt.Errorf("run %d ended in %s: %w", run.Number, run.Status, ErrNoRejects)
+	}
+	rejects, _, err := r.store.Attachments(ctx, run.Number)
+	if err != nil {
+		return nil, err
+	}
+	if rejects.Size == 0 {
+		return nil, fmt.Errorf("run %d: %w", run.Number, ErrNoRejects)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("make an id: %w", err)
+	}
+	m := &store.Message{ID: id, User: user, ReceivedAt: r.options.Now(), RejectsOf: run.Number}
+	if run.Message != uuid.Nil {
+		of, err := r.store.Message(ctx, run.Message)
+		if err != nil {
+			return nil, err
+		}
+		m.Listener, m.Method, m.Params, m.Query, m.Header = of.Listener, of.Method, of.Params, of.Query, of.Header
+	}
+	if m.Body, err = r.copyBody(ctx, rejects); err != nil {
+		return nil, err
+	}
+	receipt, err := r.Submit(ctx, Submission{Message: m, Plans: []*Plan{plan}, Trigger: "replay", User: user, Params: run.Params, Parent: run.Number, Scheduled: run.Scheduled,
+		Once: &store.Once{Scope: "replay of rejects", Key: fmt.Sprint(run.Number), Until: r.options.Now().Add(replayedOnce)}})
+	if err != nil || receipt.Repeated {
+		r.store.Discard(context.WithoutCancel(ctx), m.Body) // what stays is swept when the store is opened next
+	}
+	return receipt, err
+}
+
+// replayedOnce is how long it is known that something was replayed.
+const replayedOnce = 366 * 24 * time.Hour
+
+// copyBody makes a second body: each has one owner.
+func (r *Runner) copyBody(ctx context.Context, b store.Body) (store.Body, error) {
+	source, err := r.store.OpenBody(ctx, b)
+	if err != nil {
+		return store.Body{}, err
+	}
+	defer source.Close()
+	spool := store.NewSpool(ctx, r.store)
+	defer spool.Abort()
+	if _, err := io.Copy(spool, source); err != nil {
+		return store.Body{}, err
+	}
+	return spool.Body()
+}
