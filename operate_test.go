@@ -2,10 +2,13 @@ package integrator_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -96,11 +99,6 @@ users: {ops: {role: operator, password: password-ops}}
 		c.Steps = map[string]transform.Func{"talk": func(context.Context, *transform.Record) error { return errors.New(strings.Repeat("é", 20_000)) }}
 	})
 	e := h.send("/a", h.token("ops", "password-ops"), "["+strings.Repeat("{},", 999)+"{}]")
-	line := fmt.Sprintf("msg=run flow=a flowID=%d run=%d runID=%s status=warning trigger=listener attempt=1 read=1000 written=0 rejected=1000 took=",
-		e.Run.FlowID, e.Run.Number, e.Run.ID)
-	if log := h.log.String(); !strings.Contains(log, line) || !strings.Contains(log, "message="+e.Run.Message.String()+" user=ops") {
-		t.Errorf("the engine's log does not say %s:\n%s", line, log)
-	}
 	log, err := h.engine.RunLog(t.Context(), e.Run.Number)
 	if err != nil || len(log) > 64<<10 {
 		t.Errorf("%d bytes, %v", len(log), err)
@@ -109,6 +107,12 @@ users: {ops: {role: operator, password: password-ops}}
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q", want)
 		}
+	}
+	h.stop() // the line is written after the event
+	line := fmt.Sprintf("msg=run flow=a flowID=%d run=%d runID=%s status=warning trigger=listener attempt=1 read=1000 written=0 rejected=1000 took=",
+		e.Run.FlowID, e.Run.Number, e.Run.ID)
+	if log := h.log.String(); !strings.Contains(log, line) || !strings.Contains(log, "message="+e.Run.Message.String()+" user=ops") {
+		t.Errorf("the engine's log does not say %s:\n%s", line, log)
 	}
 }
 
@@ -290,5 +294,186 @@ users: {ops: {role: operator, password: password-ops}}
 		if _, err := h.engine.ReplayRejects(t.Context(), replay.Runs[0].Number); !errors.Is(err, flow.ErrNoRejects) {
 			t.Errorf("%s: replay of no rejects: %v", send.name, err)
 		}
+	}
+}
+
+// TestManyRuns cancels runs that wait and one that is at work, and replays those that failed: each once, in their order, page by page.
+func TestManyRuns(t *testing.T) {
+	t.Parallel()
+	begun, release := make(chan struct{}), make(chan struct{})
+	var mu sync.Mutex
+	var order []string
+	fail := true
+	s := &scripted{}
+	s.write = func(b *transform.Batch) error {
+		mu.Lock()
+		defer mu.Unlock()
+		n := b.Records[0].Value.Field("n").Text()
+		switch {
+		case n == "hold":
+			close(begun)
+			select {
+			case <-(*s.begun.Load().(*context.Context)).Done():
+				return errors.New("stopped")
+			case <-release:
+			}
+		case fail:
+			return connector.Permanent(errors.New("no"))
+		}
+		order = append(order, n)
+		return nil
+	}
+	h := start(t, `
+connections: {away: {type: scripted}}
+flows:
+  a: {params: {n: text}, to: {connection: away, table: t}, max_running: 1}
+  b: {params: {n: text}, to: {connection: away, table: t}}
+listeners: {c: {path: /c, format: json}}
+users: {ops: {role: operator, password: password-ops}}
+`, func(c *integrator.Config) { c.Connectors = []connector.Kind{s.kind()} })
+	run := func(flow, n string) int64 {
+		result, err := h.engine.RunFlow(t.Context(), flow, map[string]any{"n": n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.Run
+	}
+	var failed []int64
+	for n := range 5 {
+		failed = append(failed, run("a", fmt.Sprint(n)))
+	}
+	other := run("b", "other")
+	mu.Lock()
+	fail = false
+	mu.Unlock()
+	var replayed []int64
+	for after := int64(0); ; {
+		done, next, err := h.engine.ReplayRuns(t.Context(), integrator.RunFilter{Flow: "a", Limit: 2, After: after})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range done {
+			if d.Err != nil || d.Skipped || !slices.Contains(failed, d.Run) {
+				t.Errorf("replayed: %+v", d)
+			}
+			if e := h.events.settled(d.As); e.Run.Status != store.Success || e.Run.Parent != d.Run || e.Run.FlowID == 0 {
+				t.Errorf("run %d replayed as %+v", d.Run, e.Run)
+			}
+			replayed = append(replayed, d.Run)
+		}
+		if after = next; after == 0 {
+			break
+		}
+	}
+	if want := []int64{failed[3], failed[4], failed[1], failed[2], failed[0]}; !slices.Equal(replayed, want) || strings.Join(order, "") != "34120" {
+		t.Errorf("replayed %v as %v, not %v", replayed, order, want)
+	}
+	done, _, err := h.engine.ReplayRuns(t.Context(), integrator.RunFilter{})
+	if err != nil || len(done) != 6 || done[5].Run != other || done[5].Skipped || !done[0].Skipped {
+		t.Errorf("once more: %+v, %v", done, err)
+	}
+	h.events.settled(done[5].As)
+	if again, err := h.engine.ReplayRun(t.Context(), failed[0]); err != nil || again.Repeated || again.Runs[0].Number <= done[5].As {
+		t.Errorf("one run, meant so: %+v, %v", again, err)
+	} else {
+		h.events.settled(again.Runs[0].Number)
+	}
+
+	go h.engine.RunFlow(context.WithoutCancel(t.Context()), "a", map[string]any{"n": "hold"})
+	<-begun
+	var waiting []int64
+	for range 3 {
+		receipt, err := h.engine.ReplayRun(t.Context(), failed[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting = append(waiting, receipt.Runs[0].Number)
+	}
+	if _, err := h.engine.ReplayRun(t.Context(), waiting[0]); !errors.Is(err, flow.ErrActive) {
+		t.Errorf("replay of a run that waits: %v", err)
+	}
+	done, after, err := h.engine.CancelRuns(t.Context(), integrator.RunFilter{Flow: "a", Limit: 3})
+	if err != nil || len(done) != 3 || after != waiting[0] {
+		t.Errorf("canceled: %+v, %d, %v", done, after, err)
+	}
+	rest, after, err := h.engine.CancelRuns(t.Context(), integrator.RunFilter{Flow: "a", Limit: 3, After: after})
+	if err != nil || len(rest) != 1 || after != 0 {
+		t.Errorf("canceled: %+v, %d, %v", rest, after, err)
+	}
+	for _, d := range append(done, rest...) {
+		if e := h.events.settled(d.Run); d.Err != nil || d.Skipped || e.Run.Status != store.Canceled {
+			t.Errorf("canceled: %+v: %v", d, e.Run.Status)
+		}
+	}
+	if _, _, err := h.engine.CancelRuns(t.Context(), integrator.RunFilter{Flow: "c"}); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a flow that is not defined: %v", err)
+	}
+	runs, err := h.engine.Runs(t.Context(), integrator.RunFilter{Flow: "a", Status: store.Canceled})
+	if err != nil || len(runs) != 4 {
+		t.Errorf("the history has %d canceled runs: %v", len(runs), err)
+	}
+}
+
+// TestDryRunWritesNothing compares the folder of an engine before and after dry runs, of which some fail and some reject much.
+func TestDryRunWritesNothing(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {out: {type: file, dir: out}}
+listeners: {a: {path: "/a/{shop}", format: json}}
+flows:
+  a:
+    from: {listener: a, records: "[*]"}
+    steps: [{reject: {when: "n % 2 == 1", reason: odd}}, {map: {n: n, shop: param.shop}}]
+    to:
+      - {connection: out, path: "a-${param.shop}.csv", format: csv}
+      - {connection: out, path: "b.json", format: json, map: {only: "= n * 2"}}
+    on_reject: keep
+  fails: {params: {n: int}, steps: [{map: {n: n}}, {reject: {when: n > 1, reason: too many}}], to: {connection: out, path: c.json, format: json}}
+users: {ops: {role: operator, password: password-ops}}
+`, func(c *integrator.Config) { c.Retention.Runs = -1 })
+	var body strings.Builder
+	for n := range 5000 {
+		fmt.Fprintf(&body, `%s{"n":%d,"text":"%030d"}`, "[,"[min(n, 1):min(n, 1)+1], n, n)
+	}
+	e := h.send("/a/x", h.token("ops", "password-ops"), body.String()+"]")
+	contents := func() (all string) {
+		err := filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				text, _ := os.ReadFile(path)
+				all += fmt.Sprintf("%s %d %x\n", path, len(text), sha256.Sum256(text))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	before := contents()
+	previews, err := h.engine.DryReplay(t.Context(), e.Run.Message)
+	if err != nil || len(previews) != 1 {
+		t.Fatal(previews, err)
+	}
+	p := previews[0]
+	if p.Read != 5000 || p.Rejected != 2500 || len(p.Rejects) != 10 || p.Exception != "" || len(p.Destinations) != 2 {
+		t.Errorf("%+v", p)
+	}
+	for i, want := range []struct{ where, first string }{{"a-x.csv", `{"n":2,"shop":"x"}`}, {"b.json", `{"only":4}`}} {
+		d := p.Destinations[i]
+		if d.Connection != "out" || d.Action != "insert" || d.Where != want.where || d.Records != 2500 || len(d.First) != 20 || string(d.First[1]) != want.first {
+			t.Errorf("destination %d: %+v", i, d)
+		}
+	}
+	for n, fails := range map[int]string{1: "", 2: "too many"} {
+		p, err := h.engine.DryRun(t.Context(), "fails", map[string]any{"n": n})
+		if err != nil || (p.Exception != "") != (fails != "") || !strings.Contains(p.Exception, fails) {
+			t.Errorf("%d: %+v, %v", n, p, err)
+		}
+	}
+	if _, err := h.engine.DryRun(t.Context(), "fails", map[string]any{"n": "x"}); !errors.As(err, new(*flow.ParamError)) {
+		t.Errorf("a wrong parameter: %v", err)
+	}
+	if after := contents(); after != before {
+		t.Errorf("something was written: before\n%s\nafter\n%s", before, after)
 	}
 }

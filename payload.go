@@ -29,52 +29,24 @@ func (e *Engine) Replay(ctx context.Context, message uuid.UUID) (*store.Receipt,
 	if err != nil {
 		return fail(err)
 	}
-	receipt, err := e.replayMessage(ctx, s, m, "")
+	submission, err := s.runner.OfMessage(ctx, m, e.readers(m), "")
+	if err != nil {
+		return fail(err)
+	}
+	receipt, err := s.runner.Replay(ctx, submission)
 	if err != nil {
 		return fail(err)
 	}
 	return receipt, nil
 }
 
-// replayMessage is Replay for a user.
-func (e *Engine) replayMessage(ctx context.Context, s *state, m *store.Message, user string) (*store.Receipt, error) {
-	plans, err := e.takers(ctx, s, m)
-	if err != nil {
-		return nil, err
+// readers returns the flows that read a message's listener today.
+func (e *Engine) readers(m *store.Message) []*flow.Plan {
+	if l := e.set.Load().listeners[m.Listener]; l != nil {
+		return l.Plans()
 	}
-	return s.receiver.Replay(ctx, plans, m, user)
+	return nil
 }
-
-// takers returns the flows that a message is for today.
-func (e *Engine) takers(ctx context.Context, s *state, m *store.Message) ([]*flow.Plan, error) {
-	if m.RejectsOf != 0 {
-		runs, err := s.store.MessageRuns(ctx, m.ID)
-		if err != nil || len(runs) == 0 {
-			return nil, errors.Join(err, store.ErrNotFound)
-		}
-		plan, err := e.today(ctx, &runs[0])
-		return []*flow.Plan{plan}, err
-	}
-	l := e.set.Load().listeners[m.Listener]
-	if l == nil || len(l.Plans()) == 0 {
-		return nil, noFlow{fmt.Errorf("listener %q: %w", m.Listener, flow.ErrNoFlow)}
-	}
-	return l.Plans(), nil
-}
-
-// today returns what a run's flow is today.
-func (e *Engine) today(ctx context.Context, run *store.Run) (*flow.Plan, error) {
-	plan, err := e.plan(ctx, run.FlowID, "")
-	if err != nil || !plan.Enabled() {
-		return nil, noFlow{fmt.Errorf("run %d of flow %q: %w", run.Number, run.Flow, flow.ErrNoFlow)}
-	}
-	return plan, nil
-}
-
-// noFlow is flow.ErrNoFlow, which callers in Go know as store.ErrNotFound.
-type noFlow struct{ error }
-
-func (n noFlow) Unwrap() []error { return []error{n.error, store.ErrNotFound} }
 
 // RunPayload runs a flow that reads a listener on a payload, as if it had been sent there, and waits for its end. The payload is this
 // flow's alone, whoever else reads the listener, and may be larger than the listener's max_body. Params fill the parameters of the

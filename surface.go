@@ -57,14 +57,6 @@ func (s surface) WriteMetrics(ctx context.Context, w io.Writer) error {
 	return s.e.WriteMetrics(ctx, w)
 }
 
-func (s surface) ReplayMessage(ctx context.Context, m *store.Message, user string) (*store.Receipt, error) {
-	return s.e.replayMessage(ctx, s.e.state.Load(), m, user)
-}
-
-func (s surface) ReplayRejects(ctx context.Context, run *store.Run, user string) (*store.Receipt, error) {
-	return s.e.replayRejects(ctx, s.e.state.Load(), run, user)
-}
-
 func (s surface) Verifier() auth.Verifier {
 	if s.e.config.Verifier != nil {
 		return s.e.config.Verifier
@@ -100,30 +92,36 @@ const maxWait = 365 * 24 * time.Hour
 
 func (e *Engine) runFlow(ctx context.Context, s *state, name string, params map[string]any) (*Result, error) {
 	fail := func(err error) (*Result, error) { return nil, fmt.Errorf("integrator: run flow %q: %w", name, err) }
+	submission, err := e.submission(name, params)
+	if err != nil {
+		return fail(err)
+	}
+	outcome, err := s.runner.Call(ctx, submission, maxWait)
+	if err != nil {
+		return fail(err)
+	}
+	return resultOf(outcome)
+}
+
+// submission returns what runs a flow by name.
+func (e *Engine) submission(name string, params map[string]any) (s flow.Submission, err error) {
 	plan, ok := e.set.Load().plans[name]
 	if !ok || !plan.Enabled() {
-		return fail(fmt.Errorf("it is not defined: %w", store.ErrNotFound))
+		return s, fmt.Errorf("it is not defined: %w", store.ErrNotFound)
 	}
 	if plan.Reads() {
-		return fail(fmt.Errorf("it reads listener %q: send the payload there", plan.Listener))
+		return s, fmt.Errorf("it reads listener %q: send the payload there", plan.Listener)
 	}
 	given := transform.NewObject(transform.NewShape(), nil)
 	for key, value := range params {
 		v, err := paramOf(value)
 		if err != nil {
-			return fail(fmt.Errorf("parameter %q: %w", key, err))
+			return s, fmt.Errorf("parameter %q: %w", key, err)
 		}
 		given = given.With(key, v)
 	}
 	checked, err := plan.Parameters(given)
-	if err != nil {
-		return fail(err)
-	}
-	outcome, err := s.runner.Call(ctx, flow.Submission{Plans: []*flow.Plan{plan}, Trigger: "go", Params: checked}, maxWait)
-	if err != nil {
-		return fail(err)
-	}
-	return resultOf(outcome)
+	return flow.Submission{Plans: []*flow.Plan{plan}, Trigger: "go", Params: checked}, err
 }
 
 // resultOf returns how a run ended, with its answer read into memory.

@@ -9,10 +9,8 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"time"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
@@ -321,69 +319,4 @@ func cell(v transform.Value) transform.Value {
 		return transform.Null
 	}
 	return transform.Text(string(text))
-}
-
-// Conditions of a replay.
-var (
-	ErrNoFlow    = errors.New("no enabled flow takes it today")
-	ErrNoRejects = errors.New("there are no rejected records to replay") // none at all, or those of a run that wrote nothing
-	ErrActive    = errors.New("the run has not ended yet")
-)
-
-// ReplayRejects stores a run of the records that an earlier run rejected, through plan, today's definition of its flow, and returns its receipt. What the
-// new run reads is a message of its own, which lasts for its retries. It happens once: a second call returns the first receipt, Repeated. The error
-// wraps ErrActive or ErrNoRejects: a run that ended in anything but a warning has written nothing, and is replayed as a whole.
-func (r *Runner) ReplayRejects(ctx context.Context, run *store.Run, plan *Plan, user string) (*store.Receipt, error) {
-	switch {
-	case !run.Status.Settled():
-		return nil, ErrActive
-	case run.Status != store.Warning:
-		return nil, fmt.Errorf("run %d ended in %s: %w", run.Number, run.Status, ErrNoRejects)
-	}
-	rejects, _, err := r.store.Attachments(ctx, run.Number)
-	if err != nil {
-		return nil, err
-	}
-	if rejects.Size == 0 {
-		return nil, fmt.Errorf("run %d: %w", run.Number, ErrNoRejects)
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("make an id: %w", err)
-	}
-	m := &store.Message{ID: id, User: user, ReceivedAt: r.options.Now(), RejectsOf: run.Number}
-	if run.Message != uuid.Nil {
-		of, err := r.store.Message(ctx, run.Message)
-		if err != nil {
-			return nil, err
-		}
-		m.Listener, m.Method, m.Params, m.Query, m.Header = of.Listener, of.Method, of.Params, of.Query, of.Header
-	}
-	if m.Body, err = r.copyBody(ctx, rejects); err != nil {
-		return nil, err
-	}
-	receipt, err := r.Submit(ctx, Submission{Message: m, Plans: []*Plan{plan}, Trigger: "replay", User: user, Params: run.Params, Parent: run.Number, Scheduled: run.Scheduled,
-		Once: &store.Once{Scope: "replay of rejects", Key: fmt.Sprint(run.Number), Until: r.options.Now().Add(replayedOnce)}})
-	if err != nil || receipt.Repeated {
-		r.store.Discard(context.WithoutCancel(ctx), m.Body) // what stays is swept when the store is opened next
-	}
-	return receipt, err
-}
-
-// replayedOnce is how long it is known that something was replayed.
-const replayedOnce = 366 * 24 * time.Hour
-
-// copyBody makes a second body: each has one owner.
-func (r *Runner) copyBody(ctx context.Context, b store.Body) (store.Body, error) {
-	source, err := r.store.OpenBody(ctx, b)
-	if err != nil {
-		return store.Body{}, err
-	}
-	defer source.Close()
-	spool := store.NewSpool(ctx, r.store)
-	defer spool.Abort()
-	if _, err := io.Copy(spool, source); err != nil {
-		return store.Body{}, err
-	}
-	return spool.Body()
 }

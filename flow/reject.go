@@ -24,7 +24,7 @@ const firstRejects = 10
 // rejects collects the rejected records of one attempt, in the form that kept reads.
 type rejects struct {
 	redact  func(string) string
-	spool   *store.Spool
+	spool   *store.Spool // nil: they are counted and not kept
 	encoder transform.Encoder
 	batch   transform.Batch
 	scope   *transform.Scope // of the record before
@@ -63,6 +63,9 @@ func (r *rejects) add(step string, record *transform.Record) error {
 	}
 	if _, counted := r.count[rejected.Step]; counted {
 		r.count[rejected.Step]++
+	}
+	if r.spool == nil {
+		return nil
 	}
 	return r.keep(record, rejected)
 }

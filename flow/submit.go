@@ -28,6 +28,7 @@ type Submission struct {
 	Params    []byte    // what Plan.Parameters made
 	Parent    int64     // the run that this one replays
 	Scheduled time.Time // the due time of a schedule
+	Order     string    // of rejected records: the order key of the run that rejected them
 	Once      *store.Once
 
 	// Detach lets runs of [Runner.Call] go on when the caller goes away, whatever they do.
@@ -48,7 +49,9 @@ func (r *Runner) runs(s Submission) ([]*store.Run, error) {
 		if s.Message != nil {
 			runs[i].Message = s.Message.ID
 		}
-		if p.order != nil {
+		if s.Message != nil && s.Message.RejectsOf != 0 {
+			runs[i].Order = s.Order
+		} else if p.order != nil {
 			if runs[i].Order, err = p.order.Of(s.Message, s.Params); err != nil {
 				return nil, fmt.Errorf("order_by of flow %q: %w", p.Name, err)
 			}
@@ -216,20 +219,11 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 	}
 	left := sync.OnceFunc(r.submitted.Done)
 	defer left()
-	r.mu.Lock()
-	busy := r.waiting >= r.options.MaxWaiting
-	if !busy {
-		r.waiting++
+	leave, err := r.admit()
+	if err != nil {
+		return nil, err
 	}
-	r.mu.Unlock()
-	if busy {
-		return nil, ErrBusy
-	}
-	defer func() {
-		r.mu.Lock()
-		r.waiting--
-		r.mu.Unlock()
-	}()
+	defer leave()
 	runs, err := r.runs(s)
 	if err != nil {
 		return nil, err
@@ -239,6 +233,21 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 		return r.callPure(ctx, s, plan, runs[0], timeout)
 	}
 	return r.callStored(ctx, s, runs, timeout, left)
+}
+
+// admit counts a call that waits for its run, unless there are too many.
+func (r *Runner) admit() (leave func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting >= r.options.MaxWaiting {
+		return nil, ErrBusy
+	}
+	r.waiting++
+	return func() {
+		r.mu.Lock()
+		r.waiting--
+		r.mu.Unlock()
+	}, nil
 }
 
 // callPure executes a run in place, and records it with its message when it has ended.

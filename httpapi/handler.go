@@ -47,12 +47,6 @@ type Engine interface {
 	// Listener returns the listener of that name in the set in force; false when there is none.
 	Listener(name string) (*listener.Listener, bool)
 
-	// ReplayMessage runs the flows that take the message today once more; the error of none wraps flow.ErrNoFlow.
-	ReplayMessage(ctx context.Context, m *store.Message, user string) (*store.Receipt, error)
-
-	// ReplayRejects runs the records that a run has rejected once more.
-	ReplayRejects(ctx context.Context, run *store.Run, user string) (*store.Receipt, error)
-
 	// WriteMetrics writes the metrics in the text format of Prometheus.
 	WriteMetrics(ctx context.Context, w io.Writer) error
 
@@ -100,6 +94,9 @@ func New(engine Engine) http.Handler {
 		{method: "GET", pattern: "/rest/v1/runs", action: auth.RunList, serve: h.runs},
 		{method: "GET", pattern: "/rest/v1/runs/{run}", action: auth.RunRead, serve: h.run},
 		{method: "GET", pattern: "/rest/v1/runs/{run}/rejects", action: auth.RunRejects, serve: h.rejects},
+		{method: "POST", pattern: "/rest/v1/runs/replay", action: auth.RunReplay, serve: h.replayRuns},
+		{method: "POST", pattern: "/rest/v1/runs/cancel", action: auth.RunCancel, serve: h.cancelRuns},
+		{method: "POST", pattern: "/rest/v1/runs/{run}/replay", action: auth.RunReplay, serve: h.replayRun},
 		{method: "POST", pattern: "/rest/v1/runs/{run}/rejects/replay", action: auth.RunReplay, serve: h.replayRejects},
 		{method: "GET", pattern: "/rest/v1/runs/{run}/log", action: auth.RunLog, serve: h.runLog},
 		{method: "POST", pattern: "/rest/v1/runs/{run}/cancel", action: auth.RunCancel, serve: h.cancel},

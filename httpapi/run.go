@@ -19,6 +19,8 @@ type runAnswer struct {
 	Status    int    `json:"status"` // 0: success, 1: anything else
 	Exception string `json:"exception"`
 	Warning   string `json:"warning,omitempty"`
+
+	DryRun *flow.Preview `json:"dryRun,omitempty"` // what the run would do
 }
 
 const (
@@ -53,8 +55,13 @@ func (h *handler) runFlow(w http.ResponseWriter, r *http.Request, c *call) error
 	if err != nil {
 		return err
 	}
-	outcome, err := h.engine.Runner().Call(r.Context(),
-		flow.Submission{Plans: []*flow.Plan{plan}, Trigger: "name", User: c.principal.Login, Params: params, Detach: true}, runTimeout)
+	submission := flow.Submission{Plans: []*flow.Plan{plan}, Trigger: "name", User: c.principal.Login, Params: params, Detach: true}
+	if dry, err := dryRunOf(r.URL.Query().Get("dry_run")); err != nil {
+		return err
+	} else if dry {
+		return h.dryRunFlow(w, r, c, submission)
+	}
+	outcome, err := h.engine.Runner().Call(r.Context(), submission, runTimeout)
 	switch {
 	case errors.Is(err, flow.ErrStillRuns):
 		writeJSON(w, http.StatusOK, runAnswer{Status: 1, Exception: fmt.Sprintf("run %d is still running", outcome.Run.Number)})
@@ -71,6 +78,23 @@ func (h *handler) runFlow(w http.ResponseWriter, r *http.Request, c *call) error
 		answer.Status, answer.Exception = 1, exceptionFor(c.principal, run)
 	} else if run.Rejected > 0 {
 		answer.Warning = fmt.Sprintf("%d of %d rejected: see /rest/v1/runs/%d/rejects", run.Rejected, run.Read, run.Number)
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// dryRunFlow answers what a run by name would do: to those alone who may see what is in the systems that it reads.
+func (h *handler) dryRunFlow(w http.ResponseWriter, r *http.Request, c *call, s flow.Submission) error {
+	if err := authorize(c.principal, auth.RunReplay, auth.Resource{Flow: s.Plans[0].Name}); err != nil {
+		return err
+	}
+	previews, err := h.engine.Runner().DryRun(r.Context(), s)
+	if err != nil {
+		return err
+	}
+	answer := runAnswer{Exception: previews[0].Exception, DryRun: previews[0]}
+	if answer.Exception != "" {
+		answer.Status = 1
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil

@@ -175,23 +175,6 @@ func (h *handler) erase(w http.ResponseWriter, r *http.Request, c *call) error {
 	return nil
 }
 
-// replay is POST /rest/v1/messages/{message}/replay: new runs of the same payload, for the flows that read its listener today.
-func (h *handler) replay(w http.ResponseWriter, r *http.Request, c *call) error {
-	if r.URL.RawQuery != "" {
-		return problem(http.StatusBadRequest, "parameters", "Wrong parameters", "this route takes none: dry_run is not supported yet")
-	}
-	m, err := h.messageOf(r, c, auth.MessageReplay)
-	if err != nil {
-		return err
-	}
-	receipt, err := h.engine.ReplayMessage(r.Context(), m, c.principal.Login)
-	if err != nil {
-		return err
-	}
-	writeReceipt(w, http.StatusOK, receipt, "received")
-	return nil
-}
-
 // sendBody sends a stored body. Its bytes are a stranger's: nothing may take them for a page.
 func (h *handler) sendBody(w http.ResponseWriter, r *http.Request, b store.Body, mediaType string) error {
 	body, err := h.engine.Store().OpenBody(r.Context(), b)
@@ -238,24 +221,24 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, c *call) error {
 	return nil
 }
 
-// runs is GET /rest/v1/runs?flow=&status=&since=&limit=&after=: newest first; `after` is the last number of the page before.
-func (h *handler) runs(w http.ResponseWriter, r *http.Request, c *call) error {
+// filterOf reads the query of routes about many runs: flow, status, since, limit, after. It tells which flow was named that is not defined.
+func (h *handler) filterOf(r *http.Request) (filter store.RunFilter, undefined string, err error) {
 	query := r.URL.Query()
-	filter := store.RunFilter{Limit: 100}
-	wrong := func(name, want string) error {
-		return problem(http.StatusBadRequest, "parameters", "Wrong parameters", name+" must be "+want)
+	filter.Limit = 100
+	wrong := func(name, want string) (store.RunFilter, string, error) {
+		return filter, "", problem(http.StatusBadRequest, "parameters", "Wrong parameters", name+" must be "+want)
 	}
 	for name := range query {
 		switch name {
 		case "flow", "status", "since", "limit", "after":
 		default:
-			return problem(http.StatusBadRequest, "parameters", "Wrong parameters", "there are flow, status, since, limit and after")
+			return filter, "", problem(http.StatusBadRequest, "parameters", "Wrong parameters", "there are flow, status, since, limit and after")
 		}
 	}
 	if name := query.Get("flow"); name != "" {
 		plan, ok := h.engine.Plan(name)
 		if !ok {
-			filter.FlowID = -1 // which none has: an api user learns nothing about what is defined
+			filter.FlowID, undefined = -1, name // which no run has
 		} else {
 			filter.FlowID = plan.ID
 		}
@@ -274,7 +257,7 @@ func (h *handler) runs(w http.ResponseWriter, r *http.Request, c *call) error {
 		}
 		filter.Since = since
 	}
-	for name, field := range map[string]func(int64){"limit": func(n int64) { filter.Limit = int(min(n, 1000)) }, "after": func(n int64) { filter.Before = n }} {
+	for name, field := range map[string]func(int64){"limit": func(n int64) { filter.Limit = int(min(n, flow.MaxBulk)) }, "after": func(n int64) { filter.Before = n }} {
 		if s := query.Get(name); s != "" {
 			n, err := strconv.ParseInt(s, 10, 64)
 			if err != nil || n <= 0 {
@@ -282,6 +265,15 @@ func (h *handler) runs(w http.ResponseWriter, r *http.Request, c *call) error {
 			}
 			field(n)
 		}
+	}
+	return filter, undefined, nil
+}
+
+// runs is GET /rest/v1/runs?flow=&status=&since=&limit=&after=: newest first; `after` is the last number of the page before.
+func (h *handler) runs(w http.ResponseWriter, r *http.Request, c *call) error {
+	filter, _, err := h.filterOf(r) // an api user learns nothing about what is defined
+	if err != nil {
+		return err
 	}
 	if auth.Authorize(c.principal, auth.RunRead, auth.Resource{Owner: "\x00somebody else"}) != auth.Allow {
 		filter.User = c.principal.Login // this role sees its own
@@ -388,20 +380,6 @@ func (h *handler) show(w http.ResponseWriter, format string, write func(io.Write
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// replayRejects is POST /rest/v1/runs/{run}/rejects/replay: a new run of what the run has rejected.
-func (h *handler) replayRejects(w http.ResponseWriter, r *http.Request, c *call) error {
-	run, err := h.runOf(r, c, auth.RunReplay)
-	if err != nil {
-		return err
-	}
-	receipt, err := h.engine.ReplayRejects(r.Context(), run, c.principal.Login)
-	if err != nil {
-		return err
-	}
-	writeReceipt(w, http.StatusOK, receipt, "received")
-	return nil
-}
 
 // runLog is GET /rest/v1/runs/{run}/log: what happened in the run, over all of its attempts.
 func (h *handler) runLog(w http.ResponseWriter, r *http.Request, c *call) error {

@@ -113,30 +113,6 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	return &Answer{Receipt: receipt, Outcome: outcome}, err
 }
 
-// Replay stores new runs of a message, through the given flows, with the parameters of the last run before them, and returns their receipt. The error
-// wraps store.ErrErased when the payload was erased, and is otherwise that of flow.Runner.Submit.
-func (r *Receiver) Replay(ctx context.Context, plans []*flow.Plan, m *store.Message, user string) (*store.Receipt, error) {
-	if m.Erased {
-		return nil, store.ErrErased
-	}
-	runs, err := r.store.MessageRuns(ctx, m.ID)
-	if err != nil {
-		return nil, err
-	}
-	submission := flow.Submission{Message: m, Replay: true, Plans: plans, Trigger: "replay", User: user}
-	if len(runs) > 0 {
-		last := runs[len(runs)-1]
-		submission.Parent, submission.Params, submission.Scheduled = last.Number, last.Params, last.Scheduled
-	}
-	failpoint.Hit("replay.storing")
-	receipt, err := r.runner.Submit(ctx, submission)
-	failpoint.Hit("replay.stored")
-	if err == nil {
-		receipt.Message = m.ID
-	}
-	return receipt, err
-}
-
 // discard removes a large body that was not accepted, whatever became of the caller. What stays is swept when the store is opened next.
 func (r *Receiver) discard(ctx context.Context, body store.Body) {
 	r.store.Discard(context.WithoutCancel(ctx), body)

@@ -50,7 +50,8 @@ type commands struct {
 	Serve  serveCommand  `cmd:"" help:"Serve the definitions in a folder."`
 	Run    runCommand    `cmd:"" help:"Run a flow and wait for its end."`
 	User   userCommands  `cmd:"" help:"Make and change users."`
-	Replay replayCommand `cmd:"" help:"Run a payload that was accepted once more."`
+	Replay replayCommand `cmd:"" help:"Run payloads and runs once more."`
+	Cancel cancelCommand `cmd:"" help:"Stop runs."`
 	Check  checkCommand  `cmd:"" help:"Check the definitions in a folder."`
 }
 

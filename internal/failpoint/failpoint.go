@@ -37,8 +37,8 @@ var Points = []Point{
 	{"cancel.written", "boltstore.Queue.Cancel"},            // a queued run is canceled, and not committed
 	{"cancel.committed", "boltstore.Queue.Cancel"},          // it is committed, and nobody knows
 	{"cancel.active", "flow.Runner.cancelActive"},           // a run at work is told to stop
-	{"replay.storing", "listener.Receiver.Replay"},          // the message is found, and its new runs are not stored
-	{"replay.stored", "listener.Receiver.Replay"},           // they are stored, and nobody knows
+	{"replay.storing", "flow.Runner.Replay"},                // the message is found, and its new runs are not stored
+	{"replay.stored", "flow.Runner.Replay"},                 // they are stored, and nobody knows
 	{"tick.due", "flow.Runner.fire"},                        // a schedule is due, and its run is not stored
 	{"tick.stored", "flow.Runner.tick"},                     // its run is stored under the once-key of the due time
 	{"tick.remembered", "flow.Runner.tick"},                 // the due time is stored as the last one
