@@ -70,9 +70,6 @@ var (
 	bucketCatalog     = []byte("catalog")     // kind and name → entry
 	bucketNumbers     = []byte("numbers")     // kind and name → number
 
-	buckets = [][]byte{bucketMeta, bucketMessages, bucketMessageRuns, bucketActive, bucketHistory, bucketByFlow, bucketFailed, bucketEnded,
-		bucketAttachments, bucketBlobs, bucketOnce, bucketOnceUntil, bucketCatalog, bucketNumbers}
-
 	keyFormat  = []byte("format")
 	keyWriter  = []byte("writer")
 	keyEpoch   = []byte("epoch")
@@ -201,9 +198,9 @@ func (s *Store) prepare() error {
 		if format != formatNumber {
 			return fmt.Errorf("%s has format %d, this engine reads and writes format %d: open it with the engine that wrote it", path, format, formatNumber)
 		}
-		for _, name := range buckets {
-			if tx.Bucket(name) == nil {
-				return damaged(path, fmt.Errorf("its part %q is missing", name))
+		for _, b := range buckets {
+			if tx.Bucket(b.name) == nil {
+				return damaged(path, fmt.Errorf("its part %q is missing", b.name))
 			}
 		}
 		return nil
@@ -211,18 +208,18 @@ func (s *Store) prepare() error {
 	if err != nil || !fresh {
 		return err
 	}
-	return s.db.Update(func(bare *bolt.Tx) error {
-		tx := &writeTx{Tx: bare}
-		for _, name := range buckets {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		if err := put(tx, bucketMeta, keyWriter, []byte(writer)); err != nil {
+	return s.db.Update(makeBuckets)
+}
+
+// makeBuckets makes an empty store.
+func makeBuckets(bare *bolt.Tx) error {
+	tx := &writeTx{Tx: bare}
+	for _, b := range buckets {
+		if _, err := tx.CreateBucketIfNotExists(b.name); err != nil {
 			return err
 		}
-		return putNumber(tx, bucketMeta, keyFormat, formatNumber)
-	})
+	}
+	return errors.Join(put(tx, bucketMeta, keyWriter, []byte(writer)), putNumber(tx, bucketMeta, keyFormat, formatNumber))
 }
 
 // load fills the index with the active runs and reads the numbers.

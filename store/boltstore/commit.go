@@ -249,8 +249,8 @@ func (s *Store) begin() error {
 			tx.Rollback()
 		}
 	}()
-	for _, name := range buckets { // all are in bbolt's cache from here on, so that readers change nothing
-		tx.Bucket(name).FillPercent = fill
+	for _, b := range buckets { // all are in bbolt's cache from here on, so that readers change nothing
+		tx.Bucket(b.name).FillPercent = fill
 	}
 	if err := s.journal.find(s.journal.end, s.onCorrupt, func(changes []byte) error { return redo(tx, changes) }); err != nil {
 		return err

@@ -38,9 +38,9 @@ func (s *Store) SetFormat(n int64) error {
 func (s *Store) Rows() map[string]int {
 	rows := map[string]int{}
 	s.view(context.Background(), func(tx *bolt.Tx) error {
-		for _, name := range buckets {
-			tx.Bucket(name).ForEach(func([]byte, []byte) error {
-				rows[string(name)]++
+		for _, b := range buckets {
+			tx.Bucket(b.name).ForEach(func([]byte, []byte) error {
+				rows[string(b.name)]++
 				return nil
 			})
 		}
