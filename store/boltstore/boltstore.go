@@ -8,11 +8,14 @@
 // verified on every read. One process has the store open at a time; a second one gets store.ErrInUse.
 //
 // When the disk is full nothing is written and store.ErrFull says so until there is room. When a write or sync of the file fails
-// otherwise, the store takes no more writes (store.ErrBroken): after a failed sync nobody knows what the disk holds, so it is opened anew
-// and verified instead of tried again.
+// otherwise, or a page of it cannot be read, the store takes no more writes (store.ErrBroken): after a failed sync nobody knows what the disk
+// holds. A mark beside the file says so, and the next Open trusts the file again only when it has verified every value into a fresh copy.
+//
+// [Check], [Compact] and [Repair] take care of a store that nobody has open, [Store.Backup] and [Store.Stats] of one that is open.
 package boltstore
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -104,8 +107,9 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the store in dir, making both when they are missing. The error wraps store.ErrInUse when another process has it open, and
-// says what to do about a file that is damaged or of a newer format.
+// Open opens the store in dir, making both when they are missing. A store that failed when it was last open is verified first, value by
+// value, which takes as long as reading and writing its database file. The error wraps store.ErrInUse when another process has it open,
+// and says what to do about a file that is damaged or of a newer format.
 func Open(dir string, options *Options) (*Store, error) {
 	if options == nil {
 		options = &Options{}
@@ -118,7 +122,10 @@ func Open(dir string, options *Options) (*Store, error) {
 	if s.onCorrupt == nil {
 		s.onCorrupt = func(error) {}
 	}
-	var err error
+	err := s.trust()
+	if err != nil {
+		return nil, err
+	}
 	if s.db, err = openFile(s.path()); err != nil {
 		return nil, err
 	}
@@ -145,6 +152,22 @@ func Open(dir string, options *Options) (*Store, error) {
 	return s, nil
 }
 
+// trust verifies a store that failed.
+func (s *Store) trust() error {
+	mark := filepath.Join(s.dir, markName)
+	_, err := os.Stat(mark)
+	if err == nil {
+		_, err = renew(context.Background(), s.dir, nil, false)
+		if errors.Is(err, store.ErrNotFound) { // the file was moved away
+			err = os.Remove(mark)
+		}
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("verify a store that failed: %w", err)
+	}
+	return nil
+}
+
 // openFile opens the database. bbolt panics on some damaged files; the mapping that it leaves keeps the file locked until the process ends.
 func openFile(path string) (db *bolt.DB, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -153,7 +176,16 @@ func openFile(path string) (db *bolt.DB, err error) {
 			err = damaged(path, fmt.Errorf("%v", p))
 		}
 	}()
-	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, FreelistType: bolt.FreelistMapType})
+	var file *os.File
+	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, FreelistType: bolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		}})
+	if err == nil && !unmoved(file, path) { // a repair had it while we waited for the lock
+		db.Close()
+		err = bolterrors.ErrTimeout
+	}
 	var system *os.PathError
 	var code syscall.Errno
 	switch {
@@ -170,7 +202,7 @@ func openFile(path string) (db *bolt.DB, err error) {
 func (s *Store) path() string { return filepath.Join(s.dir, fileName) }
 
 func damaged(path string, err error) error {
-	return fmt.Errorf("%s: %w: %w; move the file away and put a backup in its place", path, store.ErrCorrupt, err)
+	return fmt.Errorf("%s: %w: %w; rescue what is intact with `integrator store repair`, or put a backup in its place", path, store.ErrCorrupt, err)
 }
 
 // prepare checks the format of a store, and makes the buckets of a fresh one.
@@ -196,7 +228,7 @@ func (s *Store) prepare() error {
 			return damaged(path, err)
 		}
 		if format != formatNumber {
-			return fmt.Errorf("%s has format %d, this engine reads and writes format %d: open it with the engine that wrote it", path, format, formatNumber)
+			return otherFormat(path, format)
 		}
 		for _, b := range buckets {
 			if tx.Bucket(b.name) == nil {
@@ -209,6 +241,10 @@ func (s *Store) prepare() error {
 		return err
 	}
 	return s.db.Update(makeBuckets)
+}
+
+func otherFormat(path string, format int64) error {
+	return fmt.Errorf("%s has format %d, this engine reads and writes format %d: open it with the engine that wrote it", path, format, formatNumber)
 }
 
 // makeBuckets makes an empty store.

@@ -117,6 +117,10 @@ func hold(ctx context.Context, dir string, watch *Watch) (in *inspection, releas
 		return nil, nil, err
 	}
 	in = inspect(ctx, file, dir, watch)
+	if format, err := in.number(bucketMeta, keyFormat); err == nil && format != 0 && format != formatNumber {
+		release()
+		return nil, nil, otherFormat(path, format)
+	}
 	return in, release, nil
 }
 

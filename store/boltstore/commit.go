@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -367,10 +369,24 @@ func (s *Store) classify(err error) error {
 		return err // noted already
 	case noRoom(err):
 		err = fmt.Errorf("%w: %w", store.ErrFull, err)
-	default:
-		err = fmt.Errorf("%w: %w", store.ErrBroken, err)
+		s.health.Store(&err)
+		return err
 	}
-	s.health.Store(&err)
+	return s.fail(fmt.Errorf("%w: %w", store.ErrBroken, err))
+}
+
+// fail ends all writes. The mark that it leaves makes the next Open verify every value.
+func (s *Store) fail(err error) error {
+	if !s.isBroken() {
+		markErr := copyFile(strings.NewReader(err.Error()+"\n"), filepath.Join(s.dir, markName))
+		if errors.Is(markErr, os.ErrExist) {
+			markErr = nil
+		}
+		if markErr = errors.Join(markErr, syncDir(s.dir)); markErr != nil {
+			err = fmt.Errorf("%w; this could not be noted (%v): run `integrator store compact` before the store is used again", err, markErr)
+		}
+		s.health.Store(&err)
+	}
 	return err
 }
 
@@ -386,8 +402,7 @@ func (s *Store) guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %s: %v", store.ErrBroken, s.path(), p)
-			s.health.Store(&err)
+			err = s.fail(fmt.Errorf("%w: %s: %v", store.ErrBroken, s.path(), p))
 		}
 	}()
 	return f()

@@ -208,6 +208,7 @@ func TestFlippedBits(t *testing.T) {
 		}
 		flip(t, path, bit)
 		os.Remove(filepath.Join(dir, journalName)) // of an earlier round whose store was broken
+		os.Remove(path + ".unverified")            // of the one before
 		st, err := boltstore.Open(dir, &boltstore.Options{OnCorrupt: func(error) { reported++ }})
 		if err != nil {
 			refused++

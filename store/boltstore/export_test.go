@@ -29,6 +29,11 @@ func (s *Store) Hold() (release func()) {
 	return func() { close(end); <-op.done }
 }
 
+// Break makes a commit fail as a disk does.
+func (s *Store) Break() error {
+	return s.do(context.Background(), &operation{apply: func(*writeTx) error { return errors.New("input/output error") }})
+}
+
 // SetFormat writes a format number as another engine would.
 func (s *Store) SetFormat(n int64) error {
 	return s.do(context.Background(), &operation{apply: func(tx *writeTx) error { return putNumber(tx, bucketMeta, keyFormat, n) }})
