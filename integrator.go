@@ -385,6 +385,15 @@ func (e *Engine) Auth() (*auth.Service, error) {
 	return nil, fmt.Errorf("integrator: users: %w", flow.ErrStopping)
 }
 
+// Store returns the store that the engine works on, for what its operator does beside it, such as boltstore's Backup. Until Ready is closed there
+// is none, and the error is flow.ErrStopping. Who opened it closes it.
+func (e *Engine) Store() (store.Store, error) {
+	if s := e.state.Load(); s != nil {
+		return s.store, nil
+	}
+	return nil, fmt.Errorf("integrator: store: %w", flow.ErrStopping)
+}
+
 // prune removes what has been kept long enough, in small paced steps.
 func (e *Engine) prune(ctx context.Context, st store.Store) {
 	if e.config.Retention.Runs < 0 {

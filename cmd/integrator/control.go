@@ -18,6 +18,7 @@ import (
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/store/boltstore"
 )
 
 // controlLogin is who calls through the control socket. No user can have this login: it has a slash.
@@ -64,6 +65,12 @@ func openControl(engine *integrator.Engine, data string, logger *slog.Logger) (*
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /control/flows/{flow}/run", func(w http.ResponseWriter, r *http.Request) { runFlow(w, r, engine, nil) })
 	routes.HandleFunc("POST /control/flows/{flow}/payload", func(w http.ResponseWriter, r *http.Request) { runFlow(w, r, engine, r.Body) })
+	routes.HandleFunc("POST /control/store/backup", func(w http.ResponseWriter, r *http.Request) {
+		onStore(w, engine, func(st *boltstore.Store) (any, error) { return st.Backup(r.Context(), r.URL.Query().Get("to"), nil) })
+	})
+	routes.HandleFunc("GET /control/store/stats", func(w http.ResponseWriter, r *http.Request) {
+		onStore(w, engine, func(st *boltstore.Store) (any, error) { return st.Stats(r.Context()) })
+	})
 	routes.Handle("/", engine.Handler())
 	c := &control{listener: listener, server: newServer(routes, logger)}
 	c.server.BaseContext = func(net.Listener) context.Context {
@@ -134,6 +141,23 @@ func runFlow(w http.ResponseWriter, r *http.Request, engine *integrator.Engine, 
 			Rejects: result.Rejects, Response: result.Response}
 	}
 	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(answer) // a caller that is gone misses nothing
+}
+
+// onStore does something with the engine's store for a command, and answers what comes of it or a problem document.
+func onStore(w http.ResponseWriter, engine *integrator.Engine, do func(*boltstore.Store) (any, error)) {
+	st, err := engine.Store()
+	var answer any
+	if err == nil {
+		answer, err = do(st.(*boltstore.Store)) // the command's engines have no other
+	}
+	if err != nil {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusInternalServerError)
+		answer = problem{Detail: err.Error()}
+	} else {
+		w.Header().Set("Content-Type", "application/json")
+	}
 	json.NewEncoder(w).Encode(answer) // a caller that is gone misses nothing
 }
 

@@ -28,6 +28,7 @@ const (
 	exitFailure  = 1
 	exitUsage    = 2 // the command or the definitions are wrong
 	exitRejected = 3 // the run finished, but records were rejected
+	exitDamaged  = 4 // the store is damaged
 )
 
 // usageError marks what the caller has to write differently.
@@ -40,9 +41,13 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 // errRejected ends a run that rejected records; what there is to say has been said.
 var errRejected = errors.New("records were rejected")
 
+// errDamaged ends the check of a store that is damaged.
+var errDamaged = errors.New("the store is damaged")
+
 const description = `Takes payloads in over HTTP, keeps them, and turns them into rows, files and answers, as definitions in DIR say.
 
-Exit codes: 0 success; 1 failure, such as a run that failed; 2 wrong usage or definitions; 3 a run that finished with rejected records.`
+Exit codes: 0 success; 1 failure, such as a run that failed; 2 wrong usage or definitions; 3 a run that finished with rejected records;
+4 a store that is damaged.`
 
 type commands struct {
 	Version kong.VersionFlag `help:"Print the version."`
@@ -53,6 +58,7 @@ type commands struct {
 	Replay replayCommand `cmd:"" help:"Run payloads and runs once more."`
 	Cancel cancelCommand `cmd:"" help:"Stop runs."`
 	Check  checkCommand  `cmd:"" help:"Check the definitions in a folder."`
+	Store  storeCommands `cmd:"" help:"Take care of the store: check, backup, compact, repair, stats."`
 }
 
 func main() {
@@ -96,6 +102,9 @@ func report(err error) int {
 	var p *problem
 	if errors.As(err, new(usageError)) || errors.As(err, &p) && p.status == http.StatusUnprocessableEntity {
 		return exitUsage
+	}
+	if errors.Is(err, errDamaged) {
+		return exitDamaged
 	}
 	return exitFailure
 }

@@ -44,7 +44,7 @@ func TestCommand(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"address": address, "ready": ready, "stopping": stopping, "running": running, "http": call, "remember": remember, "token": token, "terminate": terminate,
-			"code": code, "mode": mode, "certificate": certificate, "crashed": crashed,
+			"code": code, "mode": mode, "certificate": certificate, "crashed": crashed, "damage": damage,
 		},
 	})
 }
@@ -175,6 +175,19 @@ func crashed(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	ts.Check(l.Close())
+}
+
+// damage flips a bit of a text where it first stands in a file: `damage data/integrator.db text`.
+func damage(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	content, err := os.ReadFile(path)
+	ts.Check(err)
+	at := bytes.Index(content, []byte(args[1]))
+	if at < 0 {
+		ts.Fatalf("%s is not in %s", args[1], args[0])
+	}
+	content[at] ^= 1
+	ts.Check(os.WriteFile(path, content, 0o600))
 }
 
 // code runs a program and wants that exit code: `code 3 integrator run …`.

@@ -4,28 +4,32 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
 )
 
-// meter shows on a terminal that a run is going on: for how long, and how much of its payload has been read. Elsewhere it shows nothing.
+// meter shows on a terminal that something is going on: for how long, and how much has been read for it. Elsewhere it shows nothing.
 type meter struct {
-	source io.Reader // nil: none
+	source io.Reader  // nil: none
+	out    io.Writer  // nil: nothing is shown
+	mu     sync.Mutex // held while something is written
 	read   atomic.Int64
 	quit   chan struct{}
 	ended  chan struct{}
 }
 
-// startMeter starts to show the run of a flow on out.
-func startMeter(out *os.File, flow string, source io.Reader) *meter {
+// startMeter starts to show what is going on, such as the run of a flow, on out.
+func startMeter(out *os.File, what string, source io.Reader) *meter {
 	m := &meter{source: source, quit: make(chan struct{}), ended: make(chan struct{})}
 	if !term.IsTerminal(int(out.Fd())) {
 		close(m.ended)
 		return m
 	}
-	go m.show(out, flow)
+	m.out = out
+	go m.show(what)
 	return m
 }
 
@@ -50,23 +54,39 @@ func (m *meter) stop() {
 	<-m.ended
 }
 
+// say prints a line while the meter runs.
+func (m *meter) say(line string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.out != nil {
+		fmt.Fprint(m.out, eraseLine)
+	}
+	fmt.Println(line)
+}
+
+func (m *meter) write(text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fmt.Fprint(m.out, text)
+}
+
 const eraseLine = "\r\x1b[K"
 
-func (m *meter) show(out io.Writer, flow string) {
+func (m *meter) show(what string) {
 	defer close(m.ended)
 	began := time.Now()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		line := fmt.Sprintf("%s: %s", flow, time.Since(began).Round(time.Second))
-		if m.source != nil {
-			line += fmt.Sprintf(", %.1f MB read", float64(m.read.Load())/1e6)
+		line := fmt.Sprintf("%s: %s", what, time.Since(began).Round(time.Second))
+		if read := m.read.Load(); m.source != nil || read > 0 {
+			line += fmt.Sprintf(", %.1f MB read", float64(read)/1e6)
 		}
-		fmt.Fprint(out, eraseLine+line)
+		m.write(eraseLine + line)
 		select {
 		case <-tick.C:
 		case <-m.quit:
-			fmt.Fprint(out, eraseLine)
+			m.write(eraseLine)
 			return
 		}
 	}

@@ -14,8 +14,8 @@ func TestMeterShowsTimeAndBytes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		m := &meter{source: strings.NewReader(strings.Repeat("x", 2_000_000)), quit: make(chan struct{}), ended: make(chan struct{})}
-		go m.show(&out, "load")
+		m := &meter{out: &out, source: strings.NewReader(strings.Repeat("x", 2_000_000)), quit: make(chan struct{}), ended: make(chan struct{})}
+		go m.show("load")
 		if _, err := io.Copy(io.Discard, m.reader()); err != nil {
 			t.Fatal(err)
 		}

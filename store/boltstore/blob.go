@@ -160,9 +160,9 @@ func (s *Store) Discard(ctx context.Context, b store.Body) error {
 	})
 }
 
-// unlink removes a blob that nothing refers to. One that stays is swept when the store is opened next.
+// unlink removes a blob that nothing refers to; while a backup is made, when that ends. One that stays is swept when the store is opened next.
 func (s *Store) unlink(id uuid.UUID) {
-	if id != uuid.Nil {
+	if id != uuid.Nil && !s.pins.postpone(id) {
 		os.Remove(s.blobPath(id))
 	}
 }

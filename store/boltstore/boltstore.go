@@ -41,6 +41,9 @@ type Options struct {
 	// OnCorrupt is told of every damaged value that was met; nil: nobody is. The caller of the method that asked for it gets
 	// store.ErrCorrupt in any case. It is called while the store is locked: it returns soon and does not call the store.
 	OnCorrupt func(error)
+
+	// MustExist keeps Open from making a store: without one the error wraps store.ErrNotFound.
+	MustExist bool
 }
 
 const (
@@ -93,6 +96,9 @@ type Store struct {
 	commits atomic.Int64
 
 	operations chan *operation
+	follower   *follower // a backup's, or nil; the writer's
+	batch      []byte    // what the commit under way changes, when a backup follows it
+	pins       pins
 	closing    chan struct{}
 	ended      chan struct{} // closed when the writer goroutine has ended
 	closed     sync.Once
@@ -113,6 +119,9 @@ var _ store.Store = (*Store)(nil)
 func Open(dir string, options *Options) (*Store, error) {
 	if options == nil {
 		options = &Options{}
+	}
+	if _, err := os.Stat(filepath.Join(dir, fileName)); options.MustExist && errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: there is no store: %w", dir, store.ErrNotFound)
 	}
 	if err := makeFolder(filepath.Join(dir, blobFolder)); err != nil {
 		return nil, fmt.Errorf("make the store's folder: %w", err)

@@ -177,6 +177,7 @@ func (s *Store) commit(batch []*operation) {
 	err := s.ready(context.Background())
 	if err == nil {
 		err = s.classify(s.guard(func() error { return s.update(batch) }))
+		s.follow(s.batch, err)
 	}
 	for _, op := range batch {
 		if err != nil {
@@ -221,6 +222,7 @@ func (s *Store) apply(batch []*operation) error {
 	}
 	s.opened.Lock()
 	defer s.opened.Unlock()
+	s.batch = s.batch[:0]
 	for _, op := range batch {
 		if op.check != nil {
 			if op.err = op.check(s.tx.Tx); op.err != nil {
@@ -232,6 +234,9 @@ func (s *Store) apply(batch []*operation) error {
 			return err
 		}
 		s.journal.add(s.tx.changes)
+		if s.follower != nil {
+			s.batch = append(s.batch, s.tx.changes...)
+		}
 	}
 	return nil
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"os"
-	"slices"
 	"sort"
 )
 
@@ -19,7 +17,7 @@ import (
 // A page is a header (id, kind, count, overflow), an element of 16 bytes for each entry, then their keys and values one behind the other in
 // the order of the elements; so everything but the keys and values themselves can be told from its neighbours.
 type image struct {
-	file     io.ReaderAt
+	file     *os.File
 	size     int64
 	pageSize int64
 	head     head
@@ -53,16 +51,16 @@ var order = binary.NativeEndian // as the database writes it
 // newImage reads the metas. The image is never nil; without any valid meta its head is zero, and only orphans can be found.
 func newImage(file *os.File) (*image, error) {
 	im := &image{file: file, pageSize: int64(os.Getpagesize())}
-	info, err := file.Stat()
-	if err != nil {
-		return im, err
-	}
-	im.size = info.Size()
 	return im, im.refresh()
 }
 
-// refresh reads the metas anew. It reports a damaged one; the other counts then.
+// refresh reads the size and the metas anew. It reports a damaged one; the other counts then.
 func (im *image) refresh() error {
+	info, err := im.file.Stat()
+	if err != nil {
+		return err
+	}
+	im.size = info.Size()
 	first, size0, err0 := im.meta(0)
 	if err0 == nil {
 		im.pageSize = size0
@@ -482,150 +480,4 @@ func (im *image) find(t tree, key []byte) *element {
 		id, p = p.elements[max(i, 0)].child, nil
 	}
 	return nil
-}
-
-// change is a row that a commit wrote, or removed when value is nil.
-type change struct{ bucket, key, value []byte }
-
-// changes returns what became of rows between a head and the one that the next commit made. A commit never writes over pages that the one
-// before it can reach, so pages of the same number are the same page, and what is below them is passed over.
-func (im *image) changes(before, after head) ([]change, error) {
-	var all []change
-	old, new, err := im.differ(tree{root: before.root}, tree{root: after.root})
-	if err != nil {
-		return nil, err
-	}
-	for name, e := range new {
-		var was, is tree
-		if is, err = treeOf(e); err != nil {
-			return nil, err
-		}
-		if o, ok := old[name]; ok {
-			if was, err = treeOf(o); err != nil {
-				return nil, err
-			}
-		}
-		gone, come, err := im.differ(was, is)
-		if err != nil {
-			return nil, err
-		}
-		for key, e := range come {
-			if o, ok := gone[key]; !ok || !bytes.Equal(o.value, e.value) {
-				all = append(all, change{[]byte(name), e.key, slices.Clip(append([]byte{}, e.value...))})
-			}
-		}
-		for key := range gone {
-			if _, ok := come[key]; !ok {
-				all = append(all, change{[]byte(name), []byte(key), nil})
-			}
-		}
-	}
-	return all, nil
-}
-
-// differ returns the entries of the leaves that only one of two trees has.
-func (im *image) differ(a, b tree) (onlyA, onlyB map[string]element, err error) {
-	one, err := im.levelOf(a)
-	if err != nil {
-		return nil, nil, err
-	}
-	other, err := im.levelOf(b)
-	if err != nil {
-		return nil, nil, err
-	}
-	for {
-		if one.height == other.height {
-			in := map[uint64]int{}
-			for _, id := range slices.Concat(one.ids, other.ids) {
-				in[id]++
-			}
-			shared := func(id uint64) bool { return in[id] > 1 }
-			one.ids, other.ids = slices.DeleteFunc(one.ids, shared), slices.DeleteFunc(other.ids, shared)
-		}
-		if one.height == 0 && other.height == 0 {
-			break
-		}
-		height := max(one.height, other.height)
-		for _, l := range []*level{one, other} {
-			if l.height == height {
-				if err := im.descend(l); err != nil {
-					return nil, nil, err
-				}
-			}
-		}
-	}
-	if onlyA, err = im.entries(one); err == nil {
-		onlyB, err = im.entries(other)
-	}
-	return onlyA, onlyB, err
-}
-
-// level is the pages of a tree of one distance from its leaves.
-type level struct {
-	ids    []uint64
-	inline *page // of a tree that is one page without a number
-	height int
-}
-
-func (im *image) levelOf(t tree) (*level, error) {
-	l := &level{inline: t.inline}
-	if t.root == 0 {
-		return l, nil
-	}
-	l.ids = []uint64{t.root}
-	for id := t.root; ; l.height++ {
-		p, err := im.node(id)
-		if err != nil {
-			return nil, err
-		}
-		if !p.branch {
-			return l, nil
-		}
-		if l.height == deepest {
-			return nil, errors.New("a tree has no end")
-		}
-		id = p.elements[0].child
-	}
-}
-
-func (im *image) descend(l *level) error {
-	var below []uint64
-	for _, id := range l.ids {
-		p, err := im.node(id)
-		if err != nil {
-			return err
-		}
-		if !p.branch {
-			return fmt.Errorf("page %d is a leaf above others", id)
-		}
-		for _, e := range p.elements {
-			below = append(below, e.child)
-		}
-	}
-	l.ids = below
-	l.height--
-	return nil
-}
-
-func (im *image) entries(l *level) (map[string]element, error) {
-	entries := map[string]element{}
-	add := func(p *page) {
-		for _, e := range p.elements {
-			entries[string(e.key)] = e
-		}
-	}
-	if l.inline != nil {
-		add(l.inline)
-	}
-	for _, id := range l.ids {
-		p, err := im.node(id)
-		if err != nil {
-			return nil, err
-		}
-		if p.branch {
-			return nil, fmt.Errorf("page %d is no leaf", id)
-		}
-		add(p)
-	}
-	return entries, nil
 }
