@@ -135,6 +135,9 @@ func Open(dir string, options *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = sound(s.path()); err != nil {
+		return nil, err
+	}
 	if s.db, err = openFile(s.path()); err != nil {
 		return nil, err
 	}
@@ -173,6 +176,31 @@ func (s *Store) trust() error {
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("verify a store that failed: %w", err)
+	}
+	return nil
+}
+
+// sound looks at what bbolt relies on when it opens a file: where it panics, its mapping would keep the file locked until the process ends.
+func sound(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil // there is none yet, or openFile says why it cannot be opened
+	}
+	defer file.Close()
+	lock, err := lockFile(path)
+	if err != nil || lock == nil {
+		return err
+	}
+	defer lock.Close()
+	im, err := newImage(file)
+	if im.head.root == 0 {
+		return damaged(path, err)
+	}
+	if missing := int64(im.head.high)*im.pageSize - im.size; missing > 0 {
+		return damaged(path, fmt.Errorf("%d bytes are missing at its end", missing))
+	}
+	if _, err := im.free(); err != nil && im.head.freelist != noFreelist {
+		return damaged(path, err)
 	}
 	return nil
 }
@@ -219,11 +247,6 @@ func (s *Store) prepare() error {
 	path := s.path()
 	fresh := false
 	err := s.db.View(func(tx *bolt.Tx) error {
-		if file, err := os.Stat(path); err != nil {
-			return err
-		} else if file.Size() < tx.Size() {
-			return damaged(path, fmt.Errorf("%d bytes are missing at its end", tx.Size()-file.Size()))
-		}
 		if first, _ := tx.Cursor().First(); first == nil {
 			if fresh = tx.ID() <= untouched; fresh {
 				return nil
