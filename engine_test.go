@@ -98,6 +98,9 @@ func TestEngineThatNeverRuns(t *testing.T) {
 	if _, err := engine.RunFlow(t.Context(), "a", nil); !errors.Is(err, flow.ErrStopping) {
 		t.Errorf("RunFlow: %v", err)
 	}
+	if _, err := engine.Store(); !errors.Is(err, flow.ErrStopping) {
+		t.Errorf("Store before Run: %v", err)
+	}
 	if _, err := engine.Auth(); !errors.Is(err, flow.ErrStopping) {
 		t.Errorf("Auth: %v", err)
 	}

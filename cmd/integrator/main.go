@@ -1,5 +1,5 @@
-// Command integrator runs the engine for people who write no Go: it serves definitions, runs flows, manages users and checks
-// definitions. `integrator --help` tells the rest.
+// Command integrator runs the engine for people who write no Go: it serves definitions, runs flows, manages users, checks definitions and
+// takes care of the store. `integrator --help` tells the rest.
 //
 // Whoever has the store open, a server or a command that found it free, answers on control.sock beside it; every other command speaks
 // to that socket. Who may open the socket is decided by the permissions of its folder.

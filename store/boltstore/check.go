@@ -2,7 +2,6 @@ package boltstore
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -192,7 +191,7 @@ func (in *inspection) run(blobs bool) error {
 		in.fault(Fault{Bucket: string(name), Offset: offset, Reason: err.Error()}, nil, nil)
 	}
 	in.visit.row = func(name []byte, e element) error {
-		if err := cmp.Or(in.ctx.Err(), in.err); err != nil {
+		if err := errors.Join(in.ctx.Err(), in.err); err != nil {
 			return err
 		}
 		b := bucketOf(name)
@@ -223,7 +222,7 @@ func (in *inspection) run(blobs bool) error {
 			}
 		}
 	}
-	return cmp.Or(in.err, in.ctx.Err())
+	return errors.Join(in.err, in.ctx.Err())
 }
 
 // relate checks what an intact row says against the rows and files that it refers to.
@@ -366,7 +365,7 @@ func (in *inspection) readBlob(body store.Body) error {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err = cmp.Or(in.ctx.Err(), err); err != nil {
+		if err = errors.Join(in.ctx.Err(), err); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,7 @@ type image struct {
 	pageSize int64
 	head     head
 	cache    map[uint64]*page // nil: every page is read anew, because the file changes
+	cached   int              // bytes
 	read     func(bytes int)  // told of each page that is read; nil: nobody
 }
 
@@ -43,7 +44,9 @@ const (
 	firstPage    = 2 // after the two metas
 	deepest      = 64
 	largestPage  = 1 << 30 // more than any value that is stored
-	cachedPages  = 4096
+	cacheBytes   = 16 << 20
+	smallestPage = 1 << 10
+	largestSize  = 1 << 16 // of a page that overflows into no other
 )
 
 var order = binary.NativeEndian // as the database writes it
@@ -66,7 +69,7 @@ func (im *image) refresh() error {
 		im.pageSize = size0
 	}
 	second, _, err1 := im.meta(im.pageSize)
-	for size := int64(1 << 10); err0 != nil && err1 != nil && size <= 1<<16; size <<= 1 { // the first one says how large a page is
+	for size := int64(smallestPage); err0 != nil && err1 != nil && size <= largestSize; size <<= 1 { // the first one says how large a page is
 		var size1 int64
 		if second, size1, err1 = im.meta(size); err1 == nil {
 			im.pageSize = size1
@@ -94,11 +97,11 @@ func (im *image) meta(offset int64) (h head, pageSize int64, err error) {
 	m := b[pageHead:]
 	sum := fnv.New64a()
 	sum.Write(m[:metaLength-8])
-	if order.Uint32(m) != metaMagic || order.Uint32(m[4:]) != metaVersion || order.Uint64(m[metaLength-8:]) != sum.Sum64() {
+	pageSize = int64(order.Uint32(m[8:]))
+	if pageSize < smallestPage || pageSize > largestSize || order.Uint32(m) != metaMagic || order.Uint32(m[4:]) != metaVersion || order.Uint64(m[metaLength-8:]) != sum.Sum64() {
 		return h, 0, errors.New("no database, or its checksum is wrong")
 	}
-	return head{root: order.Uint64(m[16:]), freelist: order.Uint64(m[32:]), high: order.Uint64(m[40:]), transaction: order.Uint64(m[48:])},
-		int64(order.Uint32(m[8:])), nil
+	return head{root: order.Uint64(m[16:]), freelist: order.Uint64(m[32:]), high: order.Uint64(m[40:]), transaction: order.Uint64(m[48:])}, pageSize, nil
 }
 
 // pages is how many pages there can be.
@@ -166,8 +169,9 @@ func (im *image) node(id uint64) (*page, error) {
 		return p, fmt.Errorf("page %d: %w", id, err)
 	}
 	if im.cache != nil {
-		if len(im.cache) >= cachedPages {
+		if im.cached += len(data); im.cached > cacheBytes {
 			clear(im.cache)
+			im.cached = len(data)
 		}
 		im.cache[id] = p
 	}

@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +58,7 @@ type Repaired struct {
 // a folder beside it. Nothing is changed before the fresh file has been synced and verified.
 //
 // Where pages of the file's structure are damaged, values are searched in all pages that nothing reaches: if the list of free
-// pages is damaged too, some that had been removed may come back. Errors are those of Compact but for store.ErrCorrupt, which says
+// pages is damaged too, some that had been removed may come back, payloads that were erased among them: report.txt says so then. Errors are those of Compact but for store.ErrCorrupt, which says
 // that nothing of a store was found.
 func Repair(ctx context.Context, dir string, watch *Watch) (*Repaired, error) {
 	return renew(ctx, dir, watch, true)
@@ -103,6 +102,9 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (_ *Repai
 		if err := in.salvage(fill); err != nil {
 			return nil, err
 		}
+		if _, err := in.im.free(); err != nil && repair {
+			aside.note("values were searched in free pages too: some that had been removed, payloads that were erased among them, may have come back")
+		}
 	}
 	if err := fill.commit(); err != nil {
 		return nil, err
@@ -113,7 +115,7 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (_ *Repai
 		}
 		m := &mender{ctx: ctx, fill: fill, bad: in.bad, hurt: in.visit.hurt, note: aside.note, result: result, now: time.Now().UTC(),
 			bodiless: map[uuid.UUID]bool{}, lost: map[int64]*store.Run{}, names: map[int64]string{}}
-		if err := cmp.Or(m.mend(), aside.err); err != nil {
+		if err := errors.Join(m.mend(), aside.err); err != nil {
 			return nil, fmt.Errorf("mend the store: %w", err)
 		}
 		if err := aside.bodies(in, db); err != nil {
