@@ -31,7 +31,7 @@ const (
 // No read transaction is held longer than a page of rows takes to copy: the rows are read in steps, and what commits change meanwhile is
 // followed. One backup is made at a time. A damaged value or body is an error that wraps store.ErrCorrupt; a folder that exists is one that
 // wraps os.ErrExist.
-func (s *Store) Backup(ctx context.Context, dir string, watch *Watch) (_ *Checked, err error) {
+func (s *Store) Backup(ctx context.Context, dir string, watch *Watch) (*Checked, error) {
 	if err := s.outside(dir); err != nil {
 		return nil, fmt.Errorf("back up: %w", err)
 	}

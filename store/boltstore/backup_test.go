@@ -26,7 +26,7 @@ func TestBackupOfABusyStore(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	dir := filepath.Join(root, "data")
-	early := fill(t, dir, 300)
+	early := fill(t, dir, 120)
 	st, err := boltstore.Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestBackupOfABusyStore(t *testing.T) {
 	defer st.Close()
 	defer busy.Wait()
 	defer stop.Store(true)
-	const backups = 4
+	const backups = 3
 	var before [backups][writers]int64
 	name := func(i int) string { return filepath.Join(root, "backups", fmt.Sprint(i)) }
 	for i := range backups {

@@ -86,9 +86,9 @@ type inspection struct {
 	checked Checked
 	bad     map[uuid.UUID]bool // large bodies that are missing or damaged
 
-	keep func(b *bucket, e element) error             // gets each intact row; nil: nobody
-	lose func(f Fault, b *bucket, value []byte) error // gets each fault, with the value when there is one; nil: nobody
-	err  error                                        // of lose
+	keep func(b *bucket, e element) error  // gets each intact row; nil: nobody
+	lose func(f Fault, value []byte) error // gets each fault, with the value when there is one; nil: nobody
+	err  error                             // of lose
 }
 
 // hold opens the database file of a store that nobody has open, and keeps others from opening it until it is released.
@@ -159,19 +159,19 @@ func unmoved(file *os.File, path string) bool {
 }
 
 // fault notes damage.
-func (in *inspection) fault(f Fault, b *bucket, value []byte) {
+func (in *inspection) fault(f Fault, value []byte) {
 	in.checked.Faults++
 	if in.watch.Fault != nil {
 		in.watch.Fault(f)
 	}
 	if in.lose != nil && in.err == nil {
-		in.err = in.lose(f, b, value)
+		in.err = in.lose(f, value)
 	}
 }
 
 // rowFault notes damage of a row.
 func (in *inspection) rowFault(b *bucket, e element, value []byte, format string, args ...any) {
-	in.fault(Fault{Bucket: string(b.name), Key: b.show(e.key), Offset: e.offset, Reason: fmt.Sprintf(format, args...)}, b, value)
+	in.fault(Fault{Bucket: string(b.name), Key: b.show(e.key), Offset: e.offset, Reason: fmt.Sprintf(format, args...)}, value)
 }
 
 func (in *inspection) progress(bytes int) {
@@ -185,10 +185,10 @@ func (in *inspection) progress(bytes int) {
 func (in *inspection) run(blobs bool) error {
 	in.im.read = in.progress
 	if in.headErr != nil {
-		in.fault(Fault{Offset: 0, Reason: in.headErr.Error()}, nil, nil)
+		in.fault(Fault{Offset: 0, Reason: in.headErr.Error()}, nil)
 	}
 	in.visit.fault = func(name []byte, offset int64, err error) {
-		in.fault(Fault{Bucket: string(name), Offset: offset, Reason: err.Error()}, nil, nil)
+		in.fault(Fault{Bucket: string(name), Offset: offset, Reason: err.Error()}, nil)
 	}
 	in.visit.row = func(name []byte, e element) error {
 		if err := errors.Join(in.ctx.Err(), in.err); err != nil {
@@ -196,7 +196,7 @@ func (in *inspection) run(blobs bool) error {
 		}
 		b := bucketOf(name)
 		if b == nil {
-			in.fault(Fault{Bucket: string(name), Offset: e.offset, Reason: "it is no part of a store"}, nil, nil)
+			in.fault(Fault{Bucket: string(name), Offset: e.offset, Reason: "it is no part of a store"}, nil)
 			return nil
 		}
 		held, err := b.unseal(e.key, e.value)
@@ -218,7 +218,7 @@ func (in *inspection) run(blobs bool) error {
 		in.im.checkFree(&in.visit)
 		for _, b := range buckets {
 			if !in.visit.hurt && in.im.find(tree{root: in.im.head.root}, b.name) == nil {
-				in.fault(Fault{Bucket: string(b.name), Offset: -1, Reason: "this part is missing"}, nil, nil)
+				in.fault(Fault{Bucket: string(b.name), Offset: -1, Reason: "this part is missing"}, nil)
 			}
 		}
 	}
@@ -335,7 +335,7 @@ func (in *inspection) body(b *bucket, e element, body store.Body, read bool) {
 	}
 	if err := in.readBlob(body); err != nil && in.ctx.Err() == nil {
 		in.bad[body.Blob] = true
-		in.fault(Fault{Blob: body.Blob.String(), Bucket: string(b.name), Key: b.show(e.key), Offset: -1, Reason: err.Error()}, nil, nil)
+		in.fault(Fault{Blob: body.Blob.String(), Bucket: string(b.name), Key: b.show(e.key), Offset: -1, Reason: err.Error()}, nil)
 	}
 }
 

@@ -57,15 +57,15 @@ type Repaired struct {
 // becomes a run that ended in error, and its message is listed for replay. The old file, damaged values and damaged bodies are put aside in
 // a folder beside it. Nothing is changed before the fresh file has been synced and verified.
 //
-// Where pages of the file's structure are damaged, values are searched in all pages that nothing reaches: if the list of free
-// pages is damaged too, some that had been removed may come back, payloads that were erased among them: report.txt says so then. Errors are those of Compact but for store.ErrCorrupt, which says
-// that nothing of a store was found.
+// Where pages of the file's structure are damaged, values are searched in all pages that nothing reaches: if the list of free pages is damaged
+// too, some that had been removed may come back, payloads that were erased among them: report.txt says so then. Errors are those of Compact
+// but for store.ErrCorrupt, which says that nothing of a store was found.
 func Repair(ctx context.Context, dir string, watch *Watch) (*Repaired, error) {
 	return renew(ctx, dir, watch, true)
 }
 
 // renew puts a verified copy in the place of a store's file. Damage is an error unless it is to be repaired.
-func renew(ctx context.Context, dir string, watch *Watch, repair bool) (_ *Repaired, err error) {
+func renew(ctx context.Context, dir string, watch *Watch, repair bool) (*Repaired, error) {
 	in, release, err := hold(ctx, dir, watch)
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (_ *Repai
 		if err := in.salvage(fill); err != nil {
 			return nil, err
 		}
-		if _, err := in.im.free(); err != nil && repair {
+		if _, err := in.im.free(); err != nil {
 			aside.note("values were searched in free pages too: some that had been removed, payloads that were erased among them, may have come back")
 		}
 	}
@@ -118,7 +118,7 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (_ *Repai
 		if err := errors.Join(m.mend(), aside.err); err != nil {
 			return nil, fmt.Errorf("mend the store: %w", err)
 		}
-		if err := aside.bodies(in, db); err != nil {
+		if err := aside.bodies(db); err != nil {
 			return nil, err
 		}
 	}
@@ -141,10 +141,13 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (_ *Repai
 		return nil, fmt.Errorf("put the fresh file in its place: %w", err)
 	}
 	swapped = true
+	if err := syncDir(dir); err != nil { // before the mark goes
+		return nil, err
+	}
 	if err := os.Remove(filepath.Join(dir, markName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	return result, syncDir(dir)
+	return result, nil
 }
 
 // makeFresh makes an empty store's file. It is locked, so that one makes it at a time.
@@ -334,7 +337,7 @@ func (q *quarantine) open() error {
 }
 
 // lose notes a fault, and keeps the bytes of a damaged value.
-func (q *quarantine) lose(f Fault, _ *bucket, value []byte) error {
+func (q *quarantine) lose(f Fault, value []byte) error {
 	if err := q.open(); err != nil {
 		return err
 	}
@@ -362,7 +365,7 @@ func (q *quarantine) note(format string, args ...any) {
 }
 
 // bodies moves the large bodies away that the mended store does not refer to, intact or not: those of lost rows may be wanted.
-func (q *quarantine) bodies(in *inspection, db *bolt.DB) error {
+func (q *quarantine) bodies(db *bolt.DB) error {
 	return filepath.WalkDir(filepath.Join(q.dir, blobFolder), func(path string, d os.DirEntry, err error) error {
 		if errors.Is(err, os.ErrNotExist) || err == nil && (d.IsDir() || strings.HasSuffix(path, tempSuffix)) {
 			return nil
