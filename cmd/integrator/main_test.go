@@ -177,17 +177,17 @@ func crashed(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(l.Close())
 }
 
-// damage flips a bit of a text where it first stands in a file: `damage data/integrator.db text`.
+// damage flips a bit of a text wherever it stands in a file: `damage data/integrator.db text`.
 func damage(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
 	content, err := os.ReadFile(path)
 	ts.Check(err)
-	at := bytes.Index(content, []byte(args[1]))
-	if at < 0 {
+	text := []byte(args[1])
+	if !bytes.Contains(content, text) {
 		ts.Fatalf("%s is not in %s", args[1], args[0])
 	}
-	content[at] ^= 1
-	ts.Check(os.WriteFile(path, content, 0o600))
+	flipped := append([]byte{text[0] ^ 1}, text[1:]...)
+	ts.Check(os.WriteFile(path, bytes.ReplaceAll(content, text, flipped), 0o600)) // also where it stood before
 }
 
 // code runs a program and wants that exit code: `code 3 integrator run …`.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
@@ -112,7 +113,7 @@ func (s *Store) backUp(ctx context.Context, dir string, watch *Watch) (*Checked,
 	if err := f.catchUp(fill); err != nil {
 		return nil, err
 	}
-	if err := fill.commit(); err != nil {
+	if err := fill.finish(time.Now().UnixNano()); err != nil {
 		return nil, err
 	}
 	if err := s.copyBlobs(ctx, db, dir); err != nil {

@@ -156,7 +156,7 @@ func Open(dir string, options *Options) (*Store, error) {
 	}
 	if err != nil {
 		s.guard(s.abandon)
-		s.journal.file.Close()
+		s.journal.close()
 		s.db.Close()
 		return nil, err
 	}
@@ -343,7 +343,7 @@ func (s *Store) Close() error {
 		s.returnNumbers()
 		close(s.closing)
 		<-s.ended
-		s.closeErr = errors.Join(s.journal.file.Close(), s.db.Close())
+		s.closeErr = errors.Join(s.journal.close(), s.db.Close())
 	})
 	return s.closeErr
 }

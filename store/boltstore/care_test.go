@@ -151,7 +151,7 @@ func TestRepair(t *testing.T) {
 	}
 	for page := range size / pageSize {
 		if page%2 == 0 {
-			cases = append(cases, damage{"a page of zeros", write(page*pageSize, make([]byte, pageSize)), false, 10})
+			cases = append(cases, damage{"a page of zeros", write(page*pageSize, make([]byte, pageSize)), false, 16})
 		}
 		noise := make([]byte, pageSize)
 		for i := range noise {

@@ -84,7 +84,9 @@ type inspection struct {
 	watch   Watch
 	visit   visit
 	checked Checked
-	bad     map[uuid.UUID]bool // large bodies that are missing or damaged
+	bad     map[uuid.UUID]bool           // large bodies that are missing or damaged
+	pending map[string]map[string][]byte // by bucket and key: what the journal has beyond the file; nil is deleted
+	newest  int64                        // generation of the journal
 
 	keep func(b *bucket, e element) error  // gets each intact row; nil: nobody
 	lose func(f Fault, value []byte) error // gets each fault, with the value when there is one; nil: nobody
@@ -131,6 +133,58 @@ func inspect(ctx context.Context, file *os.File, dir string, watch *Watch) *insp
 	in.im, in.headErr = newImage(file)
 	in.im.cache = map[uint64]*page{}
 	return in
+}
+
+// readJournal finds out what goes beyond the file.
+func (in *inspection) readJournal() error {
+	var files [2][]record
+	least := int64(0)
+	for i, name := range journalNames {
+		text, err := os.ReadFile(filepath.Join(in.bodies.dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		files[i] = recordsOf(text)
+		for _, r := range files[i] {
+			in.newest = max(in.newest, r.generation)
+			if least == 0 || r.generation < least {
+				least = r.generation
+			}
+		}
+	}
+	generation, err := in.number(bucketMeta, keyJournal)
+	if err != nil || generation == 0 {
+		generation = least // what the file has already comes out the same again
+	}
+	in.newest = max(in.newest, generation)
+	in.pending = map[string]map[string][]byte{}
+	told := func(err error) { in.fault(Fault{Offset: -1, Reason: err.Error()}, nil) }
+	_, err = follow(generation, files, told, func(changes []byte) error {
+		return eachChange(changes, func(bucket, key, value []byte, deleted bool) error {
+			of := in.pending[string(bucket)]
+			if of == nil {
+				of = map[string][]byte{}
+				in.pending[string(bucket)] = of
+			}
+			if !deleted {
+				value = append(make([]byte, 0, len(value)), value...) // not nil
+			}
+			of[string(key)] = value
+			return nil
+		})
+	})
+	if err != nil {
+		told(err)
+	}
+	return nil
+}
+
+// get returns the value of a row, as the journal or else the file has it; nil without one.
+func (in *inspection) get(bucket, key []byte) []byte {
+	if value, ok := in.pending[string(bucket)][string(key)]; ok {
+		return value
+	}
+	return in.im.get(bucket, key)
 }
 
 // lockFile locks a database file as those do that read only. A file that the database cannot read is not locked, and nobody can open it.
@@ -184,13 +238,16 @@ func (in *inspection) progress(bytes int) {
 // run looks at everything. Large bodies are read only if blobs is set. The error is none of the store's damage.
 func (in *inspection) run(blobs bool) error {
 	in.im.read = in.progress
+	if err := in.readJournal(); err != nil {
+		return err
+	}
 	if in.headErr != nil {
 		in.fault(Fault{Offset: 0, Reason: in.headErr.Error()}, nil)
 	}
 	in.visit.fault = func(name []byte, offset int64, err error) {
 		in.fault(Fault{Bucket: string(name), Offset: offset, Reason: err.Error()}, nil)
 	}
-	in.visit.row = func(name []byte, e element) error {
+	row := func(name []byte, e element) error {
 		if err := errors.Join(in.ctx.Err(), in.err); err != nil {
 			return err
 		}
@@ -211,8 +268,24 @@ func (in *inspection) run(blobs bool) error {
 		}
 		return in.err
 	}
+	in.visit.row = func(name []byte, e element) error {
+		if _, ok := in.pending[string(name)][string(e.key)]; ok {
+			return nil
+		}
+		return row(name, e)
+	}
 	if err := in.im.walk(&in.visit); err != nil {
 		return err
+	}
+	for name, of := range in.pending {
+		for key, value := range of {
+			if value == nil {
+				continue
+			}
+			if err := row([]byte(name), element{key: []byte(key), value: value, offset: -1}); err != nil {
+				return err
+			}
+		}
 	}
 	if in.im.head.root != 0 {
 		in.im.checkFree(&in.visit)
@@ -228,7 +301,7 @@ func (in *inspection) run(blobs bool) error {
 // relate checks what an intact row says against the rows and files that it refers to.
 func (in *inspection) relate(b *bucket, e element, held any, blobs bool) {
 	wrong := func(format string, args ...any) { in.rowFault(b, e, nil, format, args...) }
-	has := func(bucket, key []byte) bool { return in.im.get(bucket, key) != nil }
+	has := func(bucket, key []byte) bool { return in.get(bucket, key) != nil }
 	switch held := held.(type) {
 	case *store.Message:
 		if held.Body.Blob == uuid.Nil && !held.Erased && !intact(held.Body) {
@@ -288,7 +361,7 @@ func (in *inspection) points(b *bucket, key []byte) bool {
 	b.hint(key, &said)
 	row := numberKey(said.Number)
 	for _, name := range [][]byte{bucketHistory, bucketActive} {
-		value := in.im.get(name, row)
+		value := in.get(name, row)
 		if value == nil {
 			continue
 		}
@@ -304,7 +377,7 @@ func (in *inspection) points(b *bucket, key []byte) bool {
 }
 
 func (in *inspection) number(bucket, key []byte) (int64, error) {
-	value := in.im.get(bucket, key)
+	value := in.get(bucket, key)
 	if value == nil {
 		return 0, nil
 	}
@@ -327,7 +400,7 @@ func (in *inspection) body(b *bucket, e element, body store.Body, read bool) {
 		return
 	}
 	in.checked.Blobs++
-	if in.im.get(bucketBlobs, body.Blob[:]) == nil {
+	if in.get(bucketBlobs, body.Blob[:]) == nil {
 		in.rowFault(b, e, nil, "its large body %s is missing in %s", body.Blob, bucketBlobs)
 	}
 	if !read {

@@ -131,8 +131,8 @@ func (s *Store) write() {
 			continue
 		case <-s.closing:
 			s.refuse()
-			if !s.isBroken() && s.guard(s.checkpoint) == nil {
-				s.journal.file.Truncate(0) // nobody needs it; what is left of it is of an earlier generation
+			if !s.isBroken() {
+				s.guard(s.checkpoint) // otherwise the journal has it
 			}
 			s.guard(s.abandon)
 			return
@@ -259,7 +259,7 @@ func (s *Store) begin() error {
 	for _, b := range buckets { // all are in bbolt's cache from here on, so that readers change nothing
 		tx.Bucket(b.name).FillPercent = fill
 	}
-	if err := s.journal.find(s.journal.end, s.onCorrupt, func(changes []byte) error { return redo(tx, changes) }); err != nil {
+	if err := s.journal.again(s.onCorrupt, func(changes []byte) error { return redo(tx, changes) }); err != nil {
 		return err
 	}
 	whole = true
@@ -289,12 +289,17 @@ func redo(tx *bolt.Tx, changes []byte) error {
 // checkpoint commits the open transaction to the database, and lets the journal begin anew. When it fails, what was in the transaction goes into
 // the next one, from the journal.
 func (s *Store) checkpoint() error {
-	if s.tx == nil && s.journal.end == 0 {
+	if s.journal.end == 0 && s.journal.generation != 0 {
 		return nil
 	}
 	if err := s.begin(); err != nil {
 		return err
 	}
+	return s.settled()
+}
+
+// settled commits the open transaction, from which on the journal's next generation counts.
+func (s *Store) settled() error {
 	next := s.journal.next()
 	err := putNumber(s.tx, bucketMeta, keyJournal, next)
 	failpoint.Hit("checkpoint.committing")
@@ -345,15 +350,17 @@ func (s *Store) replay() error {
 	if err != nil {
 		return damaged(s.path(), err)
 	}
-	s.journal.restart(generation)
-	s.journal.end = s.journal.size // as far as anybody knows
 	if err := s.begin(); err != nil {
 		return err
 	}
-	if generation != 0 && s.journal.end == 0 {
-		return s.abandon() // the engine stopped in order
+	changed, err := s.journal.recover(generation, s.onCorrupt, func(changes []byte) error { return redo(s.tx.Tx, changes) })
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", s.dir, err)
+	case !changed && generation != 0: // the engine stopped in order
+		return s.abandon()
 	}
-	return s.checkpoint()
+	return s.settled()
 }
 
 // isBroken reports whether the store has failed, so that nothing more goes into its files.

@@ -23,7 +23,7 @@ import (
 
 const (
 	databaseName = "integrator.db"
-	journalName  = "integrator.journal"
+	journalName  = "integrator.journal.2" // of a fresh store; the other one is .1
 )
 
 // flip changes a bit of a file.
@@ -207,8 +207,10 @@ func TestFlippedBits(t *testing.T) {
 			t.Fatal(err)
 		}
 		flip(t, path, bit)
-		os.Remove(filepath.Join(dir, journalName)) // of an earlier round whose store was broken
-		os.Remove(path + ".unverified")            // of the one before
+		for _, name := range []string{".1", ".2"} {
+			os.Remove(filepath.Join(dir, "integrator.journal"+name)) // of an earlier round
+		}
+		os.Remove(path + ".unverified") // of the one before
 		st, err := boltstore.Open(dir, &boltstore.Options{OnCorrupt: func(error) { reported++ }})
 		if err != nil {
 			refused++

@@ -61,7 +61,7 @@ func (s *Store) Crash() error {
 		close(s.closing)
 		s.health.Store(&err)
 		<-s.ended
-		s.closeErr = errors.Join(s.journal.file.Close(), s.db.Close())
+		s.closeErr = errors.Join(s.journal.close(), s.db.Close())
 	})
 	return s.closeErr
 }

@@ -2,6 +2,7 @@ package boltstore_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -247,7 +248,64 @@ func TestJournalOfALaterDatabase(t *testing.T) {
 	if err := os.Rename(filepath.Join(earlier, databaseName), filepath.Join(dir, databaseName)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = boltstore.Open(dir, nil); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), journalName) {
+	if _, err = boltstore.Open(dir, nil); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "journal") {
 		t.Errorf("the error is %v; it names the journal", err)
+	}
+}
+
+// When the head is damaged that the last checkpoint has written, the head before it and the journal's two files have everything.
+func TestDamagedHead(t *testing.T) {
+	t.Parallel()
+	dir, messages := journaled(t, 40)
+	for range 3 {
+		st, err := boltstore.Open(dir, &boltstore.Options{OnCorrupt: func(err error) { t.Error(err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := st.Join(t.Context(), "engine")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			m := &store.Message{ID: uuid.Must(uuid.NewV7()), Body: store.Body{Inline: []byte("later"), Size: 5}}
+			if _, err := q.Accept(t.Context(), &store.Acceptance{Message: m, Runs: []*store.Run{{FlowID: 1, Message: m.ID}}}); err != nil {
+				t.Fatal(err)
+			}
+			messages = append(messages, m)
+		}
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		destroyHead(t, filepath.Join(dir, databaseName))
+		if there := check(t, dir, messages, func(err error) { t.Error(err) }); len(there) != len(messages) {
+			t.Fatalf("%d messages of %d are there", len(there), len(messages))
+		}
+	}
+}
+
+// destroyHead fills the head of a database that was written last with zeros.
+func destroyHead(t *testing.T, path string) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	page := int64(os.Getpagesize())
+	const behindHead = 16 + 48 // where the number of the transaction stands
+	var newest [2]uint64
+	for i := range newest {
+		var number [8]byte
+		if _, err := file.ReadAt(number[:], int64(i)*page+behindHead); err != nil {
+			t.Fatal(err)
+		}
+		newest[i] = binary.NativeEndian.Uint64(number[:])
+	}
+	at := int64(0)
+	if newest[1] > newest[0] {
+		at = page
+	}
+	if _, err := file.WriteAt(make([]byte, page), at); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -122,6 +122,9 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (*Repaire
 			return nil, err
 		}
 	}
+	if err := fill.finish(max(time.Now().UnixNano(), in.newest+1)); err != nil {
+		return nil, err
+	}
 	if err := db.Close(); err != nil {
 		return nil, err
 	}
@@ -141,6 +144,11 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (*Repaire
 		return nil, fmt.Errorf("put the fresh file in its place: %w", err)
 	}
 	swapped = true
+	for _, name := range journalNames { // nothing in them goes beyond the fresh file
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
 	if err := syncDir(dir); err != nil { // before the mark goes
 		return nil, err
 	}
@@ -256,6 +264,19 @@ func (f *filler) commit() error {
 	if err := tx.Commit(); err != nil {
 		tx.Rollback()
 		return err
+	}
+	return nil
+}
+
+// finish ends the file: no journal goes beyond it, and both of its heads have everything.
+func (f *filler) finish(generation int64) error {
+	for range 2 {
+		if err := f.put(bucketMeta, keyJournal, seal(bucketMeta, keyJournal, number64(generation))); err != nil {
+			return err
+		}
+		if err := f.commit(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
