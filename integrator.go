@@ -19,7 +19,7 @@
 //
 // Each has one meaning, in code, files, routes and documents.
 //
-//   - A connection is a named, configured system to read from or write to: a folder, a database.
+//   - A connection is a named, configured system to read from or write to: a folder, a database, an HTTP API.
 //   - A format says how bytes become records and back: csv, json, xml … with options.
 //   - A listener is a named entry point that waits for payloads: an HTTP path.
 //   - A flow goes FROM a source, through steps, TO destinations, a response, or both. It has a name, a number that belongs to the name
@@ -33,8 +33,8 @@
 //
 // # Promises
 //
-// A payload that was acknowledged is never lost; it is applied once where the destination dedupes (SQL, files), at least once elsewhere.
-// The package flow states what this means exactly.
+// A payload that was acknowledged is never lost; it is applied once where the destination dedupes (SQL, files, APIs that honour the
+// key of a call), at least once elsewhere. The package flow states what this means exactly.
 package integrator
 
 import (
@@ -79,7 +79,7 @@ type Config struct {
 	// Drivers are the databases that connections of type sql can use.
 	Drivers []sqldb.Driver
 
-	// Connectors are kinds of connections beside the built-in file and sql.
+	// Connectors are kinds of connections beside the built-in file, http and sql.
 	Connectors []connector.Kind
 
 	// Formats are kinds of formats beside the built-in json, ndjson, csv and xml.
@@ -227,7 +227,7 @@ func (c *Config) validate() error {
 	for _, d := range c.Drivers {
 		name(d.Name)
 	}
-	name = once("Connectors", "file", "sql")
+	name = once("Connectors", "file", "http", "sql")
 	for _, k := range c.Connectors {
 		name(k.Name)
 		add(k.New == nil, "Connectors: %q has no New", k.Name)

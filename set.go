@@ -13,6 +13,7 @@ import (
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/connector/file"
+	"github.com/integrator-go/integrator/connector/httpclient"
 	"github.com/integrator-go/integrator/connector/sqldb"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/internal/define"
@@ -140,7 +141,7 @@ func (c *setCompiler) faulty(path string) bool {
 // kinds returns the kinds of connections that the engine knows.
 func (c *setCompiler) kinds() map[string]connector.Kind {
 	kinds := map[string]connector.Kind{}
-	for _, k := range append([]connector.Kind{file.Kind(), sqldb.Kind(c.engine.config.Drivers...)}, c.engine.config.Connectors...) {
+	for _, k := range append([]connector.Kind{file.Kind(), httpclient.Kind(), sqldb.Kind(c.engine.config.Drivers...)}, c.engine.config.Connectors...) {
 		kinds[k.Name] = k
 	}
 	return kinds

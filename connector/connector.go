@@ -104,13 +104,14 @@ type Destination interface {
 // Target is one destination of a flow.
 type Target struct {
 	Table   string
-	Path    string   // may hold ${…}: filled in for each run by the flow
+	Path    string   // may hold ${…}: filled in by the flow for each run, or, with ${record.…} in it, for each record: see PathWriter
 	Action  string   // insert (the default), upsert, update, delete, replace
 	Key     []string // columns that tell rows apart
 	Create  bool     // make the table or the folder when it is missing
 	Exists  string   // files: replace (the default), fail, unique
 	Commit  int      // records of the source after which a part of the run is committed; 0: the run is committed as a whole
 	Columns []string // names of the records' fields when the flow knows them, nil when it does not
+	Fixed   bool     // the source is the same in every attempt of a run, so that a record's Index tells it from all others
 	Format  transform.Format
 	Encode  transform.EncodeOptions
 }
@@ -188,6 +189,24 @@ type Checkpoint struct {
 	Note     []byte // the flow's own
 }
 
+// PathWriter is a Writer whose targets may have another path for each record: those with ${record.…} in them. Flows refuse it on other Writers
+// when they are compiled. Its works are PathWorks.
+type PathWriter interface {
+	Writer
+
+	// PathValue returns the value of a ${…}, whether of the run or of a record, as it stands in a path. A value that can be no part of one is a
+	// *transform.Fault.
+	PathValue(value string) (string, error)
+}
+
+// PathWork is a Work of a PathWriter.
+type PathWork interface {
+	Work
+
+	// WriteAt is Write for a target with a path for each record: paths[i] is that of the batch's i-th. The path in Start is "" then.
+	WriteAt(target int, b *transform.Batch, paths []string) error
+}
+
 // Run tells a destination who writes.
 type Run struct {
 	ID      uuid.UUID // the same in every attempt: what destinations dedupe by
@@ -233,4 +252,27 @@ func Permanent(err error) error {
 func IsPermanent(err error) bool {
 	var p permanent
 	return errors.As(err, &p)
+}
+
+// retryAfter marks an error after which a system wants to be left alone for a while.
+type retryAfter struct {
+	error
+	after time.Duration
+}
+
+func (r retryAfter) Unwrap() error { return r.error }
+
+// RetryAfter marks err as passing: the run is tried again after d, within the flow's number of attempts. RetryAfter(nil, d) is nil.
+func RetryAfter(err error, d time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return retryAfter{err, max(d, 0)}
+}
+
+// RetriedAfter returns the time that err, or what it wraps, was marked with by [RetryAfter]; false when it was not.
+func RetriedAfter(err error) (time.Duration, bool) {
+	var r retryAfter
+	ok := errors.As(err, &r)
+	return r.after, ok
 }

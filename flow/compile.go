@@ -97,7 +97,8 @@ type output struct {
 	connection string
 	writer     connector.Writer
 	targets    []target
-	commit     int64 // records of the source after which a part is committed; 0: the run is one piece of work
+	encode     func(string) (string, error) // a value that fills in a path
+	commit     int64                        // records of the source after which a part is committed; 0: the run is one piece of work
 }
 
 type target struct {
@@ -325,7 +326,7 @@ func (c *compiler) fromConnection(from *From) {
 		}
 		return
 	}
-	c.plan.source.path = c.template("from.path", from.Path)
+	c.plan.source.path = c.template("from.path", from.Path, false)
 	spec := connector.ReadSpec{Table: from.Table, Query: from.Query, Path: from.Path}
 	if from.Format != nil {
 		c.plan.source.format = c.format("from.format", from.Format)
@@ -465,11 +466,11 @@ func (c *compiler) as(path string, ref *transform.FormatRef) string {
 	}
 }
 
-func (c *compiler) template(path, text string) *template {
+func (c *compiler) template(path, text string, record bool) *template {
 	if text == "" {
 		return nil
 	}
-	t, err := parseTemplate(text, c.options)
+	t, err := parseTemplate(text, c.options, record)
 	if err != nil {
 		c.report(path, err)
 		return nil
@@ -652,8 +653,9 @@ func (c *compiler) to(destinations []Destination) {
 		default:
 			c.fault(path+".action", 0, fmt.Sprintf("action %q is not known", d.Action), "there are insert, upsert, update, delete, replace")
 		}
-		spec := connector.Target{Table: d.Table, Path: d.Path, Action: cmp.Or(d.Action, "insert"), Key: d.Key, Create: d.Create, Exists: d.Exists, Commit: d.Commit, Columns: c.plan.mapped}
-		compiled := target{table: d.Table, action: spec.Action, path: c.template(path+".path", d.Path)}
+		spec := connector.Target{Table: d.Table, Path: d.Path, Action: cmp.Or(d.Action, "insert"), Key: d.Key, Create: d.Create, Exists: d.Exists, Commit: d.Commit, Columns: c.plan.mapped,
+			Fixed: c.plan.source.reader == nil}
+		compiled := target{table: d.Table, action: spec.Action, path: c.template(path+".path", d.Path, true)}
 		if d.Map != nil {
 			if compiled.mapping = c.mapping(path+".map", d.Map); compiled.mapping != nil {
 				spec.Columns = compiled.mapping.Columns()
@@ -686,9 +688,25 @@ func (c *compiler) to(destinations []Destination) {
 			continue
 		}
 		outputs[name].writer = writer
+		c.paths(groups[name].indexes, outputs[name])
 		c.parts(groups[name].indexes, destinations, outputs[name], len(order))
 		c.plan.outputs = append(c.plan.outputs, *outputs[name])
 		c.plan.group = min(c.plan.group, writer.MaxRuns())
+	}
+}
+
+// paths settles what the values in the paths of a connection's destinations look like, and whether each record may have its own.
+func (c *compiler) paths(indexes []int, o *output) {
+	o.encode = fileName
+	writer, ok := o.writer.(connector.PathWriter)
+	if ok {
+		o.encode = writer.PathValue
+	}
+	for i, t := range o.targets {
+		if !ok && t.path != nil && t.path.record {
+			c.fault(fmt.Sprintf("to[%d].path", indexes[i]), 0, fmt.Sprintf("a destination on connection %q has one path for the whole run", o.connection),
+				"leave ${record.…} out; there are param, header, query, run, message and now")
+		}
 	}
 }
 
@@ -764,7 +782,7 @@ func (c *compiler) respond(d Definition) {
 			c.fault(path, 0, "this is no name of a header", "")
 			continue
 		}
-		if t := c.template(path, r.Headers[name]); t != nil {
+		if t := c.template(path, r.Headers[name], false); t != nil {
 			a.headers = append(a.headers, header{name, t})
 		}
 	}

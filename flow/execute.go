@@ -419,10 +419,10 @@ func (w *works) start(j *job) error {
 	for i, o := range w.plan.outputs {
 		paths := make([]string, len(o.targets))
 		for t, target := range o.targets {
-			if target.path == nil {
+			if target.path == nil || target.path.record {
 				continue
 			}
-			path, err := target.path.fill(j.env, fileName)
+			path, err := target.path.fill(j.env, nil, o.encode)
 			if err != nil {
 				return fail(j.ctx, w.plan.Name, o.connection, err)
 			}
@@ -489,6 +489,7 @@ func (w *works) writeTo(j *job, i int, scratch []transform.Batch, b *transform.B
 		for t, target := range targets {
 			out := &scratch[t]
 			out.Records = append(out.Records[:0], b.Records...)
+			paths := w.plan.outputs[i].paths(t, j.env, out)
 			if target.mapping != nil {
 				for k := range out.Records {
 					if record := &out.Records[k]; record.Err == nil {
@@ -496,7 +497,7 @@ func (w *works) writeTo(j *job, i int, scratch []transform.Batch, b *transform.B
 					}
 				}
 			}
-			if err := w.work[i].Write(t, out); err != nil {
+			if err := writeAt(w.work[i], t, out, paths); err != nil {
 				return err
 			}
 			for k := range out.Records {
@@ -513,6 +514,28 @@ func (w *works) writeTo(j *job, i int, scratch []transform.Batch, b *transform.B
 		}
 	}
 	return nil
+}
+
+// paths fills in the path of each record, nil for a destination with one path. A record without a fitting value is rejected.
+func (o *output) paths(target int, env *transform.Env, b *transform.Batch) []string {
+	t := o.targets[target].path
+	if t == nil || !t.record {
+		return nil
+	}
+	paths := make([]string, len(b.Records))
+	for k := range b.Records {
+		if record := &b.Records[k]; record.Err == nil {
+			paths[k], record.Err = t.fill(env, record, o.encode)
+		}
+	}
+	return paths
+}
+
+func writeAt(work connector.Work, target int, b *transform.Batch, paths []string) error {
+	if paths == nil {
+		return work.Write(target, b)
+	}
+	return work.(connector.PathWork).WriteAt(target, b, paths)
 }
 
 func apply(m *transform.Mapping, env *transform.Env, record *transform.Record) (transform.Value, error) {
@@ -735,7 +758,7 @@ func (r *Runner) open(j *job) (connector.Records, error) {
 	case s.reader != nil:
 		request := connector.ReadRequest{Value: j.bind}
 		if s.path != nil {
-			path, err := s.path.fill(j.env, fileName)
+			path, err := s.path.fill(j.env, nil, fileName)
 			if err != nil {
 				return nil, err
 			}

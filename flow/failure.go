@@ -104,14 +104,6 @@ type permanentError struct{ error }
 
 func (p permanentError) Unwrap() error { return p.error }
 
-// retryAfterError asks for the next attempt after a time.
-type retryAfterError struct {
-	error
-	after time.Duration
-}
-
-func (r retryAfterError) Unwrap() error { return r.error }
-
 // Permanent marks err as final: the run that it ends is not retried. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
@@ -122,12 +114,7 @@ func Permanent(err error) error {
 
 // RetryAfter marks err as passing: the run that it ends is tried again after d, within the flow's number of attempts.
 // RetryAfter(nil, d) is nil.
-func RetryAfter(err error, d time.Duration) error {
-	if err == nil {
-		return nil
-	}
-	return retryAfterError{err, max(d, 0)}
-}
+func RetryAfter(err error, d time.Duration) error { return connector.RetryAfter(err, d) }
 
 // classify returns the kind of an error that came from a source, a step or a destination. ctx is the run's.
 func classify(ctx context.Context, err error) string {
@@ -179,9 +166,8 @@ func fail(ctx context.Context, flow, step string, err error) *Failure {
 
 // retryable reports whether another attempt may end better, and after which time when the error says so.
 func (f *Failure) retryable() (after time.Duration, ok bool) {
-	var r retryAfterError
-	if errors.As(f.Err, &r) {
-		return r.after, true
+	if after, ok := connector.RetriedAfter(f.Err); ok {
+		return after, true
 	}
 	return 0, f.Kind == KindConnection || f.Kind == KindTimeout
 }

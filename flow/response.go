@@ -62,7 +62,7 @@ func (r *Response) begin(env *transform.Env) error {
 		r.Header.Set("Content-Type", r.plan.format.MediaType())
 	}
 	for _, h := range r.plan.headers {
-		value, err := h.value.fill(env, headerValue)
+		value, err := h.value.fill(env, nil, headerValue)
 		if err != nil {
 			r.leftOut(h.name, err) // rather than changed
 			continue

@@ -3,25 +3,29 @@ package flow
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/integrator-go/integrator/transform"
 )
 
-// template is text with ${…} that each run fills in: ${param.x}, ${header.x}, ${run.id}, ${message.id}, ${now:yyyy-MM-dd}.
+// template is text with ${…} that each run fills in: ${param.x}, ${header.x}, ${run.id}, ${message.id}, ${now:yyyy-MM-dd}; or each record,
+// with ${record.x} in it.
 type template struct {
-	parts []part
+	parts  []part
+	record bool
 }
 
-// part is literal text, or a value of the run.
+// part is literal text, or a value of the run or of a record.
 type part struct {
 	text   string
 	path   *transform.Path
 	layout *transform.Layout // of now
+	field  string            // of a record: what stands in the braces
 }
 
-// parseTemplate parses text; faults are *transform.DefinitionError with offsets in it.
-func parseTemplate(text string, options transform.CompileOptions) (*template, error) {
+// parseTemplate parses text; faults are *transform.DefinitionError with offsets in it. record says that ${record.x} may stand in it.
+func parseTemplate(text string, options transform.CompileOptions, record bool) (*template, error) {
 	t := &template{}
 	literal := func(s string) {
 		if s != "" {
@@ -45,17 +49,21 @@ func parseTemplate(text string, options transform.CompileOptions) (*template, er
 		if !closed {
 			return nil, &transform.DefinitionError{Offset: offset, Reason: "${ is not closed", Hint: "write $${ for the characters themselves"}
 		}
-		p, err := parsePart(strings.TrimSpace(inner), options)
+		p, err := parsePart(strings.TrimSpace(inner), options, record)
 		if err != nil {
 			err.Offset += offset + 2
 			return nil, err
 		}
+		t.record = t.record || p.field != ""
 		t.parts = append(t.parts, p)
 		rest = after
 	}
 }
 
-func parsePart(inner string, options transform.CompileOptions) (part, *transform.DefinitionError) {
+// runRoots are what the paths of a run begin with.
+var runRoots = []string{"param", "header", "query", "run", "message"}
+
+func parsePart(inner string, options transform.CompileOptions, record bool) (part, *transform.DefinitionError) {
 	name, layout, isTime := strings.Cut(inner, ":")
 	if name == "now" {
 		if !isTime {
@@ -69,23 +77,31 @@ func parsePart(inner string, options transform.CompileOptions) (part, *transform
 	}
 	root, _, _ := strings.Cut(inner, ".")
 	root, _, _ = strings.Cut(root, "[")
-	switch root {
-	case "param", "header", "query", "run", "message":
-	default:
+	path, field := inner, ""
+	switch {
+	case record && root == "record":
+		if path, field = "this"+strings.TrimPrefix(inner, root), inner; path == "this" {
+			return part{}, &transform.DefinitionError{Reason: "a record is no text", Hint: "write ${record.id}, with one of its fields"}
+		}
+	case !slices.Contains(runRoots, root):
 		return part{}, &transform.DefinitionError{Reason: fmt.Sprintf("${%s} is not known when a run starts", inner),
 			Hint: "there are param, header, query, run, message and now"}
 	}
-	p, err := transform.CompilePath(inner, options)
+	p, err := transform.CompilePath(path, options)
 	if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
+		if definition.Offset > 0 { // it is about a part of the path
+			definition.Offset += len(inner) - len(path)
+		}
 		return part{}, definition
 	} else if err != nil {
 		return part{}, &transform.DefinitionError{Reason: err.Error()}
 	}
-	return part{path: &p}, nil
+	return part{path: &p, field: field}, nil
 }
 
-// fill returns the text with each value passed through encode, which refuses what the place cannot hold.
-func (t *template) fill(env *transform.Env, encode func(string) (string, error)) (string, error) {
+// fill returns the text with each value passed through encode, which refuses what the place cannot hold. record is nil for a template that
+// a run fills in.
+func (t *template) fill(env *transform.Env, record *transform.Record, encode func(string) (string, error)) (string, error) {
 	var b strings.Builder
 	for _, p := range t.parts {
 		value := p.text
@@ -93,10 +109,13 @@ func (t *template) fill(env *transform.Env, encode func(string) (string, error))
 			if p.layout != nil {
 				value = p.layout.Format(env.Now.In(env.Zone))
 			} else {
-				value = p.path.Eval(env, nil).Text()
+				value = p.path.Eval(env, record).Text()
 			}
 			var err error
 			if value, err = encode(value); err != nil {
+				if fault := (*transform.Fault)(nil); p.field != "" && errors.As(err, &fault) {
+					fault.Field = p.field
+				}
 				return "", err
 			}
 		}

@@ -53,6 +53,10 @@ type Harness struct {
 
 	// Forgets says that the system cannot remember which runs were committed: a second attempt writes again.
 	Forgets bool
+
+	// AtOnce says that writes take effect when they are made, and stay when the work is rolled back. The suite wants them to be repeated then
+	// without harm: another attempt's are the same.
+	AtOnce bool
 }
 
 // System is what connections lead to.
@@ -104,6 +108,7 @@ var cases = []struct {
 	{"several goroutines write at the same time", false, concurrent},
 	{"a connection that was closed opens again", false, closed},
 	{"what was written since a point is taken back", false, undo},
+	{"records are written at paths of their own", false, ownPaths},
 	{"a part of a run stays, and the run is not applied", false, parts},
 	{"a part that was abandoned leaves nothing", false, partAbandoned},
 	{"a part is committed once", false, partTwice},
@@ -126,13 +131,14 @@ func run(n int) connector.Run {
 type fixture struct {
 	Harness
 	System
-	t      *testing.T
-	writer connector.Writer
+	t       *testing.T
+	writer  connector.Writer
+	written map[connector.Work]int64 // records, which is the index of the next one
 }
 
 func newFixture(t *testing.T, h Harness) *fixture {
 	t.Helper()
-	f := &fixture{Harness: h, System: h.New(t), t: t}
+	f := &fixture{Harness: h, System: h.New(t), t: t, written: map[connector.Work]int64{}}
 	f.writer = f.newWriter()
 	return f
 }
@@ -191,6 +197,10 @@ func (f *fixture) start(work connector.Work, n int) bool {
 func (f *fixture) write(work connector.Work, values []transform.Value) []transform.Record {
 	f.t.Helper()
 	b := batch(values)
+	for i := range b.Records {
+		b.Records[i].Index += f.written[work]
+	}
+	f.written[work] += int64(len(values))
 	if err := work.Write(0, b); err != nil {
 		f.t.Fatalf("Write: %v", err)
 	}
@@ -222,6 +232,14 @@ func (f *fixture) apply(w connector.Writer, numbers ...int) {
 		}
 		f.write(work, f.Records(n))
 		f.commit(work)
+	}
+}
+
+// wantYet is want while a work is open or was rolled back: where writes take effect at once, nobody can tell.
+func (f *fixture) wantYet(numbers ...int) {
+	f.t.Helper()
+	if !f.AtOnce {
+		f.want(numbers...)
 	}
 }
 
@@ -297,7 +315,7 @@ func commit(t *testing.T, h Harness) {
 	for _, v := range f.Records(0) { // a batch each
 		f.write(work, []transform.Value{v})
 	}
-	f.want()
+	f.wantYet()
 	f.commit(work)
 	f.want(0)
 	if err := work.Rollback(); err != nil {
@@ -319,7 +337,7 @@ func rollback(t *testing.T, h Harness) {
 			t.Errorf("Rollback: %v", err)
 		}
 	}
-	f.want(0)
+	f.wantYet(0)
 	if err := f.begin(t.Context(), f.writer).Rollback(); err != nil {
 		t.Errorf("Rollback of a work without runs: %v", err)
 	}
@@ -385,10 +403,10 @@ func group(t *testing.T, h Harness) {
 			f.start(work, n)
 			f.write(work, f.Records(n))
 		}
-		f.want()
+		f.wantYet()
 		if end == "rollback" {
 			work.Rollback()
-			f.want()
+			f.wantYet()
 		} else {
 			f.commit(work)
 			f.want(numbers...)
@@ -499,7 +517,7 @@ func canceledAtWork(t *testing.T, h Harness) {
 	if err := work.Rollback(); err != nil {
 		t.Errorf("Rollback: %v", err)
 	}
-	f.want()
+	f.wantYet()
 	f.apply(f.writer, 0)
 	f.want(0)
 }
@@ -571,7 +589,49 @@ func undo(t *testing.T, h Harness) {
 	f.write(work, values[1:])
 	save(work.Undo)
 	f.write(work, values[1:])
-	f.want()
+	f.wantYet()
+	f.commit(work)
+	f.want(0)
+}
+
+func ownPaths(t *testing.T, h Harness) {
+	f := newFixture(t, h)
+	writer, ok := f.writer.(connector.PathWriter)
+	if !ok {
+		t.Skip("a target has one path")
+	}
+	for _, value := range []string{"a", "é /?#%&..", "\x00\xff"} {
+		if text, err := writer.PathValue(value); err == nil && text == "" {
+			t.Errorf("the value %q is nothing in a path", value)
+		}
+	}
+	var fault *transform.Fault
+	if text, err := writer.PathValue(""); !errors.As(err, &fault) {
+		t.Errorf("no value at all is %q in a path: %v", text, err)
+	}
+	path, values := f.paths(run(0))[0], append(f.Records(1), f.Records(0)...)
+	work := f.begin(t.Context(), f.writer).(connector.PathWork)
+	if _, err := work.Start(run(0), []string{""}); err != nil {
+		t.Fatal(err)
+	}
+	b := batch(values)
+	reason := errors.New("rejected before")
+	paths := make([]string, len(values))
+	for i := range values {
+		if i < len(f.Records(1)) {
+			b.Records[i].Err = reason
+		} else {
+			paths[i] = path
+		}
+	}
+	if err := work.WriteAt(0, b, paths); err != nil {
+		t.Fatalf("WriteAt: %v", err)
+	}
+	for i, r := range b.Records {
+		if r.Err != nil && paths[i] != "" {
+			t.Errorf("record %d is rejected: %v", i, r.Err)
+		}
+	}
 	f.commit(work)
 	f.want(0)
 }
