@@ -189,6 +189,15 @@ type Checkpoint struct {
 	Note     []byte // the flow's own
 }
 
+// ImmediateWriter is a Writer whose writes take effect when they are made, and stay when the work is rolled back: the exception to what is said of Work. Flows
+// hand it one record at a time, so that nothing is written behind a record that ends the run. Another attempt of a run makes the same writes again.
+type ImmediateWriter interface {
+	Writer
+
+	// Immediate does nothing.
+	Immediate()
+}
+
 // PathWriter is a Writer whose targets may have another path for each record: those with ${record.…} in them. Flows refuse it on other Writers
 // when they are compiled. Its works are PathWorks.
 type PathWriter interface {

@@ -98,6 +98,7 @@ type output struct {
 	writer     connector.Writer
 	targets    []target
 	encode     func(string) (string, error) // a value that fills in a path
+	immediate  bool                         // writes take effect when they are made
 	commit     int64                        // records of the source after which a part is committed; 0: the run is one piece of work
 }
 
@@ -688,16 +689,18 @@ func (c *compiler) to(destinations []Destination) {
 			continue
 		}
 		outputs[name].writer = writer
-		c.paths(groups[name].indexes, outputs[name])
+		c.writer(groups[name].indexes, outputs[name])
 		c.parts(groups[name].indexes, destinations, outputs[name], len(order))
 		c.plan.outputs = append(c.plan.outputs, *outputs[name])
 		c.plan.group = min(c.plan.group, writer.MaxRuns())
 	}
 }
 
-// paths settles what the values in the paths of a connection's destinations look like, and whether each record may have its own.
-func (c *compiler) paths(indexes []int, o *output) {
+// paths settles what the writer of a connection makes of paths and records: what values in paths look like, whether each record may have a
+// path of its own, and whether it is written when it is handed over.
+func (c *compiler) writer(indexes []int, o *output) {
 	o.encode = fileName
+	_, o.immediate = o.writer.(connector.ImmediateWriter)
 	writer, ok := o.writer.(connector.PathWriter)
 	if ok {
 		o.encode = writer.PathValue

@@ -451,19 +451,34 @@ func (w *works) write(j *job, b *transform.Batch) error {
 		if next += len(scratch); w.applied[i] {
 			continue
 		}
-		if err := w.writeTo(j, i, scratch, b); err != nil {
-			return fail(j.ctx, w.plan.Name, o.connection, err)
+		n := len(b.Records)
+		if o.immediate { // nothing is written behind a record that ends the run
+			n = 1
 		}
-		for t := range scratch {
-			for k := range scratch[t].Records {
-				if scratch[t].Records[k].Err == nil {
-					j.wrote[next-len(scratch)+t].records++
+		kept := b.Records[:0]
+		for rest := b.Records; len(rest) > 0; {
+			n := min(n, len(rest))
+			some := transform.Batch{Records: rest[:n:n]}
+			rest = rest[n:]
+			if err := w.writeTo(j, i, scratch, &some); err != nil {
+				return fail(j.ctx, w.plan.Name, o.connection, err)
+			}
+			for t := range scratch {
+				for k := range scratch[t].Records {
+					if scratch[t].Records[k].Err == nil {
+						j.wrote[next-len(scratch)+t].records++
+					}
 				}
 			}
+			if err := j.sift(o.connection, &some); err != nil {
+				return err
+			}
+			kept = append(kept, some.Records...)
+			if o.immediate && len(w.work) == 1 {
+				j.committed += int64(len(some.Records))
+			}
 		}
-		if err := j.sift(o.connection, b); err != nil {
-			return err
-		}
+		b.Records = kept
 	}
 	if len(w.work) > 0 {
 		j.run.Written += int64(len(b.Records))

@@ -652,7 +652,7 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 		}
 	}
 	if j.failure != nil && j.committed > 0 {
-		j.log.add("%d records are committed in parts and stay", j.committed)
+		j.log.add("%d records are written for good and stay", j.committed)
 	}
 	if run.Status != store.Queued {
 		var err error

@@ -53,10 +53,6 @@ type Harness struct {
 
 	// Forgets says that the system cannot remember which runs were committed: a second attempt writes again.
 	Forgets bool
-
-	// AtOnce says that writes take effect when they are made, and stay when the work is rolled back. The suite wants them to be repeated then
-	// without harm: another attempt's are the same.
-	AtOnce bool
 }
 
 // System is what connections lead to.
@@ -238,7 +234,7 @@ func (f *fixture) apply(w connector.Writer, numbers ...int) {
 // wantYet is want while a work is open or was rolled back: where writes take effect at once, nobody can tell.
 func (f *fixture) wantYet(numbers ...int) {
 	f.t.Helper()
-	if !f.AtOnce {
+	if _, immediate := f.writer.(connector.ImmediateWriter); !immediate {
 		f.want(numbers...)
 	}
 }

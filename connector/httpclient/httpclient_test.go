@@ -148,7 +148,6 @@ func TestConnection(t *testing.T) {
 			"commit": {Path: "/a", Commit: 10},
 		},
 		Forgets: true,
-		AtOnce:  true,
 	})
 }
 

@@ -117,12 +117,16 @@ type out struct {
 }
 
 var (
-	_ connector.PathWriter = (*writer)(nil)
-	_ connector.PathWork   = (*work)(nil)
+	_ connector.ImmediateWriter = (*writer)(nil)
+	_ connector.PathWriter      = (*writer)(nil)
+	_ connector.PathWork        = (*work)(nil)
 )
 
 // MaxRuns is 1: calls of several runs would not be taken back together.
 func (w *writer) MaxRuns() int { return 1 }
+
+// Immediate says that a call takes effect when it is made.
+func (w *writer) Immediate() {}
 
 // PathValue percent-encodes everything that is not unreserved (RFC 3986 section 2.3), so that a value is part of one segment, or of one value behind the
 // question mark.
