@@ -2,12 +2,16 @@ package integrator_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -151,6 +155,41 @@ func gated(reached chan<- struct{}, gate <-chan struct{}) func(client, server ne
 	}
 }
 
+// payloadKey is a key of a record that a payload holds.
+var payloadKey = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-\d+$`)
+
+// TestSourceThatChanges reads a file that is another one when its run is tried again: no record is taken for the one that stood in its place.
+func TestSourceThatChanges(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(text string) {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "in"), 0o750), os.WriteFile(filepath.Join(dir, "in", "a.json"), []byte(text), 0o600)); err != nil {
+			t.Error(err)
+		}
+	}
+	calls := 0
+	a := newAPI(t, func(*http.Request) int {
+		if calls++; calls == 2 {
+			write(`[{"n": 2}, {"n": 3}]`)
+			return http.StatusServiceUnavailable
+		}
+		return http.StatusOK
+	})
+	write(`[{"n": 1}, {"n": 2}]`)
+	h := startIn(t, dir, fmt.Sprintf(`
+connections: {api: {type: http, url: "%s"}, in: {type: file, dir: in}}
+listeners: {go: {path: /go}}
+flows: {f: {listener: go, from: {connection: in, path: a.json, format: json, records: "[*]"}, to: {connection: api}, retry: {backoff: 1ms}}}
+users: {shop: {role: api, password: password-shop, listeners: [go]}}
+`, a.URL))
+	if e := h.send("/go", h.token("shop", "password-shop"), ""); e.Run.Status != store.Success || e.Run.Attempts != 2 {
+		t.Errorf("the run ended as %v after %d attempts", e.Run.Status, e.Run.Attempts)
+	}
+	if got := strings.Join(a.order, ", "); got != `POST / {"n":1}, POST / {"n":2}, POST / {"n":3}` {
+		t.Errorf("applied are %s", got)
+	}
+}
+
 // TestAPIThatFails loads records into an API that can be reached now and then. Nothing is lost, and what comes again comes under its key.
 func TestAPIThatFails(t *testing.T) {
 	t.Parallel()
@@ -206,6 +245,11 @@ users: {shop: {role: api, password: password-shop, listeners: [orders]}}
 			slices.Sort(want)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-expected +applied):\n%s", diff)
+			}
+			for key := range a.applied {
+				if !payloadKey.MatchString(key) {
+					t.Errorf("the key %s is not a run's and a record's", key)
+				}
 			}
 			if len(a.differ) > 0 {
 				t.Errorf("keys that came with different calls: %v", a.differ)

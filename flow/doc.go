@@ -13,11 +13,12 @@
 //
 // Applied once where the destination dedupes, at least once elsewhere: a crash between a destination's commit and the settlement executes the
 // run again, with the same id, the same start time and the same definitions; destinations that keep run ids (SQL tables, files that stay where
-// they were put) find that they have it. A run with several connections commits them one after the other: a crash in between is completed by the next attempt.
+// they were put) find that they have it, and calls of an API carry the same keys. A run with several connections commits them one after the other: a crash in between is completed by the next attempt.
 //
 // All or nothing for each connection: what a run writes to one connection takes effect together, when the run has seen all of its records, or
 // not at all. A destination with Commit is the exception that its definition asks for: the run is committed in parts, each of them all or nothing,
-// and what is committed stays when the run fails later. See below. A rejected record is left out of every destination that stands behind the one which rejected it,
+// and what is committed stays when the run fails later. See below. The calls of an API are another: each takes effect when it is made, one record after the
+// other, and none is made behind a record that ends the run. A rejected record is left out of every destination that stands behind the one which rejected it,
 // and of all on the same connection where that can take back what it wrote (SQL).
 //
 // Order: runs of one flow begin in the order in which they became due, as far as they wait in one engine, and run at the same time where the
