@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -522,6 +523,66 @@ func TestTimeout(t *testing.T) {
 	err := work.Write(0, batch(object("n", transform.Int(1))))
 	if !errors.Is(err, context.DeadlineExceeded) || connector.IsPermanent(err) || !strings.Contains(err.Error(), "POST /o: no answer within 1ms") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestAnswerWithoutEnd has an answer that is not read on.
+func TestAnswerWithoutEnd(t *testing.T) {
+	t.Parallel()
+	const most = 64 << 20
+	sent := make(chan int, 1)
+	a := newAPI(t, func(w http.ResponseWriter, _ call) {
+		n := 0
+		for chunk := make([]byte, 1<<20); n < most; n += len(chunk) {
+			if _, err := w.Write(chunk); err != nil {
+				break
+			}
+		}
+		sent <- n
+	})
+	work := begun(t, a.URL, "", connector.Target{Path: "/o"})
+	if err := work.Write(0, batch(object("n", transform.Int(1)))); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-sent; n == most {
+		t.Error("the answer was read to its end")
+	}
+}
+
+// TestCanceledCall ends a run in the middle of its call.
+func TestCanceledCall(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	never := make(chan struct{})
+	a := newAPI(t, func(http.ResponseWriter, call) {
+		cancel(errors.New("somebody stopped it"))
+		<-never
+	})
+	defer close(never)
+	c := must(connect(t, fmt.Sprintf(`{"url": %q}`, a.URL)))
+	defer c.Close()
+	work := must(must(c.(connector.Destination).PrepareWrite([]connector.Target{{}})).Begin(ctx))
+	if _, err := work.Start(connector.Run{}, []string{""}); err != nil {
+		t.Fatal(err)
+	}
+	if err := work.Write(0, batch(object("n", transform.Int(1)))); err != context.Canceled {
+		t.Errorf("the error is %v, not that of the context", err)
+	}
+}
+
+// TestCloseClosesIdleConnections waits until the API sees its connection end.
+func TestCloseClosesIdleConnections(t *testing.T) {
+	t.Parallel()
+	states := make(chan http.ConnState, 10)
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) { states <- state }
+	server.Start()
+	defer server.Close()
+	c := must(connect(t, fmt.Sprintf(`{"url": %q}`, server.URL)))
+	if err := errors.Join(c.Ping(t.Context()), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for <-states != http.StateClosed {
 	}
 }
 
