@@ -108,7 +108,7 @@ type Target struct {
 	Action  string   // insert (the default), upsert, update, delete, replace
 	Key     []string // columns that tell rows apart
 	Create  bool     // make the table or the folder when it is missing
-	Exists  string   // files: replace (the default), fail, unique
+	Exists  string   // files: replace (the default), append, fail, unique
 	Commit  int      // records of the source after which a part of the run is committed; 0: the run is committed as a whole
 	Columns []string // names of the records' fields when the flow knows them, nil when it does not
 	Fixed   bool     // the source is the same in every attempt of a run, so that a record's Index tells it from all others

@@ -81,7 +81,7 @@ type Destination struct {
 	Key        []string             `json:"key" define:"one"` // columns that tell rows apart
 	Map        transform.Map        `json:"map"`              // this destination's own fields; nil: the record as it is
 	Create     bool                 `json:"create"`           // make the table when it is missing
-	Exists     string               `json:"exists"`           // files: replace (the default), fail, unique
+	Exists     string               `json:"exists"`           // files: replace (the default), append, fail, unique
 	Commit     int                  `json:"commit"`           // SQL: records of the source after which a part of the run is committed; 0: the run is one transaction
 	_          struct{}             `later:"each when to subject attach"`
 }

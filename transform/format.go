@@ -117,6 +117,21 @@ func (l Limits) WithDefaults() Limits {
 	return l
 }
 
+// Appender is a format whose documents can be continued: what several of its encoders wrote, one behind the other, is one document, when only the
+// first one's head stands before it.
+type Appender interface {
+	// NewAppender starts writing records that continue a document; the error says why documents of these options cannot be.
+	NewAppender(w io.Writer, options EncodeOptions) (AppendEncoder, error)
+}
+
+// AppendEncoder writes records that continue a document.
+type AppendEncoder interface {
+	Encoder
+
+	// Head returns what a new document would begin with, such as the header of a table; it is known once Close has returned. nil: nothing.
+	Head() []byte
+}
+
 // EncodeOptions are the wishes of one use of a format for writing. The zero value writes a document of many records.
 type EncodeOptions struct {
 	// Columns are the names of the fields when the flow knows them before the first record; nil when it does not. A format with a

@@ -4,7 +4,9 @@
 // temporary name beside its own, synced, and renamed into place when the run commits: readers see the former file or the whole new one.
 // Several files of one commit are all complete before the first is put in place, one after the other. A second attempt of a run that put
 // its files in place writes nothing, and a path that a later run wrote is never put back by an older run's retry; which run wrote a path is
-// noted in the folder .integrator. That holds while a file stays where it was put: when somebody takes it away between the commit and a crash
+// noted in the folder .integrator. With exists: append a run's records are written behind those of the runs that committed before, in one go at its
+// commit: a run that was applied appends nothing, and what one that crashed has left of its records is cut off before anything else is appended;
+// who reads the file meanwhile may see it. That holds while a file stays where it was put: when somebody takes it away between the commit and a crash
 // before the run is settled, the next attempt writes it again. Notes and the temporary files of attempts that crashed are removed when they
 // are old. One engine writes to a folder at a time.
 //
@@ -49,16 +51,20 @@ func Kind() connector.Kind {
 		if !filepath.IsAbs(o.Dir) {
 			o.Dir = filepath.Join(env.BaseDir, o.Dir)
 		}
-		return &connection{dir: o.Dir, now: env.Now, swept: map[string]time.Time{}}, nil
+		commits, _ := folders.LoadOrStore(filepath.Clean(o.Dir), &sync.Mutex{})
+		return &connection{dir: o.Dir, now: env.Now, commits: commits.(*sync.Mutex), swept: map[string]time.Time{}}, nil
 	}}
 }
+
+// folders holds a lock for each folder, as connections to one folder may be several: those of a set of definitions and of the next one.
+var folders sync.Map
 
 // connection is a folder. It is opened for each use, so that one that was away or was made anew is found again.
 type connection struct {
 	dir string
 	now func() time.Time
 
-	commits sync.Mutex // one decision about who wrote a path last at a time
+	commits *sync.Mutex // one decision about who wrote a path last, or where its end is, at a time
 
 	mu    sync.Mutex
 	swept map[string]time.Time // when the leftovers of a folder were removed

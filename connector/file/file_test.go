@@ -49,9 +49,19 @@ func connect(t testing.TB, base string, definition string) connector.Connection 
 
 func object(name string, v transform.Value) transform.Value { return transform.Null.With(name, v) }
 
-// This test runs beside no other, because the suite looks for goroutines that are left.
-func TestConnection(t *testing.T) {
-	connectortest.Run(t, connectortest.Harness{
+// These tests run beside no others, because the suite looks for goroutines that are left.
+func TestConnection(t *testing.T) { connectortest.Run(t, harness()) }
+
+func TestAppendingConnection(t *testing.T) {
+	h := harness()
+	h.Target.Path, h.Target.Exists = "orders/all.ndjson", "append"
+	h.Path = func(connector.Run) string { return "orders/all.ndjson" }
+	h.TargetFaults = map[string]connector.Target{"exists": {Path: "a.json", Format: must(jsonfmt.New(jsonfmt.Options{})), Exists: "append"}}
+	connectortest.Run(t, h)
+}
+
+func harness() connectortest.Harness {
+	return connectortest.Harness{
 		New: func(t *testing.T) connectortest.System {
 			base := t.TempDir()
 			return connectortest.System{
@@ -86,7 +96,7 @@ func TestConnection(t *testing.T) {
 			"key":        {Path: "a", Format: lines, Key: []string{"id"}},
 			"create":     {Path: "a", Format: lines, Create: true},
 			"commit":     {Path: "a", Format: lines, Commit: 10},
-			"exists":     {Path: "a", Format: lines, Exists: "append"},
+			"exists":     {Path: "a", Format: lines, Exists: "sometimes"},
 		},
 		ReadFaults: map[string]connector.ReadSpec{
 			"connection": {Format: lines},
@@ -94,7 +104,7 @@ func TestConnection(t *testing.T) {
 			"table":      {Table: "orders"},
 			"query":      {Query: "select 1"},
 		},
-	})
+	}
 }
 
 // tree returns the files below a folder that are no notes and no leftovers.

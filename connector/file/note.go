@@ -21,13 +21,17 @@ func (o *out) named() bool {
 	return strings.Contains(o.target.Path, "${run.id}") && (o.target.Exists == "" || o.target.Exists == "replace")
 }
 
-// noteName is where the note about a file is. Files with exists: unique have a note for each run, as each run has a path of its own.
+// noteName is where the note about a file is. Files with exists: unique have a note for each run, as each run has a path of its own, and so have
+// those with append, as each run has its part.
 func (o *out) noteName() string {
-	about := o.path
-	if o.target.Exists == "unique" {
-		about += "\x00" + o.run.ID.String()
+	if o.target.Exists == "unique" || o.target.Exists == "append" {
+		return noteAbout(o.path, o.run.ID.String())
 	}
-	sum := sha256.Sum256([]byte(about))
+	return noteAbout(o.path)
+}
+
+func noteAbout(words ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(words, "\x00")))
 	return filepath.Join(ownDir, hex.EncodeToString(sum[:16]))
 }
 
@@ -63,6 +67,9 @@ func (w *work) done(o *out) (bool, error) {
 	if id != o.run.ID && !later {
 		return false, nil
 	}
+	if o.target.Exists == "append" { // it stays appended, whatever became of the file
+		return id == o.run.ID, nil
+	}
 	info, err := w.root.Lstat(filepath.FromSlash(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return later, nil // taken away since, as far as anyone can tell
@@ -75,6 +82,11 @@ func (w *work) done(o *out) (bool, error) {
 
 // note says, for good, that the run puts the file at a path.
 func (w *work) note(o *out, final string) error {
+	return w.keep(o.noteName(), fmt.Sprintf("%d %s %d %d %q\n", o.run.Number, o.run.ID, o.info.Size(), o.info.ModTime().UnixNano(), final))
+}
+
+// keep makes a file of the connection's own, for good, in place of an earlier one.
+func (w *work) keep(name, text string) error {
 	switch err := w.root.Mkdir(ownDir, dirMode); {
 	case err == nil:
 		if err := syncDir(w.root.Open(".")); err != nil {
@@ -84,13 +96,12 @@ func (w *work) note(o *out, final string) error {
 		return err
 	}
 	w.c.sweep(w.root, ownDir)
-	name := o.noteName()
 	temp := name + tempSuffix
 	f, err := w.root.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, fileMode)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "%d %s %d %d %q\n", o.run.Number, o.run.ID, o.info.Size(), o.info.ModTime().UnixNano(), final)
+	_, err = f.WriteString(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -60,9 +61,11 @@ func (c *connection) PrepareWrite(targets []connector.Target) (connector.Writer,
 		switch t.Exists {
 		case "", "replace", "fail", "unique":
 		case "append":
-			fault(i, "exists", "append is not supported yet", "there are replace, fail, unique")
+			if _, err := appender(io.Discard, &t); err != nil && t.Format != nil {
+				fault(i, "exists", err.Error(), "write format: ndjson or csv, or another word for exists")
+			}
 		default:
-			fault(i, "exists", fmt.Sprintf("%q is not known", t.Exists), "there are replace, fail, unique")
+			fault(i, "exists", fmt.Sprintf("%q is not known", t.Exists), "there are replace, append, fail, unique")
 		}
 	}
 	if faults != nil {
@@ -160,7 +163,12 @@ func (w *work) Start(run connector.Run, paths []string) (bool, error) {
 		}
 		w.outs, w.current = append(w.outs, o), append(w.current, o)
 		var err error
-		if o.encoder, err = o.target.Format.NewEncoder(o.buffer, o.target.Encode); err != nil {
+		if o.target.Exists == "append" {
+			o.encoder, err = appender(o.buffer, o.target)
+		} else {
+			o.encoder, err = o.target.Format.NewEncoder(o.buffer, o.target.Encode)
+		}
+		if err != nil {
 			return false, connector.Permanent(err)
 		}
 	}
@@ -264,13 +272,24 @@ func (w *work) Commit() error {
 	return w.root.Close()
 }
 
-// place gives the file its final name.
+// place gives the file its final name, or appends it to the one that has it.
 func (w *work) place(o *out) error {
+	if o.target.Exists == "append" {
+		if err := w.mend(o); err != nil {
+			return escape(err)
+		}
+	}
 	done, err := w.done(o)
 	if err != nil {
 		return err
 	}
 	if done { // an earlier attempt did it, or a later run did
+		return w.root.Remove(o.temp)
+	}
+	if o.target.Exists == "append" {
+		if err := w.append(o); err != nil {
+			return escape(err)
+		}
 		return w.root.Remove(o.temp)
 	}
 	final := o.path

@@ -44,7 +44,10 @@ type format struct {
 	columns   map[string]transform.Column
 }
 
-var _ transform.Describer = (*format)(nil)
+var (
+	_ transform.Describer = (*format)(nil)
+	_ transform.Appender  = (*format)(nil)
+)
 
 // Kind makes CSV formats from definitions.
 func Kind() transform.FormatKind {

@@ -18,6 +18,8 @@ type encoder struct {
 	buf    []byte
 	shape  *transform.Shape // the columns; nil before they are known
 	begun  bool
+	apart  bool // the header is kept apart, in head
+	head   []byte
 }
 
 // flushSize is when the buffer is written out.
@@ -33,6 +35,20 @@ func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.E
 	}
 	return e, nil
 }
+
+// NewAppender writes rows alone; the header is in Head.
+func (f *format) NewAppender(w io.Writer, o transform.EncodeOptions) (transform.AppendEncoder, error) {
+	e, err := f.NewEncoder(w, o)
+	if err != nil {
+		return nil, err
+	}
+	appender := e.(*encoder)
+	appender.apart = true
+	return appender, nil
+}
+
+// Head returns the header, when it was kept apart.
+func (e *encoder) Head() []byte { return e.head }
 
 // begin writes the header.
 func (e *encoder) begin() error {
@@ -53,6 +69,9 @@ func (e *encoder) begin() error {
 		}
 	}
 	e.endLine()
+	if e.apart {
+		e.head, e.buf = e.buf, nil
+	}
 	return nil
 }
 

@@ -31,7 +31,10 @@ type format struct {
 	root    *transform.SharedRoot
 }
 
-var _ transform.Describer = (*format)(nil)
+var (
+	_ transform.Describer = (*format)(nil)
+	_ transform.Appender  = (*format)(nil)
+)
 
 // Kind makes JSON formats from definitions.
 func Kind() transform.FormatKind {
@@ -123,6 +126,17 @@ func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.E
 	}
 	return nil, fmt.Errorf("jsonfmt: records cannot be written as %q: there are array, object, lines", e.as)
 }
+
+// NewAppender continues lines. A document is one value, which nothing continues.
+func (f *format) NewAppender(w io.Writer, o transform.EncodeOptions) (transform.AppendEncoder, error) {
+	if !f.lines && o.As != "lines" {
+		return nil, errors.New("a JSON document is one value, which nothing is appended to")
+	}
+	return &encoder{w: w, as: "lines"}, nil
+}
+
+// Head returns nothing: lines have no header.
+func (e *encoder) Head() []byte { return nil }
 
 // encoder writes records.
 type encoder struct {

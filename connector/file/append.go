@@ -1,0 +1,138 @@
+package file
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/google/uuid"
+
+	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/transform"
+)
+
+// Appending to a file goes in four steps, each on the disk before the next: the run's records are complete in a temporary file; a journal says where in
+// the path's file they will stand; they are written there; a note says that the run has appended. Whoever appends next and finds the journal of a
+// run without its note cuts the file off where that run began: its next attempt appends again.
+
+// appender starts writing records that continue a file.
+func appender(w io.Writer, t *connector.Target) (transform.AppendEncoder, error) {
+	format, ok := t.Format.(transform.Appender)
+	if !ok {
+		return nil, errors.New("nothing can be appended to a document of this format")
+	}
+	return format.NewAppender(w, t.Encode)
+}
+
+// journalName is where the journal of a path is.
+func (o *out) journalName() string { return noteAbout(o.path, "append") }
+
+// mend takes back what a run that crashed has appended without its note. The caller holds commits.
+func (w *work) mend(o *out) error {
+	b, err := w.root.ReadFile(o.journalName())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var text string
+	var offset, length int64
+	if _, err := fmt.Sscanf(string(b), "%s %d %d", &text, &offset, &length); err != nil {
+		return nil // what cannot be read counts as no journal
+	}
+	crashed := *o
+	if crashed.run.ID, err = uuid.Parse(text); err != nil {
+		return nil
+	}
+	if done, err := w.done(&crashed); done || err != nil {
+		return err
+	}
+	f, err := w.root.OpenFile(filepath.FromSlash(o.path), os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // taken away since
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Size() <= offset:
+		return nil
+	case info.Size() > offset+length: // somebody has appended behind it, and loses nothing
+		crashed.info = info
+		return w.note(&crashed, o.path)
+	}
+	return errors.Join(f.Truncate(offset), f.Sync())
+}
+
+// append writes what the run has in its temporary file behind the path's file. The caller holds commits, and has mended it.
+func (w *work) append(o *out) error {
+	part, err := w.root.Open(o.temp)
+	if err != nil {
+		return err
+	}
+	defer part.Close()
+	f, err := w.root.OpenFile(filepath.FromSlash(o.path), os.O_CREATE|os.O_RDWR, fileMode)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return connector.Permanent(fmt.Errorf("%s is no file", o.path))
+	}
+	offset, head := info.Size(), o.encoder.(transform.AppendEncoder).Head()
+	if offset > 0 {
+		if err := continues(f, offset, head); err != nil {
+			return fmt.Errorf("append to %s: %w", o.path, err)
+		}
+		head = nil
+	}
+	if err := w.keep(o.journalName(), fmt.Sprintf("%s %d %d\n", o.run.ID, offset, int64(len(head))+o.info.Size())); err != nil {
+		return err
+	}
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, io.MultiReader(bytes.NewReader(head), part)); err != nil {
+		return errors.Join(err, f.Truncate(offset)) // a disk that is full keeps no half record
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := syncDir(w.root.Open(filepath.FromSlash(path.Dir(o.path)))); err != nil {
+		return err
+	}
+	return w.note(o, o.path)
+}
+
+// continues returns why records cannot stand behind a file's end.
+func continues(f io.ReaderAt, size int64, head []byte) error {
+	begin := make([]byte, len(head))
+	if _, err := f.ReadAt(begin, 0); err != nil && err != io.EOF {
+		return err
+	}
+	if !bytes.Equal(begin, head) {
+		return connector.Permanent(errors.New("the file begins with other columns than the run's records have"))
+	}
+	end := make([]byte, 1)
+	if _, err := f.ReadAt(end, size-1); err != nil {
+		return err
+	}
+	if end[0] != '\n' {
+		return connector.Permanent(errors.New("the file does not end with the end of a line"))
+	}
+	return nil
+}
