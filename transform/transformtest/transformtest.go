@@ -81,6 +81,7 @@ func Run(t *testing.T, h Harness) {
 		{"limits hold", (*suite).limits},
 		{"a byte order mark is passed over", (*suite).byteOrderMark},
 		{"a decoder can be closed at any time", (*suite).closing},
+		{"a document is continued", (*suite).continued},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -147,6 +148,33 @@ func (s *suite) roundTrip(t *testing.T) {
 	}
 	if s.Format.MediaType() == "" {
 		t.Error("the format has no media type")
+	}
+}
+
+// continued writes each record with an encoder of its own, behind one head: the same document as at once.
+func (s *suite) continued(t *testing.T) {
+	format, ok := s.Format.(transform.Appender)
+	if !ok {
+		t.Skip("nothing continues its documents")
+	}
+	var head string
+	var document strings.Builder
+	for i, v := range s.Values {
+		e, err := format.NewAppender(&document, s.Encode)
+		if err != nil {
+			t.Skipf("nothing continues its documents: %v", err)
+		}
+		if err := errors.Join(e.Encode(&transform.Batch{Records: records([]transform.Value{v})}), e.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			head = string(e.Head())
+		} else if head != string(e.Head()) {
+			t.Skipf("record %d begins a document with %q, and the first one with %q", i, e.Head(), head)
+		}
+	}
+	if got := head + document.String(); got != s.document {
+		t.Errorf("the document is\n%s\nand at once\n%s", got, s.document)
 	}
 }
 

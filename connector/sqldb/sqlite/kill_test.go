@@ -74,7 +74,18 @@ func TestKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(entries) != 2*runs+1 { // and the folder of notes
+	all, err := os.ReadFile(filepath.Join(base, "out", "all.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	different := map[string]bool{}
+	for line := range strings.Lines(string(all)) {
+		different[line] = true
+	}
+	if lines := strings.Count(string(all), "\n"); lines != len(different) || lines != runs*killBatches*killRows {
+		t.Errorf("all.ndjson has %d lines, %d of them different, of %d", lines, len(different), runs*killBatches*killRows)
+	}
+	if len(entries) != 2*runs+2 { // and the folder of notes
 		t.Errorf("the folder holds %v", entries)
 	}
 }
@@ -109,10 +120,11 @@ func beVictim(t *testing.T, base string) {
 	writers := []connector.Writer{
 		must(connect(t, base).(connector.Destination).PrepareWrite([]connector.Target{{Table: "t", Create: true}})),
 		must(folder.(connector.Destination).PrepareWrite([]connector.Target{
-			{Path: "own-${run.id}.ndjson", Format: format}, {Path: "many.ndjson", Exists: "unique", Format: format}})),
+			{Path: "own-${run.id}.ndjson", Format: format}, {Path: "many.ndjson", Exists: "unique", Format: format},
+			{Path: "all.ndjson", Exists: "append", Format: format}})),
 	}
 	for n := range *kills {
-		paths := [][]string{{""}, {"own-" + run(n).ID.String() + ".ndjson", "many.ndjson"}}
+		paths := [][]string{{""}, {"own-" + run(n).ID.String() + ".ndjson", "many.ndjson", "all.ndjson"}}
 		var works []connector.Work
 		var applied []bool
 		for i, w := range writers {
