@@ -174,7 +174,7 @@ func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, 
 		inline := make([]byte, c.Length)
 		_, err := io.ReadFull(source, inline)
 		for n := 0; err == nil && n == 0; { // what comes behind the announced end is a fault, and so is not to reach the end
-			n, err = source.Read(make([]byte, 1))
+			n, err = source.Read(source.behind[:])
 		}
 		if err != io.EOF {
 			return store.Body{}, nil, err
@@ -231,6 +231,7 @@ type source struct {
 	r         io.Reader
 	announced int64 // -1: any length
 	read      int64
+	behind    [1]byte // for what comes behind the announced end
 	err       error
 }
 

@@ -139,7 +139,10 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, selector, omit 
 		}
 		return w.document()
 	})
-	d.Release = w.scopes.Close
+	d.Release = func() {
+		w.values.Free()
+		w.scopes.Close()
+	}
 	return d, nil
 }
 

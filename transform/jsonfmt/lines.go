@@ -8,7 +8,6 @@ import (
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/feed"
-	"github.com/integrator-go/integrator/transform/internal/stack"
 	"github.com/integrator-go/integrator/transform/internal/window"
 )
 
@@ -80,7 +79,7 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 		return nil
 	}}
 	w.Window = new(window.Window)
-	return feed.New(lines.limits, func(d *feed.Feed) error {
+	d := feed.New(lines.limits, func(d *feed.Feed) error {
 		lines.Wait = d.Wait
 		for {
 			line, err := lines.next()
@@ -104,7 +103,7 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 				w.scopes.Close()
 			}
 			if err != nil {
-				w.values = stack.Stack{} // which holds what was read of the line
+				w.values.Free() // it holds what was read of the line
 				found = append(found[:0], rejected(line, lines.line, err))
 				if o.Raw {
 					found[0].Raw = line
@@ -119,6 +118,8 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 			}
 		}
 	})
+	d.Release = w.values.Free
+	return d
 }
 
 // rejected returns the record of a line that has a fault: the beginning of its text.

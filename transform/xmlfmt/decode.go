@@ -287,7 +287,10 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, records selecto
 		w.emit, w.Wait = d.Emit, d.Wait
 		return w.document()
 	})
-	d.Release = w.scopes.Close
+	d.Release = func() {
+		w.values.Free()
+		w.scopes.Close()
+	}
 	return d, nil
 }
 

@@ -1,7 +1,11 @@
 // Package stack holds the values of objects and lists while they are read, so that each of them allocates once, or less.
 package stack
 
-import "github.com/integrator-go/integrator/transform"
+import (
+	"sync"
+
+	"github.com/integrator-go/integrator/transform"
+)
 
 // Stack is what was read of the objects and lists that are open, the innermost on top. The zero Stack is empty.
 type Stack struct {
@@ -20,7 +24,27 @@ const (
 func (s *Stack) Len() int { return len(s.values) }
 
 // Push puts a value on top.
-func (s *Stack) Push(v transform.Value) { s.values = append(s.values, v) }
+func (s *Stack) Push(v transform.Value) {
+	if s.values == nil {
+		s.values = *rooms.Get().(*[]transform.Value)
+	}
+	s.values = append(s.values, v)
+}
+
+// rooms are stacks that were used before: most documents are small, and need one for a moment.
+var rooms = sync.Pool{New: func() any { room := make([]transform.Value, 0, 64); return &room }}
+
+// most is how large a room is kept.
+const most = 4096
+
+// Free empties the stack, for another to have its room.
+func (s *Stack) Free() {
+	if room := s.values[:0]; room != nil && cap(room) <= most {
+		clear(s.values)
+		rooms.Put(&room)
+	}
+	s.values = nil
+}
 
 // At returns the i-th value from the bottom.
 func (s *Stack) At(i int) transform.Value { return s.values[i] }
