@@ -547,3 +547,61 @@ func TestScheduleOverlap(t *testing.T) {
 		}
 	}, slow(90*time.Minute))
 }
+
+// TestClockJumps sets the clock while runs wait: how long they wait is not a matter of the time of day, and no due time comes twice.
+func TestClockJumps(t *testing.T) {
+	t.Parallel()
+	const yaml = `
+connections: {away: {type: flaky}}
+listeners: {a: {path: /a, format: json}}
+flows:
+  a:    {from: {listener: a}, to: {connection: away, table: t}, retry: {attempts: 4, backoff: 1m}}
+  hour: {steps: [{map: {due: "= run.due"}}, {go: note}], respond: {}}
+schedules: {hourly: {flow: hour, cron: "0 * * * *"}}
+users: {ops: {role: operator, password: password-ops}}
+`
+	for name, jump := range map[string]time.Duration{"back": -5 * time.Hour, "ahead": 5 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var offset atomic.Int64
+			clock := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+			var mu sync.Mutex
+			due := map[string]int{}
+			f := &flaky{fails: 1, err: errors.New("connection refused")}
+			inBubble(t, yaml, func(b *bubble) {
+				began := time.Now()
+				r := b.must("POST", listeners+"/a", b.login(), "{}")
+				synctest.Wait() // the first attempt has failed
+				offset.Store(int64(jump))
+				if e := b.events.settled(decode[receipt](t, r.body).AuditID); e.Run.Status != store.Success || e.Run.Attempts != 2 {
+					t.Errorf("%v after %d attempts", e.Run.Status, e.Run.Attempts)
+				}
+				if took := time.Since(began); took > 2*time.Minute {
+					t.Errorf("the retry took %v", took)
+				}
+				time.Sleep(24 * time.Hour)
+				offset.Store(0)
+				time.Sleep(24 * time.Hour)
+				mu.Lock()
+				defer mu.Unlock()
+				for at, times := range due {
+					if times != 1 {
+						t.Errorf("%s came %d times", at, times)
+					}
+				}
+				if len(due) < 40 {
+					t.Errorf("%d hours came in two days", len(due))
+				}
+			}, func(c *integrator.Config) {
+				c.Clock = clock
+				c.Connectors = []connector.Kind{f.kind()}
+				c.Steps = map[string]transform.Func{"note": func(ctx context.Context, r *transform.Record) error {
+					mu.Lock()
+					defer mu.Unlock()
+					due[r.Value.Field("due").Text()]++
+					return nil
+				}}
+			})
+		})
+	}
+}

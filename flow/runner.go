@@ -175,11 +175,12 @@ func (r *Runner) Look() {
 // claim claims due runs whenever there is room for them, until ctx ends.
 func (r *Runner) claim(ctx context.Context) {
 	pause := time.Duration(0) // after a failed claim
+	clock := unturned{now: r.options.Now}
 	for {
 		next := time.Time{}
 		want := r.room()
 		if len(want) > 0 {
-			runs, due, err := r.queue.Claim(ctx, want, claimLimit, r.options.Now())
+			runs, due, err := r.queue.Claim(ctx, want, claimLimit, clock.read())
 			switch {
 			case ctx.Err() != nil:
 			case errors.Is(err, store.ErrBroken), errors.Is(err, store.ErrClaimLost), errors.Is(err, store.ErrClosed):
@@ -201,8 +202,8 @@ func (r *Runner) claim(ctx context.Context) {
 		if pause > 0 {
 			alarm = time.After(pause)
 		} else if !next.IsZero() {
-			// Due times are of the wall clock, which may be set: looked at again every minute at the latest.
-			alarm = time.After(min(max(next.Sub(r.options.Now()), time.Millisecond), time.Minute))
+			// The clock may be set ahead: looked at again every minute at the latest.
+			alarm = time.After(min(max(next.Sub(clock.read()), time.Millisecond), time.Minute))
 		}
 		select {
 		case <-ctx.Done():
@@ -212,6 +213,24 @@ func (r *Runner) claim(ctx context.Context) {
 		case <-alarm:
 		}
 	}
+}
+
+// unturned is a clock that goes on when the one it looks at is set back: a run that waits a minute waits a minute.
+type unturned struct {
+	now  func() time.Time
+	last time.Time // that it told, at some moment
+	at   time.Time // that moment, by the monotonic clock
+}
+
+func (c *unturned) read() time.Time {
+	at, told := time.Now(), c.now()
+	if !c.at.IsZero() {
+		if went := c.last.Add(at.Sub(c.at)); went.After(told) {
+			told = went
+		}
+	}
+	c.last, c.at = told.Round(0), at
+	return told
 }
 
 // caughtUp notes the flows of which nothing waits any more after a claim.
