@@ -268,9 +268,8 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 	if plan.timeout > 0 {
 		limit = min(limit, plan.timeout)
 	}
-	var stop context.CancelFunc
-	j.ctx, stop = context.WithTimeoutCause(j.ctx, limit, errTimeLimit)
-	defer stop()
+	alarm := time.AfterFunc(limit, func() { j.cancel(errTimeLimit) })
+	defer alarm.Stop()
 	j.waiter, j.inPlace = &waiter{}, true
 	r.mu.Lock()
 	r.active[number] = j

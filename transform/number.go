@@ -34,21 +34,46 @@ func ParseDecimal(text string) (Decimal, error) {
 	if len(text) > 2*maxDigits {
 		return Decimal{}, ErrNumberSize
 	}
+	if d, ok := parseShort(text); ok {
+		return d, nil
+	}
 	if !IsNumber(text) {
 		return Decimal{}, errors.New("this is no number")
-	}
-	if len(text) <= 18 && !strings.ContainsAny(text, "eE") {
-		whole, fraction, _ := strings.Cut(text, ".")
-		c, err := strconv.ParseInt(whole+fraction, 10, 64)
-		if err == nil {
-			return Decimal{coefficient: c, scale: int32(len(fraction))}, nil
-		}
 	}
 	d, _, err := apd.NewFromString(text)
 	if err != nil {
 		return Decimal{}, ErrNumberSize // the grammar was checked: only the exponent can be too large
 	}
 	return fromBig(d)
+}
+
+// parseShort reads a number of up to 18 characters without an exponent; false when it is another, or none.
+func parseShort(text string) (d Decimal, ok bool) {
+	digits := text
+	if strings.HasPrefix(text, "-") {
+		digits = text[1:]
+	}
+	if len(text) > 18 || digits == "" || len(digits) > 1 && digits[0] == '0' && digits[1] != '.' {
+		return Decimal{}, false
+	}
+	point := -1
+	for i := range len(digits) {
+		switch c := digits[i]; {
+		case '0' <= c && c <= '9':
+			d.coefficient = 10*d.coefficient + int64(c-'0')
+		case c == '.' && point < 0 && 0 < i && i < len(digits)-1:
+			point = i
+		default:
+			return Decimal{}, false
+		}
+	}
+	if point > 0 {
+		d.scale = int32(len(digits) - 1 - point)
+	}
+	if len(digits) < len(text) {
+		d.coefficient = -d.coefficient
+	}
+	return d, true
 }
 
 // DecimalOf returns the integer i.
