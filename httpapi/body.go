@@ -20,6 +20,7 @@ var (
 const (
 	bodyGrace   = 20 * time.Second
 	bodyMinRate = 4 << 10 // bytes a second, on average, after the grace
+	bodyStep    = 4 * bodyMinRate
 )
 
 // bodyReader reads a request's body within its limits: no more bytes than max, no slower than the minimum rate.
@@ -35,7 +36,7 @@ type bodyReader struct {
 }
 
 func newBodyReader(w http.ResponseWriter, r *http.Request, max int64) *bodyReader {
-	return &bodyReader{r: r.Body, max: max, control: http.NewResponseController(w), began: time.Now(), deadline: true}
+	return &bodyReader{r: r.Body, max: max, control: http.NewResponseController(w), began: time.Now(), deadline: true, next: bodyStep} // bound gave the first step its time
 }
 
 // Read returns listener.ErrTooLarge, errTooSlow and errCut for what they say. Whatever else ends a body is the sender's doing too: bad
@@ -47,7 +48,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	if b.deadline && b.read >= b.next {
 		allowed := bodyGrace + time.Duration(b.read/bodyMinRate)*time.Second
 		b.deadline = b.control.SetReadDeadline(b.began.Add(allowed)) == nil
-		b.next = b.read + bodyMinRate*4
+		b.next = b.read + bodyStep
 	}
 	if room := b.max - b.read; int64(len(p)) > room+1 {
 		p = p[:room+1] // one byte more tells too large from just right
@@ -55,9 +56,11 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.read += int64(n)
 	switch {
-	case b.read > b.max, errors.As(err, new(*http.MaxBytesError)):
+	case b.read > b.max:
 		n, err = 0, listener.ErrTooLarge
 	case err == nil, err == io.EOF:
+	case errors.As(err, new(*http.MaxBytesError)):
+		n, err = 0, listener.ErrTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = errTooSlow
 	default:
