@@ -246,11 +246,12 @@ users: {shop: {role: api, password: password-shop, listeners: [orders]}}
 }
 
 // TestPoison takes a run that was at work in three crashes: it ends in error, and the runs behind it go on.
-func TestPoison(t *testing.T) {
-	t.Parallel()
+// crashed returns a store with a run of the first flow that was at work in some crashes.
+func crashed(t *testing.T, flow string, times int) (store.Store, *store.Run) {
+	t.Helper()
 	st := memstore.New()
 	ctx := t.Context()
-	ids, err := st.Numbers(ctx, "flow", "a")
+	ids, err := st.Numbers(ctx, "flow", flow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,11 +260,11 @@ func TestPoison(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := &store.Run{ID: uuid.New(), Flow: "a", FlowID: id, Trigger: "name", Queued: time.Now(), Due: time.Now()}
+	run := &store.Run{ID: uuid.New(), Flow: flow, FlowID: id, Trigger: "name", Queued: time.Now(), Due: time.Now()}
 	if _, err := queue.Accept(ctx, &store.Acceptance{Runs: []*store.Run{run}}); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
+	for range times {
 		runs, _, err := queue.Claim(ctx, map[int64]store.Want{id: {Runs: 1}}, 1, time.Now())
 		if err != nil || len(runs) != 1 {
 			t.Fatalf("claimed %d runs: %v", len(runs), err)
@@ -277,12 +278,48 @@ func TestPoison(t *testing.T) {
 		}
 	}
 	queue.Leave()
-	h := start(t, "flows: {a: {respond: {}}}", func(c *integrator.Config) { c.Dir, c.Store = "", st })
-	if e := h.events.settled(run.Number); e.Run.Status != store.Error || !strings.Contains(e.Run.Exception, "3 times when the engine crashed") {
-		t.Errorf("the run is %v: %s", e.Run.Status, e.Run.Exception)
+	return st, run
+}
+
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	for name, yaml := range map[string]string{
+		"answers": "flows: {a: {respond: {}}}",
+		"writes":  "connections: {out: {type: file, dir: out}}\nflows: {a: {to: {connection: out, path: a.ndjson, format: ndjson}}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			st, run := crashed(t, "a", 3)
+			h := start(t, yaml, func(c *integrator.Config) { c.Dir, c.Store = "", st })
+			if e := h.events.settled(run.Number); e.Run.Status != store.Error || !strings.Contains(e.Run.Exception, "3 times when the engine crashed") {
+				t.Errorf("the run is %v: %s", e.Run.Status, e.Run.Exception)
+			}
+			if result, err := h.engine.RunFlow(t.Context(), "a", nil); err != nil || result.Err != nil {
+				t.Errorf("the next run: %v %v", err, result)
+			}
+		})
 	}
-	if result, err := h.engine.RunFlow(ctx, "a", nil); err != nil || result.Err != nil {
-		t.Errorf("the next run: %v %v", err, result)
+}
+
+// TestPoisonThatWasThrough has a run whose third crash came when its destination had committed: it has succeeded, and is no dead letter that
+// somebody might replay.
+func TestPoisonThatWasThrough(t *testing.T) {
+	t.Parallel()
+	for crashes, want := range map[int]store.Status{3: store.Success, 4: store.Error} { // the fourth came while that was found out
+		t.Run(want.String(), func(t *testing.T) {
+			t.Parallel()
+			st, run := crashed(t, "a", crashes)
+			f := &flaky{applied: true}
+			h := start(t, "connections: {away: {type: flaky}}\nflows: {a: {to: {connection: away, table: t}}}", func(c *integrator.Config) {
+				c.Dir, c.Store, c.Connectors = "", st, []connector.Kind{f.kind()}
+			})
+			if e := h.events.settled(run.Number); e.Run.Status != want {
+				t.Errorf("the run is %v: %s", e.Run.Status, e.Run.Exception)
+			}
+			if n := f.committed.Load(); n != 0 {
+				t.Errorf("it was committed %d times more", n)
+			}
+		})
 	}
 }
 

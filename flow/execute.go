@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -250,6 +251,12 @@ func (r *Runner) executeAlone(j *job) {
 		}
 		if err := works.start(j); err != nil {
 			return err
+		}
+		if j.run.Crashes >= maxCrashes { // it is not executed again, but it may be that the last attempt was through
+			if !slices.Contains(works.applied, false) {
+				return nil
+			}
+			return &Failure{Flow: j.run.Flow, Kind: KindInternal, Err: crashedTooOften(j.run)}
 		}
 		err = r.stream(j, func(b *transform.Batch) error {
 			if err := works.write(j, b); err != nil {

@@ -295,8 +295,8 @@ func (r *Runner) take(ctx context.Context, runs []store.Run) {
 	for i := range runs {
 		run := &runs[i]
 		plan, err := r.options.Plan(ctx, run.FlowID, run.Version)
-		if err == nil && run.Crashes >= maxCrashes && !plan.resumes() { // for one that resumes it matters how far it came
-			err = crashedTooOften(*run)
+		if err == nil && run.Crashes >= maxCrashes && !plan.resumes() && (plan.pure() || run.Crashes > maxCrashes) {
+			err = crashedTooOften(*run) // else its destinations are looked at first; for one that resumes it matters how far it came
 		}
 		var message *store.Message
 		if err == nil && run.Message != uuid.Nil {
