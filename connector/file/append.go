@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 
 	"github.com/google/uuid"
@@ -18,7 +17,8 @@ import (
 
 // Appending to a file goes in four steps, each on the disk before the next: the run's records are complete in a temporary file; a journal says where in
 // the path's file they will stand; they are written there; a note says that the run has appended. Whoever appends next and finds the journal of a
-// run without its note cuts the file off where that run began: its next attempt appends again.
+// run without its note cuts the file off where that run began: its next attempt appends again. Who else appends to such a file does so while no run
+// of the engine's that crashed waits for its next attempt.
 
 // appender starts writing records that continue a file.
 func appender(w io.Writer, t *connector.Target) (transform.AppendEncoder, error) {
@@ -65,13 +65,20 @@ func (w *work) mend(o *out) error {
 	switch {
 	case err != nil:
 		return err
-	case !info.Mode().IsRegular() || info.Size() <= offset:
+	case !info.Mode().IsRegular():
 		return nil
+	case info.Size() <= offset: // not a byte of it is there
 	case info.Size() > offset+length: // somebody has appended behind it, and loses nothing
 		crashed.info = info
-		return w.note(&crashed, o.path)
+		if err := w.note(&crashed, o.path); err != nil {
+			return err
+		}
+	default:
+		if err := errors.Join(f.Truncate(offset), f.Sync()); err != nil {
+			return err
+		}
 	}
-	return errors.Join(f.Truncate(offset), f.Sync())
+	return w.root.Remove(o.journalName()) // what others append from here on is theirs
 }
 
 // append writes what the run has in its temporary file behind the path's file. The caller holds commits, and has mended it.
@@ -107,15 +114,21 @@ func (w *work) append(o *out) error {
 		return err
 	}
 	if _, err := io.Copy(f, io.MultiReader(bytes.NewReader(head), part)); err != nil {
-		return errors.Join(err, f.Truncate(offset)) // a disk that is full keeps no half record
+		if undo := f.Truncate(offset); undo != nil { // a disk that is full keeps no half record
+			return errors.Join(err, undo)
+		}
+		return errors.Join(err, w.root.Remove(o.journalName()))
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := syncDir(w.root.Open(filepath.FromSlash(path.Dir(o.path)))); err != nil {
+	if err := w.syncFolders(o, map[string]bool{}); err != nil {
 		return err
 	}
-	return w.note(o, o.path)
+	if err := w.note(o, o.path); err != nil {
+		return err
+	}
+	return w.root.Remove(o.journalName()) // should it come back after a crash, the note tells that it is over
 }
 
 // continues returns why records cannot stand behind a file's end.

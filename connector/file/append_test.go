@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/connector/file"
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/csvfmt"
 )
@@ -90,7 +91,8 @@ func TestAppendToAnOpenLine(t *testing.T) {
 	wantFile(t, dir, "v\na")
 }
 
-// TestAppendAfterCrash takes away what a run's commit does last, as a crash would have: its note, and some of what it appended.
+// TestAppendAfterCrash takes back what a run's commit does last, as a crash would have: its note, the removal of its journal, and some of what it
+// appended.
 func TestAppendAfterCrash(t *testing.T) {
 	t.Parallel()
 	const crashed = "0198c5a0-0000-7000-8000-000000000002"
@@ -126,6 +128,13 @@ func TestAppendAfterCrash(t *testing.T) {
 			}
 			if removed != 1 {
 				t.Fatalf("%d of %v are the run's note", removed, notes)
+			}
+			journal := filepath.Join(dir, file.JournalOf("o.csv"))
+			if _, err := os.Stat(journal); !os.IsNotExist(err) {
+				t.Errorf("the journal of a run that was through is left: %v", err)
+			}
+			if err := os.WriteFile(journal, []byte(crashed+" 10 10\n"), 0o600); err != nil {
+				t.Fatal(err)
 			}
 			name := filepath.Join(dir, "o.csv")
 			if err := os.Truncate(name, c.left); err != nil {

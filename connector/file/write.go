@@ -252,24 +252,32 @@ func (w *work) Commit() error {
 	}
 	w.c.commits.Lock()
 	defer w.c.commits.Unlock()
-	folders := map[string]bool{}
 	for _, o := range w.outs {
 		if err := w.place(o); err != nil {
 			return err
 		}
 		failpoint.Hit("file.placed")
-		for dir := path.Dir(o.path); !folders[dir]; dir = path.Dir(dir) { // "." is its own parent
-			folders[dir] = true
-		}
 	}
-	for dir := range folders {
-		if err := syncDir(w.root.Open(filepath.FromSlash(dir))); err != nil {
+	synced := map[string]bool{}
+	for _, o := range w.outs {
+		if err := w.syncFolders(o, synced); err != nil {
 			return err
 		}
 	}
 	failpoint.Hit("file.committed")
 	w.ended = true
 	return w.root.Close()
+}
+
+// syncFolders makes the name of a file durable, and those of the folders above it.
+func (w *work) syncFolders(o *out, synced map[string]bool) error {
+	for dir := path.Dir(o.path); !synced[dir]; dir = path.Dir(dir) { // "." is its own parent
+		if err := syncDir(w.root.Open(filepath.FromSlash(dir))); err != nil {
+			return err
+		}
+		synced[dir] = true
+	}
+	return nil
 }
 
 // place gives the file its final name, or appends it to the one that has it.
