@@ -477,3 +477,17 @@ users: {ops: {role: operator, password: password-ops}}
 		t.Errorf("something was written: before\n%s\nafter\n%s", before, after)
 	}
 }
+
+// TestDryRunOfAnAPI looks at calls whose path is made of the record: nothing is called.
+func TestDryRunOfAnAPI(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {api: {type: http, url: "http://127.0.0.1:1"}}
+flows:
+  a: {params: {n: int}, steps: [{map: {n: n}}], to: {connection: api, path: "/orders/${record.n}"}}
+`)
+	p, err := h.engine.DryRun(t.Context(), "a", map[string]any{"n": 1})
+	if err != nil || p.Exception != "" || len(p.Destinations) != 1 || p.Destinations[0].Records != 1 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}

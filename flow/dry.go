@@ -158,6 +158,10 @@ func (w watching) Start(connector.Run, []string) (bool, error) { return false, n
 func (w watching) Commit() error                               { return nil }
 func (w watching) Rollback() error                             { return nil }
 
+func (w watching) WriteAt(target int, b *transform.Batch, _ []string) error {
+	return w.Write(target, b)
+}
+
 func (w watching) Write(target int, b *transform.Batch) error {
 	w.targets[target].see(b)
 	return nil

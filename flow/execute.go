@@ -458,13 +458,13 @@ func (w *works) write(j *job, b *transform.Batch) error {
 		if next += len(scratch); w.applied[i] {
 			continue
 		}
-		n := len(b.Records)
+		most := len(b.Records)
 		if o.immediate { // nothing is written behind a record that ends the run
-			n = 1
+			most = 1
 		}
 		kept := b.Records[:0]
 		for rest := b.Records; len(rest) > 0; {
-			n := min(n, len(rest))
+			n := min(most, len(rest))
 			some := transform.Batch{Records: rest[:n:n]}
 			rest = rest[n:]
 			if err := w.writeTo(j, i, scratch, &some); err != nil {

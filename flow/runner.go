@@ -314,7 +314,7 @@ func (r *Runner) take(ctx context.Context, runs []store.Run) {
 			r.mu.Unlock()
 			continue
 		}
-		r.active[run.Number] = j
+		r.activate(j)
 		r.mu.Unlock()
 		j.failure = &Failure{Flow: run.Flow, Kind: KindInternal, Err: fmt.Errorf("prepare the run: %w", err)}
 		if ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
@@ -342,13 +342,18 @@ func (r *Runner) newJob(plan *Plan, run *store.Run, message *store.Message) *job
 	return j
 }
 
-// enqueue makes a job ready, and starts workers for it. The caller holds r.mu and has counted the job as held.
-func (r *Runner) enqueue(j *job) {
+// activate makes a job known, and heeds who wanted its run canceled before. The caller holds r.mu.
+func (r *Runner) activate(j *job) {
 	r.active[j.run.Number] = j
 	if r.cancels[j.run.Number] {
 		delete(r.cancels, j.run.Number)
 		j.cancel(errCanceled)
 	}
+}
+
+// enqueue makes a job ready, and starts workers for it. The caller holds r.mu and has counted the job as held.
+func (r *Runner) enqueue(j *job) {
+	r.activate(j)
 	j.waiter = r.waiters[j.run.ID]
 	l := r.laneOf(j)
 	l.ready = append(l.ready, j)
@@ -507,12 +512,7 @@ func (r *Runner) settle(jobs []*job) {
 		r.done(j, &settlements[i].Run, err)
 	}
 	for _, number := range late {
-		ctx := context.WithoutCancel(r.working)
-		canceled, err := r.queue.Cancel(ctx, number, r.options.Now())
-		if err == nil && canceled {
-			err = r.canceled(ctx, number)
-		}
-		if err != nil {
+		if err := r.stop(context.WithoutCancel(r.working), number); err != nil {
 			r.options.Logger.Error("a run that was canceled is tried again", "run", number, "error", err)
 		}
 	}

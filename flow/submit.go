@@ -407,6 +407,11 @@ func (r *Runner) Cancel(ctx context.Context, number int64) error {
 		return err
 	}
 	defer r.submitted.Done()
+	return r.stop(ctx, number)
+}
+
+// stop cancels a run wherever it is.
+func (r *Runner) stop(ctx context.Context, number int64) error {
 	if r.cancelActive(number) {
 		return nil
 	}
