@@ -173,7 +173,8 @@ type Queue interface {
 	// Accept stores one message with its runs and claims, all or nothing. It sets the Number of each run. Runs of an Acceptance with
 	// Claim are born claimed: Running, Attempts 1, under this epoch; unless an earlier run of an order key of theirs is not settled:
 	// then all of them are Queued. Calls that come together share a commit. When the once-key was used before, nothing is stored and
-	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce (see [Once.Used]).
+	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce (see [Once.Used]). Runs without
+	// Message whose own Message is not there are ErrNotFound.
 	Accept(ctx context.Context, a *Acceptance) (*Receipt, error)
 
 	// Claim marks due runs as Running under this epoch with Attempts one higher and returns them: of each flow (by FlowID) at most

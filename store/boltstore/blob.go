@@ -149,15 +149,18 @@ func (w *blobWriter) Abort() error {
 
 // Discard removes a body that nothing refers to.
 func (s *Store) Discard(ctx context.Context, b store.Body) error {
-	if b.Blob == uuid.Nil {
+	if b.Blob == uuid.Nil || s.isBroken() { // then the journal may have what refers to it: the next Open sweeps
 		return ctx.Err()
 	}
-	return s.view(ctx, func(tx *bolt.Tx) error {
-		if tx.Bucket(bucketBlobs).Get(b.Blob[:]) == nil {
-			s.unlink(b.Blob)
-		}
+	owned := false
+	err := s.view(ctx, func(tx *bolt.Tx) error {
+		owned = tx.Bucket(bucketBlobs).Get(b.Blob[:]) != nil
 		return nil
 	})
+	if err == nil && !owned {
+		s.unlink(b.Blob)
+	}
+	return err
 }
 
 // unlink removes a blob that nothing refers to; while a backup is made, when that ends. One that stays is swept when the store is opened next.

@@ -1,5 +1,5 @@
-// Package boltstore keeps a store in one bbolt file and a folder of large bodies beside it. It is the store that an engine uses unless it is
-// told otherwise.
+// Package boltstore keeps a store in a bbolt file, the two files of its journal and a folder of large bodies: they belong together, and a copy
+// of one alone is none. It is the store that an engine uses unless it is told otherwise.
 //
 //	st, err := boltstore.Open("data", nil)
 //
@@ -343,7 +343,7 @@ func (s *Store) Close() error {
 		s.returnNumbers()
 		close(s.closing)
 		<-s.ended
-		s.closeErr = errors.Join(s.journal.close(), s.db.Close())
+		s.closeErr = errors.Join(s.closeErr, s.journal.close(), s.db.Close())
 	})
 	return s.closeErr
 }

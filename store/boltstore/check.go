@@ -147,7 +147,7 @@ func (in *inspection) readJournal() error {
 		files[i] = recordsOf(text)
 		for _, r := range files[i] {
 			in.newest = max(in.newest, r.generation)
-			if least == 0 || r.generation < least {
+			if r.at == 0 && (least == 0 || r.generation < least) {
 				least = r.generation
 			}
 		}

@@ -132,7 +132,7 @@ func (s *Store) write() {
 		case <-s.closing:
 			s.refuse()
 			if !s.isBroken() {
-				s.guard(s.checkpoint) // otherwise the journal has it
+				s.closeErr = s.classify(s.guard(s.checkpoint)) // the journal has what the database lacks
 			}
 			s.guard(s.abandon)
 			return
@@ -192,6 +192,11 @@ func (s *Store) commit(batch []*operation) {
 // update applies a batch to the open transaction, and makes it durable in the journal. When it fails, the transaction is taken back to what the
 // journal has.
 func (s *Store) update(batch []*operation) error {
+	if s.journal.end >= checkpointAt || s.health.Load() != nil { // where there is no room, the journal's own may be made free
+		if err := s.checkpoint(); err != nil {
+			return err
+		}
+	}
 	whole := false
 	defer func() {
 		if !whole { // also after a panic
@@ -199,11 +204,6 @@ func (s *Store) update(batch []*operation) error {
 			s.begin() // for readers; the fault that led here is the one to tell
 		}
 	}()
-	if s.journal.end >= checkpointAt || s.health.Load() != nil { // where there is no room, the journal's own may be made free
-		if err := s.checkpoint(); err != nil {
-			return err
-		}
-	}
 	if err := s.apply(batch); err != nil {
 		return err
 	}
@@ -360,7 +360,13 @@ func (s *Store) replay() error {
 	case !changed && generation != 0: // the engine stopped in order
 		return s.abandon()
 	}
-	return s.settled()
+	if err := s.settled(); err != nil {
+		return err
+	}
+	// The head that could not be read may be the one that this commit has written over, on a bad sector: both have everything.
+	return s.db.Update(func(tx *bolt.Tx) error {
+		return putNumber(&writeTx{Tx: tx}, bucketMeta, keyJournal, s.journal.generation)
+	})
 }
 
 // isBroken reports whether the store has failed, so that nothing more goes into its files.

@@ -21,9 +21,9 @@ import (
 // a sync then writes the commit and nothing else. So the generation before is whole until the next checkpoint is made: should the head of the
 // database be damaged that this one has written, the head before it and both files still have everything.
 //
-// A record is its generation, the generation before, where its commit begins in the file, its length and a CRC-32C of these, of its own place
-// and of its changes; then the changes of one operation, then zeros up to a multiple of recordAlign. A change is what a transaction put or
-// deleted: bucket, key and value, each behind its length.
+// A record is a commit: its generation, the generation before, its length and a CRC-32C of these, of its place in the file and of its changes;
+// then the changes, then zeros up to a multiple of recordAlign. A change is what a transaction put or deleted: bucket, key and value, each
+// behind its length. The last record may be torn: it was never answered then. A gap before another one is damage.
 //
 // A generation is the time at which it began. The database's meta row says which one goes beyond it: a checkpoint is one transaction with
 // everything, and the next generation's number. Records of earlier generations are what was not written over yet.
@@ -34,14 +34,15 @@ type journal struct {
 	generation int64
 	previous   int64
 	end        int64  // where the next commit begins
-	pending    []byte // records of the commit under way
+	pending    []byte // the record of the commit under way, without its head; empty: nothing is changed
 }
 
 const (
-	recordHead   = 8 + 8 + 4 + 4 + 4
+	recordHead   = 8 + 8 + 4 + 4
 	recordSummed = recordHead - 4
 	recordAlign  = 8
 	journalGrows = 256 << 10 // bytes of zeros written ahead
+	journalKept  = 8 << 20   // bytes that a file keeps whatever a commit has needed once
 	checkpointAt = 4 << 20   // bytes in the journal: what a checkpoint spares depends on how much it takes at a time, and what is open in memory too
 )
 
@@ -130,26 +131,26 @@ func recordSum(record []byte, at int64) uint32 {
 	return crc32.Update(sum, castagnoli, record[recordHead:])
 }
 
-// add makes the changes of one operation a record of the commit under way.
+// add puts the changes of an operation into the commit under way.
 func (j *journal) add(changes []byte) {
-	start := len(j.pending)
-	j.pending = binary.BigEndian.AppendUint64(j.pending, uint64(j.generation))
-	j.pending = binary.BigEndian.AppendUint64(j.pending, uint64(j.previous))
-	j.pending = binary.BigEndian.AppendUint32(j.pending, uint32(j.end))
-	j.pending = binary.BigEndian.AppendUint32(j.pending, uint32(len(changes)))
-	j.pending = append(append(j.pending, 0, 0, 0, 0), changes...)
-	binary.BigEndian.PutUint32(j.pending[start+recordSummed:], recordSum(j.pending[start:], j.end+int64(start)))
-	for len(j.pending)%recordAlign != 0 {
-		j.pending = append(j.pending, 0)
+	if len(j.pending) == 0 {
+		j.pending = append(j.pending, make([]byte, recordHead)...)
 	}
+	j.pending = append(j.pending, changes...)
 }
 
-// commit makes the records durable that were added. Only room that the file does not get is an error after which it can be tried again.
+// commit makes the commit under way durable. Only room that the file does not get is an error after which it can be tried again.
 func (j *journal) commit() error {
-	if len(j.pending) == 0 {
+	record := j.pending
+	if len(record) <= recordHead {
+		j.drop()
 		return nil
 	}
-	file, end := j.files[j.at], j.end+int64(len(j.pending))
+	binary.BigEndian.PutUint64(record, uint64(j.generation))
+	binary.BigEndian.PutUint64(record[8:], uint64(j.previous))
+	binary.BigEndian.PutUint32(record[16:], uint32(len(record)-recordHead))
+	binary.BigEndian.PutUint32(record[recordSummed:], recordSum(record, j.end))
+	file, end := j.files[j.at], align(j.end+int64(len(record)))
 	if had := j.sizes[j.at]; end > had {
 		size := (end + journalGrows) / journalGrows * journalGrows
 		if _, err := file.WriteAt(make([]byte, size-had), had); err != nil {
@@ -157,7 +158,7 @@ func (j *journal) commit() error {
 		}
 		j.sizes[j.at] = size
 	}
-	if _, err := file.WriteAt(j.pending, j.end); err != nil {
+	if _, err := file.WriteAt(record, j.end); err != nil {
 		return fmt.Errorf("write the journal: %v", err) // not wrapped: some of it may be there, so that it is not to be taken for a full disk
 	}
 	failpoint.Hit("journal.written")
@@ -165,12 +166,13 @@ func (j *journal) commit() error {
 		return fmt.Errorf("sync the journal: %v", err)
 	}
 	j.end = end
-	j.pending = j.pending[:0]
-	if cap(j.pending) > journalGrows {
+	if j.drop(); cap(j.pending) > journalGrows {
 		j.pending = nil
 	}
 	return nil
 }
+
+func align(at int64) int64 { return (at + recordAlign - 1) / recordAlign * recordAlign }
 
 // drop forgets the commit under way.
 func (j *journal) drop() { j.pending = j.pending[:0] }
@@ -182,6 +184,9 @@ func (j *journal) next() int64 { return max(time.Now().UnixNano(), j.generation+
 func (j *journal) restart(generation int64) {
 	j.previous, j.generation = j.generation, generation
 	j.at, j.end = 1-j.at, 0
+	if j.sizes[j.at] > journalKept && j.files[j.at].Truncate(journalKept) == nil {
+		j.sizes[j.at] = journalKept
+	}
 }
 
 // again calls apply with the changes of each operation of this generation.
@@ -212,10 +217,12 @@ func (j *journal) recover(generation int64, damaged func(error), apply func(chan
 	newest := [2]int64{}
 	for i, records := range files {
 		for _, r := range records {
-			if newest[i] = max(newest[i], r.generation); r.generation < last {
-				j.previous = max(j.previous, r.generation)
+			if r.at == 0 { // what stands elsewhere may be of a generation that was written over long ago
+				if newest[i] = r.generation; r.generation < last {
+					j.previous = max(j.previous, r.generation)
+				}
 			}
-			changed = changed || r.generation >= generation
+			changed = changed || generation <= r.generation && r.generation <= last
 		}
 	}
 	// The file that holds the newest generation is this one's, or that of the one before, which stays.
@@ -231,42 +238,40 @@ func (j *journal) recover(generation int64, damaged func(error), apply func(chan
 // record is a record of a journal.
 type record struct {
 	generation, previous int64
-	begins, at, end      int64
+	at, end              int64
 	changes              []byte
 }
 
-// recordsOf returns the records that a file has, of any generation, in their order.
+// recordsOf returns the records that a file has, of any generation, in their order. Only the one at the file's start, and those of its generation,
+// are known for what they are: behind them stands what is left of earlier ones, and the payloads in it may look like anything.
 func recordsOf(text []byte) []record {
 	var all []record
-	for at := 0; at+recordHead <= len(text); {
-		r := record{generation: int64(binary.BigEndian.Uint64(text[at:])), previous: int64(binary.BigEndian.Uint64(text[at+8:])),
-			begins: int64(binary.BigEndian.Uint32(text[at+16:])), at: int64(at)}
-		length := int64(binary.BigEndian.Uint32(text[at+20:]))
-		if r.generation <= 0 || length > int64(len(text)-at-recordHead) {
+	for at := int64(0); at+recordHead <= int64(len(text)); {
+		r := record{generation: int64(binary.BigEndian.Uint64(text[at:])), previous: int64(binary.BigEndian.Uint64(text[at+8:])), at: at}
+		length := int64(binary.BigEndian.Uint32(text[at+16:]))
+		if r.generation <= 0 || length > int64(len(text))-at-recordHead {
 			at += recordAlign
 			continue
 		}
-		whole := text[at : at+recordHead+int(length)]
-		if binary.BigEndian.Uint32(whole[recordSummed:]) != recordSum(whole, r.at) {
+		whole := text[at : at+recordHead+length]
+		if binary.BigEndian.Uint32(whole[recordSummed:]) != recordSum(whole, at) {
 			at += recordAlign
 			continue
 		}
-		at = (at + len(whole) + recordAlign - 1) / recordAlign * recordAlign
-		r.changes, r.end = whole[recordHead:], int64(at)
+		at = align(at + int64(len(whole)))
+		r.changes, r.end = whole[recordHead:], at
 		all = append(all, r)
 	}
 	return all
 }
 
-// follow calls apply with the changes of a generation and of those that follow it, and returns the last of them. Operations of one commit do not
-// build upon each other, so that what is left of a torn commit, which was never answered, does no harm. A gap before a later commit is damage,
-// and told to damaged.
+// follow calls apply with the changes of a generation and of those that follow it, and returns the last of them. What is missing before something
+// that is there is told to damaged.
 func follow(generation int64, files [2][]record, damaged func(error), apply func(changes []byte) error) (last int64, err error) {
 	for {
-		next := int64(0)
+		next, any := int64(0), false
 		for _, records := range files {
-			var gap error // told when a commit after it is found: then it was answered
-			gapAt, found := int64(0), int64(0)
+			end := int64(0)
 			for _, r := range records {
 				if r.generation > generation && r.previous == generation {
 					next = r.generation
@@ -274,33 +279,27 @@ func follow(generation int64, files [2][]record, damaged func(error), apply func
 				if r.generation != generation {
 					continue
 				}
-				if found < r.at {
-					gap, gapAt = fmt.Errorf("%w: the journal, bytes %d to %d", store.ErrCorrupt, found, r.at), found
-				}
-				if gap != nil && r.begins > gapAt {
-					damaged(gap)
-					gap = nil
+				if end < r.at {
+					damaged(fmt.Errorf("%w: the journal, bytes %d to %d", store.ErrCorrupt, end, r.at))
 				}
 				if err := apply(r.changes); err != nil {
 					return 0, err
 				}
-				found = r.end
-			}
-			if gap != nil && next != 0 {
-				damaged(gap)
+				end, any = r.end, true
 			}
 		}
 		if next == 0 {
 			break
 		}
+		if !any && generation != 0 { // there is no next one before something was written
+			damaged(fmt.Errorf("%w: the journal, all of generation %d", store.ErrCorrupt, generation))
+		}
 		generation = next
 	}
 	for _, records := range files {
-		for _, r := range records {
-			if r.generation > generation {
-				return 0, fmt.Errorf("%w: the journal goes on from a later state than the database is in: put back both of one time, or move the journal's two files away",
-					store.ErrCorrupt)
-			}
+		if len(records) > 0 && records[0].at == 0 && records[0].generation > generation {
+			return 0, fmt.Errorf("%w: the journal goes on from a later state than the database is in: put back all three files of one time, or move the journal's two away",
+				store.ErrCorrupt)
 		}
 	}
 	return generation, nil

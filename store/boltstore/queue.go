@@ -217,8 +217,18 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 	}
 	err = s.do(ctx, &operation{
 		check: func(tx *bolt.Tx) error {
-			if err := q.alive(tx); err != nil || a.Once == nil {
+			if err := q.alive(tx); err != nil {
 				return err
+			}
+			if a.Message == nil { // a replay, of what may have been pruned meanwhile
+				for i := range runs {
+					if id := runs[i].Message; id != uuid.Nil && tx.Bucket(bucketMessages).Get(id[:]) == nil {
+						return fmt.Errorf("message %s: %w", id, store.ErrNotFound)
+					}
+				}
+			}
+			if a.Once == nil {
+				return nil
 			}
 			used, ok, err := s.used(tx, a.Once)
 			if err != nil || !ok {

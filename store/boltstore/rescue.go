@@ -144,13 +144,13 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (*Repaire
 		return nil, fmt.Errorf("put the fresh file in its place: %w", err)
 	}
 	swapped = true
+	if err := syncDir(dir); err != nil { // before the mark goes, and the journal
+		return nil, err
+	}
 	for _, name := range journalNames { // nothing in them goes beyond the fresh file
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
-	}
-	if err := syncDir(dir); err != nil { // before the mark goes
-		return nil, err
 	}
 	if err := os.Remove(filepath.Join(dir, markName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -301,6 +301,9 @@ func (in *inspection) salvage(fill *filler) error {
 			held, err := b.unseal(e.key, e.value)
 			if err != nil {
 				continue
+			}
+			if _, ok := in.pending[string(b.name)][string(e.key)]; ok {
+				return nil
 			}
 			to, err := fill.bucket(b.name)
 			if err != nil {

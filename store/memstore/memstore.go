@@ -186,7 +186,13 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 		}
 	}
 	receipt := &store.Receipt{}
-	if a.Message != nil {
+	if a.Message == nil {
+		for _, run := range a.Runs {
+			if _, ok := q.messages[run.Message]; !ok && run.Message != uuid.Nil {
+				return nil, fmt.Errorf("message %s: %w", run.Message, store.ErrNotFound)
+			}
+		}
+	} else {
 		receipt.Message = a.Message.ID
 		q.messages[a.Message.ID] = cloneMessage(a.Message)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/integrator-go/integrator/store"
 )
 
@@ -145,6 +147,12 @@ var acceptCases = map[string]func(*testing.T, Harness){
 			r.same(late.Runs, second.Runs)
 		}
 		r.waiting(1, 0)
+	},
+	"runs of a message that is gone are refused": func(t *testing.T, h Harness) {
+		r := begin(t, h)
+		_, err := r.queue.Accept(r.ctx, &store.Acceptance{Runs: []*store.Run{{FlowID: 1, Message: uuid.New()}}})
+		r.is(err, store.ErrNotFound)
+		r.waiting(0, 0)
 	},
 	"once: a key without a body": func(t *testing.T, h Harness) {
 		r := begin(t, h)
