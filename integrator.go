@@ -123,9 +123,13 @@ type Limits struct {
 	DrainTimeout time.Duration // what a stopping engine gives to runs before it interrupts them (20s)
 }
 
-// Retention says how long what has ended is kept. Zero fields take the defaults given here.
+// Retention says which ended runs are kept, with their payloads, rejected records and logs. What is kept no longer by one field goes, the
+// longest ended first, within seconds and in small steps. Runs that have not ended stay, and payloads that one of them has. Zero fields take
+// the defaults given here; a negative field lets nothing go.
 type Retention struct {
-	Runs time.Duration // ended runs, with their messages (30 days); negative: for ever
+	Runs  time.Duration // how long after their end (30 days)
+	Count int64         // how many at most (no bound)
+	Bytes int64         // how many bytes of payloads, rejected records and logs they may have together (no bound)
 }
 
 // Engine is an integration engine. It is safe for concurrent use.
@@ -394,12 +398,14 @@ func (e *Engine) Store() (store.Store, error) {
 	return nil, fmt.Errorf("integrator: store: %w", flow.ErrStopping)
 }
 
-// prune removes what has been kept long enough, in small paced steps.
+// prune removes what need not be kept: a page at a time, between which others have the store for most of the time.
 func (e *Engine) prune(ctx context.Context, st store.Store) {
-	if e.config.Retention.Runs < 0 {
+	keep := store.Keep{Runs: max(e.config.Retention.Count, 0), Bytes: max(e.config.Retention.Bytes, 0)}
+	age := e.config.Retention.Runs
+	if age < 0 && keep == (store.Keep{}) {
 		return
 	}
-	const page, pause, look = 200, 50 * time.Millisecond, 10 * time.Minute
+	const page, pause, share, look, failed = 200, 5 * time.Millisecond, 4, 10 * time.Second, time.Minute
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
@@ -408,13 +414,19 @@ func (e *Engine) prune(ctx context.Context, st store.Store) {
 			return
 		case <-timer.C:
 		}
-		removed, err := st.Prune(ctx, e.config.Clock().Add(-e.config.Retention.Runs), page)
-		if err != nil && ctx.Err() == nil {
-			e.logger.Warn("old runs could not be removed", "error", err)
+		began := time.Now()
+		if age >= 0 {
+			keep.Since = e.config.Clock().Add(-age)
 		}
+		removed, err := st.Prune(ctx, keep, page)
 		next := look
-		if removed == page {
-			next = pause
+		switch {
+		case err != nil:
+			if next = failed; ctx.Err() == nil {
+				e.logger.Warn("old runs could not be removed", "error", err, "again", next)
+			}
+		case removed == page: // there may be more
+			next = max(pause, (share-1)*time.Since(began))
 		}
 		timer.Reset(next)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/store/memstore"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -85,7 +86,7 @@ func TestRepeatedAfterItsHistory(t *testing.T) {
 	})
 	token := h.token("ops", "password-ops")
 	first := decode[receipt](t, h.post(listeners+"/a", token, `{"id": 1}`).body)
-	if n, err := st.Prune(t.Context(), time.Now().Add(time.Hour), 10); n != 1 || err != nil {
+	if n, err := st.Prune(t.Context(), store.Keep{Since: time.Now().Add(time.Hour)}, 10); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	again := h.post(listeners+"/a", token, `{"id": 1}`)

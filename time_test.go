@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -375,6 +376,41 @@ func TestRetention(t *testing.T) {
 					t.Errorf("the run is answered with %d %s, not %d", r.status, r.body, test.status)
 				}
 			}, slow(0), func(c *integrator.Config) { c.Retention.Runs = test.keep })
+		})
+	}
+}
+
+// TestRetentionByCountAndBytes: of what has ended, the last ended is kept, as much as is told.
+func TestRetentionByCountAndBytes(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		keep       integrator.Retention
+		runs, left int
+	}{
+		"count":                       {integrator.Retention{Count: 2}, 5, 2},
+		"bytes":                       {integrator.Retention{Bytes: 35_000}, 5, 3},
+		"both":                        {integrator.Retention{Count: 2, Bytes: 35_000}, 5, 2},
+		"neither is reached":          {integrator.Retention{Count: 1000, Bytes: 10_000_000}, 300, 300},
+		"more than one step":          {integrator.Retention{Count: 1}, 300, 1},
+		"negative ones bound nothing": {integrator.Retention{Runs: -1, Count: -1, Bytes: -1}, 300, 300},
+		"whatever the age":            {integrator.Retention{Runs: -1, Count: 7}, 20, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, slowYAML, func(b *bubble) {
+				token := b.login()
+				for i := range test.runs {
+					if r := b.must("POST", listeners+"/pure", token, fmt.Sprintf(`{"n": %d, "text": "%s"}`, i, strings.Repeat("x", 10_000))); r.status != 200 {
+						t.Fatal(r.status, r.body)
+					}
+				}
+				want := decode[struct{ Runs []struct{ AuditID int64 } }](t, b.must("GET", "/rest/v1/runs?limit=1000", token, "").body).Runs
+				time.Sleep(11 * time.Second)
+				got := decode[struct{ Runs []struct{ AuditID int64 } }](t, b.must("GET", "/rest/v1/runs?limit=1000", token, "").body).Runs
+				if len(want) != test.runs || !slices.Equal(got, want[:test.left]) {
+					t.Errorf("of %d runs %d are left: %v", len(want), len(got), got)
+				}
+			}, slow(0), func(c *integrator.Config) { c.Retention = test.keep })
 		})
 	}
 }

@@ -89,6 +89,14 @@ type Body struct {
 	SHA256 [32]byte
 }
 
+// Held is how many bytes are there: Size, or none of a body that was erased.
+func (b Body) Held() int64 {
+	if b.Blob != uuid.Nil {
+		return b.Size
+	}
+	return int64(len(b.Inline))
+}
+
 // Limits of what is kept.
 const (
 	InlineBytes = 64 << 10 // up to this size a body is kept inline
@@ -162,6 +170,10 @@ type Run struct {
 	Exception string // chain of causes, one a line, secrets redacted: for those who operate the engine
 	Reason    string // the part of it that any caller may know
 	ErrorID   string // finds the failure in the logs
+
+	// Bytes is what goes with the run: its rejects and its log once it is settled, and its message's body, which the first of the message's
+	// runs has to its account. Kept by the store: what callers give is not looked at.
+	Bytes int64
 }
 
 // Queue is an engine's part in the work: what it accepts, claims and settles during its epoch. Every method of an epoch that has ended
@@ -170,7 +182,7 @@ type Queue interface {
 	// Epoch is the number of this epoch, rising.
 	Epoch() int64
 
-	// Accept stores one message with its runs and claims, all or nothing. It sets the Number of each run. Runs of an Acceptance with
+	// Accept stores one message with its runs and claims, all or nothing. It sets the Number and the Bytes of each run. Runs of an Acceptance with
 	// Claim are born claimed: Running, Attempts 1, under this epoch; unless an earlier run of an order key of theirs is not settled:
 	// then all of them are Queued. Calls that come together share a commit. When the once-key was used before, nothing is stored and
 	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce (see [Once.Used]). Runs without
@@ -220,7 +232,7 @@ type Want struct {
 // Acceptance is what one accepted payload, or one call of a flow by name, stores.
 type Acceptance struct {
 	Message *Message // nil: runs without a message
-	Runs    []*Run   // Number, Status, Attempts, Epoch are set by Accept
+	Runs    []*Run   // Number, Status, Attempts, Epoch, Bytes are set by Accept
 	Claim   bool     // the runs are born claimed; the caller has set their Started and Version
 	Once    *Once    // nil: no once-key
 }
@@ -294,9 +306,31 @@ type History interface {
 	// Erase removes a message's body for good; the message and its history stay. Erasing again does nothing.
 	Erase(ctx context.Context, id uuid.UUID) error
 
-	// Prune removes settled runs that ended before a time, the longest ended first, at most limit of them, with their attachments, and
-	// each message that has no run left. It returns how many runs it removed. Active runs and their messages stay.
-	Prune(ctx context.Context, before time.Time, limit int) (removed int, err error)
+	// Kept returns how much there is of settled runs. It looks at none of them.
+	Kept(ctx context.Context) (Kept, error)
+
+	// Prune removes settled runs that need not be kept, the longest ended first, at most limit of them, with their attachments, and
+	// each message that has no run left; a body whose message has one is from then on to the account of the first that is left. It returns
+	// how many runs it removed; when there are none, it writes nothing. Active runs and their messages stay.
+	Prune(ctx context.Context, keep Keep, limit int) (removed int, err error)
+}
+
+// Kept is how much there is of settled runs.
+type Kept struct {
+	Runs  int64
+	Bytes int64 // the sum of their Bytes
+}
+
+// Keep says which settled runs are kept: those that no field excludes. Zero fields exclude none.
+type Keep struct {
+	Since time.Time // those that ended at or after
+	Runs  int64     // so many at most: the last ended
+	Bytes int64     // as many as have so many bytes together at most: the last ended
+}
+
+// Over reports whether a run that ended then, the longest ended of what there is, goes.
+func (k Keep) Over(ended time.Time, there Kept) bool {
+	return ended.Before(k.Since) || k.Runs > 0 && there.Runs > k.Runs || k.Bytes > 0 && there.Bytes > k.Bytes
 }
 
 // RunFilter chooses runs. Zero fields do not restrict.

@@ -90,7 +90,7 @@ func TestBackupOfABusyStore(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if _, err := st.Prune(ctx, time.Unix(2, 0), 3); err != nil {
+			if _, err := st.Prune(ctx, store.Keep{Since: time.Unix(2, 0)}, 3); err != nil {
 				t.Error(err)
 			}
 		}

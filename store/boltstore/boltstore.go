@@ -287,7 +287,8 @@ func makeBuckets(bare *bolt.Tx) error {
 			return err
 		}
 	}
-	return errors.Join(put(tx, bucketMeta, keyWriter, []byte(writer)), putNumber(tx, bucketMeta, keyFormat, formatNumber))
+	return errors.Join(put(tx, bucketMeta, keyWriter, []byte(writer)), putNumber(tx, bucketMeta, keyFormat, formatNumber),
+		tx.put(bucketMeta, keyKept, tally{}.row()))
 }
 
 // load fills the index with the active runs and reads the numbers.

@@ -147,7 +147,7 @@ func TestRepair(t *testing.T) {
 	for range 10 { // in what says where rows are
 		page := 2 + random.Int64N(size/pageSize-2)
 		at := page*pageSize + random.Int64N(48)
-		cases = append(cases, damage{"a byte of a page's head", write(at, []byte{database[at] ^ byte(1+random.IntN(255))}), false, 10})
+		cases = append(cases, damage{"a byte of a page's head", write(at, []byte{database[at] ^ byte(1+random.IntN(255))}), false, 16})
 	}
 	for page := range size / pageSize {
 		if page%2 == 0 {
@@ -158,7 +158,7 @@ func TestRepair(t *testing.T) {
 			noise[i] = byte(random.Uint32())
 		}
 		if page%8 == 3 {
-			cases = append(cases, damage{"a page of noise", write(page*pageSize, noise), false, 10})
+			cases = append(cases, damage{"a page of noise", write(page*pageSize, noise), false, 16})
 		}
 	}
 	cases = append(cases,
@@ -471,7 +471,7 @@ func TestCompact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if removed, err := st.Prune(t.Context(), time.Now(), 1000); err != nil || removed == 0 {
+	if removed, err := st.Prune(t.Context(), store.Keep{Since: time.Now()}, 1000); err != nil || removed == 0 {
 		t.Fatal(removed, err)
 	}
 	want := read(t.Context(), st, messages)

@@ -87,6 +87,7 @@ type inspection struct {
 	bad     map[uuid.UUID]bool           // large bodies that are missing or damaged
 	pending map[string]map[string][]byte // by bucket and key: what the journal has beyond the file; nil is deleted
 	newest  int64                        // generation of the journal
+	ended   tally                        // of the history in the file
 
 	keep func(b *bucket, e element) error  // gets each intact row; nil: nobody
 	lose func(f Fault, value []byte) error // gets each fault, with the value when there is one; nil: nobody
@@ -269,6 +270,9 @@ func (in *inspection) run(blobs bool) error {
 		return in.err
 	}
 	in.visit.row = func(name []byte, e element) error {
+		if bytes.Equal(name, bucketHistory) {
+			in.ended.add(e.value, 1)
+		}
 		if _, ok := in.pending[string(name)][string(e.key)]; ok {
 			return nil
 		}
@@ -277,6 +281,7 @@ func (in *inspection) run(blobs bool) error {
 	if err := in.im.walk(&in.visit); err != nil {
 		return err
 	}
+	in.total()
 	for name, of := range in.pending {
 		for key, value := range of {
 			if value == nil {
@@ -296,6 +301,15 @@ func (in *inspection) run(blobs bool) error {
 		}
 	}
 	return errors.Join(in.err, in.ctx.Err())
+}
+
+// total checks the tally of the history, once all rows of the file were read. Without one, the history is counted when the store is opened.
+func (in *inspection) total() {
+	value := in.im.get(bucketMeta, keyKept)
+	if said, ok := tallyOf(value); ok && said != in.ended && in.checked.Faults == 0 {
+		in.rowFault(bucketOf(bucketMeta), element{key: keyKept, offset: -1}, value, "it says %d runs with %d bytes, and there are %d with %d",
+			said.Runs, said.Bytes, in.ended.Runs, in.ended.Bytes)
+	}
 }
 
 // relate checks what an intact row says against the rows and files that it refers to.

@@ -238,6 +238,7 @@ func decodeMessage(payload []byte) (*store.Message, error) {
 const (
 	runStatus = 13
 	runEpoch  = 19
+	runBytes  = 28
 )
 
 func encodeRun(r *store.Run) []byte {
@@ -269,6 +270,7 @@ func encodeRun(r *store.Run) []byte {
 	f.text(25, r.ErrorID)
 	f.text(26, r.Reason)
 	f.time(27, r.Scheduled)
+	f.int(runBytes, r.Bytes)
 	return f
 }
 
@@ -330,6 +332,8 @@ func decodeRun(payload []byte) (store.Run, error) {
 			r.Reason = string(data)
 		case 27:
 			r.Scheduled = instant(n)
+		case runBytes:
+			r.Bytes = n
 		}
 		return nil
 	})

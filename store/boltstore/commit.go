@@ -32,16 +32,31 @@ type operation struct {
 type writeTx struct {
 	*bolt.Tx
 	changes []byte
+	kept    tally
+	counted bool // kept is of no checkpoint
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) error {
 	tx.changes = appendChange(tx.changes, bucket, key, value, false)
-	return tx.Bucket(bucket).Put(key, value)
+	return tx.change(bucket, key, value, false)
 }
 
 func (tx *writeTx) delete(bucket, key []byte) error {
 	tx.changes = appendChange(tx.changes, bucket, key, nil, true)
-	return tx.Bucket(bucket).Delete(key)
+	return tx.change(bucket, key, nil, true)
+}
+
+// change does what the journal has already.
+func (tx *writeTx) change(bucket, key, value []byte, deleted bool) error {
+	b := tx.Bucket(bucket)
+	if b == nil {
+		return fmt.Errorf("%w: the journal has a change of %q, which is not there", store.ErrCorrupt, bucket)
+	}
+	tx.kept.change(b, bucket, key, value)
+	if deleted {
+		return b.Delete(key)
+	}
+	return b.Put(key, value)
 }
 
 // do hands an operation to the writer and waits until it is durable. Once it is handed in, ctx cannot end it.
@@ -259,12 +274,16 @@ func (s *Store) begin() error {
 	for _, b := range buckets { // all are in bbolt's cache from here on, so that readers change nothing
 		tx.Bucket(b.name).FillPercent = fill
 	}
-	if err := s.journal.again(s.onCorrupt, func(changes []byte) error { return redo(tx, changes) }); err != nil {
+	next := &writeTx{Tx: tx}
+	if err := next.count(); err != nil {
+		return err
+	}
+	if err := s.journal.again(s.onCorrupt, next.redo); err != nil {
 		return err
 	}
 	whole = true
 	s.opened.Lock()
-	s.tx, s.lacks = &writeTx{Tx: tx}, false
+	s.tx, s.lacks = next, false
 	s.opened.Unlock()
 	return nil
 }
@@ -272,19 +291,8 @@ func (s *Store) begin() error {
 // fill is how full a page gets before the next one is begun. Keys rise nearly everywhere, so that a page which is left half empty stays so.
 const fill = 0.9
 
-// redo puts changes into a transaction.
-func redo(tx *bolt.Tx, changes []byte) error {
-	return eachChange(changes, func(bucket, key, value []byte, deleted bool) error {
-		b := tx.Bucket(bucket)
-		switch {
-		case b == nil:
-			return fmt.Errorf("%w: the journal has a change of %q, which is not there", store.ErrCorrupt, bucket)
-		case deleted:
-			return b.Delete(key)
-		}
-		return b.Put(key, value)
-	})
-}
+// redo puts changes of the journal into a transaction.
+func (tx *writeTx) redo(changes []byte) error { return eachChange(changes, tx.change) }
 
 // checkpoint commits the open transaction to the database, and lets the journal begin anew. When it fails, what was in the transaction goes into
 // the next one, from the journal.
@@ -301,7 +309,7 @@ func (s *Store) checkpoint() error {
 // settled commits the open transaction, from which on the journal's next generation counts.
 func (s *Store) settled() error {
 	next := s.journal.next()
-	err := putNumber(s.tx, bucketMeta, keyJournal, next)
+	err := errors.Join(putNumber(s.tx, bucketMeta, keyJournal, next), s.tx.put(bucketMeta, keyKept, s.tx.kept.row()))
 	failpoint.Hit("checkpoint.committing")
 	if err == nil {
 		err = s.end(true)
@@ -353,11 +361,11 @@ func (s *Store) replay() error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	changed, err := s.journal.recover(generation, s.onCorrupt, func(changes []byte) error { return redo(s.tx.Tx, changes) })
+	changed, err := s.journal.recover(generation, s.onCorrupt, s.tx.redo)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s: %w", s.dir, err)
-	case !changed && generation != 0: // the engine stopped in order
+	case !changed && generation != 0 && !s.tx.counted: // the engine stopped in order
 		return s.abandon()
 	}
 	if err := s.settled(); err != nil {

@@ -228,7 +228,7 @@ func TestFlippedBits(t *testing.T) {
 		if q, err := st.Join(t.Context(), "after"); err == nil && i%5 == 0 { // not always, it takes long
 			q.Accept(t.Context(), &store.Acceptance{Runs: []*store.Run{{FlowID: 1}}}) // with or without success
 			q.Claim(t.Context(), map[int64]store.Want{1: {Runs: 100}, 2: {Runs: 100}}, 200, time.Now())
-			st.Prune(t.Context(), time.Now(), 100)
+			st.Prune(t.Context(), store.Keep{Since: time.Now()}, 100)
 		}
 		st.Close()
 	}

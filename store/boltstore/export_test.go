@@ -65,3 +65,6 @@ func (s *Store) Crash() error {
 	})
 	return s.closeErr
 }
+
+// TallyRow returns the row of the history's tally.
+func TallyRow(runs, bytes int64) []byte { return tally{Runs: runs, Bytes: bytes}.row() }

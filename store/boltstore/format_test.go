@@ -82,6 +82,9 @@ func tell(t *testing.T, st *boltstore.Store) string {
 		t.Fatal(err)
 	}
 	c["epoch"] = q.Epoch()
+	if c["kept"], err = st.Kept(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	var messages []uuid.UUID
 	for _, run := range runs {
 		number, err := st.Numbers(t.Context(), "flow", run.Message.String())

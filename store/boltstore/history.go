@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
@@ -267,26 +266,33 @@ func putMessage(tx *writeTx, m *store.Message) error {
 	return tx.put(bucketMessages, m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m)))
 }
 
-// Prune removes what ended before a time.
-func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (removed int, err error) {
+// Prune removes what need not be kept.
+func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed int, err error) {
+	if err := s.ready(ctx); err != nil {
+		return 0, err
+	}
+	var first *store.Run
+	err = s.view(ctx, func(tx *bolt.Tx) error {
+		first = s.over(tx, keep, nil)
+		return nil
+	})
+	if err != nil || first == nil {
+		return 0, err
+	}
 	var blobs []uuid.UUID
 	err = s.do(ctx, &operation{apply: func(tx *writeTx) error {
-		var old []*store.Run
-		end, cursor := timeKey(before), tx.Bucket(bucketEnded).Cursor()
-		for k, _ := cursor.First(); k != nil && bytes.Compare(k[:len(end)], end) < 0 && len(old) < limit; k, _ = cursor.Next() {
-			run, err := s.row(tx.Tx, bucketHistory, int64(binary.BigEndian.Uint64(k[len(end):])))
-			if err != nil {
-				continue // damaged: kept for who repairs the store
+		removed, blobs = 0, nil
+		for after := []byte(nil); removed < limit; removed++ {
+			run := s.over(tx.Tx, keep, after)
+			if run == nil {
+				break
 			}
-			old = append(old, run)
-		}
-		removed, blobs = len(old), nil
-		for _, run := range old {
 			more, err := s.remove(tx, run)
 			if err != nil {
 				return err
 			}
 			blobs = append(blobs, more...)
+			after = pairKey(timeKey(run.Ended), run.Number)
 		}
 		if len(blobs) > 0 {
 			failpoint.Hit("prune.written")
@@ -330,8 +336,11 @@ func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err erro
 			return nil, err
 		}
 	}
-	if run.Message == uuid.Nil || len(numbersOf(tx.Tx, run.Message)) > 0 {
+	if run.Message == uuid.Nil {
 		return blobs, nil
+	}
+	if others := numbersOf(tx.Tx, run.Message); len(others) > 0 {
+		return blobs, s.inherit(tx, others, run.Bytes-rejects.Held()-log.Held())
 	}
 	m, err := s.message(tx.Tx, run.Message)
 	if err != nil {

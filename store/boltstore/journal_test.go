@@ -118,7 +118,7 @@ func TestRunsBetweenEmptyPages(t *testing.T) {
 	if err != nil || len(found) != count {
 		t.Errorf("%d runs of %d, %v", len(found), count, err)
 	}
-	if _, err := st.Prune(t.Context(), time.Now().Add(time.Hour), 300); err != nil {
+	if _, err := st.Prune(t.Context(), store.Keep{Since: time.Now().Add(time.Hour)}, 300); err != nil {
 		t.Fatal(err)
 	}
 	if found, err = st.Runs(t.Context(), store.RunFilter{FlowID: 1, Limit: 2 * count}); err != nil || len(found) != count-300 {

@@ -177,7 +177,7 @@ func TestPruneLeavesNoRow(t *testing.T) {
 	if err := q.Settle(t.Context(), []*store.Settlement{{Run: runs[0], Rejects: spool(), Log: spool()}, {Run: inserted, Insert: true}}); err != nil {
 		t.Fatal(err)
 	}
-	if removed, err := st.Prune(t.Context(), time.Now().Add(time.Hour), 9); err != nil || removed != 2 {
+	if removed, err := st.Prune(t.Context(), store.Keep{Since: time.Now().Add(time.Hour)}, 9); err != nil || removed != 2 {
 		t.Fatal(removed, err)
 	}
 	if diff := cmp.Diff(before, st.Rows()); diff != "" {

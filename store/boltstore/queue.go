@@ -206,6 +206,9 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 	rows := make([][]byte, len(runs))
 	for i := range runs {
 		run := &runs[i]
+		if run.Bytes = 0; i == 0 && a.Message != nil {
+			run.Bytes = a.Message.Body.Held()
+		}
 		run.Status, run.Epoch, run.Attempts = store.Queued, 0, 0
 		if claim {
 			run.Status, run.Epoch, run.Attempts = store.Running, q.epoch, 1
@@ -415,14 +418,18 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 		check: q.alive,
 		apply: func(tx *writeTx) error {
 			for _, t := range settlements {
-				if !t.Insert {
-					if !q.holds(tx.Tx, t.Run.Number) {
-						lost = append(lost, t.Run.Number)
+				run := t.Run
+				if run.Bytes = 0; !t.Insert {
+					var held bool
+					if run.Bytes, held = q.holds(tx.Tx, run.Number); !held {
+						lost = append(lost, run.Number)
 						continue
 					}
 					settled = append(settled, t)
+				} else if t.Message != nil {
+					run.Bytes = t.Message.Body.Held()
 				}
-				if err := s.settle(tx, t); err != nil {
+				if err := s.settle(tx, run, t); err != nil {
 					return err
 				}
 			}
@@ -448,12 +455,12 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 	return err
 }
 
-// holds reports whether a run is claimed by this epoch. It reads no more of the row than it needs.
-func (q *Queue) holds(tx *bolt.Tx, n int64) bool {
+// holds reports whether a run is claimed by this epoch, and what its row says of its Bytes. It reads no more of the row than it needs.
+func (q *Queue) holds(tx *bolt.Tx, n int64) (size int64, held bool) {
 	key := numberKey(n)
 	value := tx.Bucket(bucketActive).Get(key)
 	if value == nil {
-		return false
+		return 0, false
 	}
 	payload, err := q.s.unseal(bucketActive, key, value)
 	var status store.Status
@@ -465,16 +472,17 @@ func (q *Queue) holds(tx *bolt.Tx, n int64) bool {
 				status = store.Status(n)
 			case runEpoch:
 				epoch = n
+			case runBytes:
+				size = n
 			}
 			return nil
 		})
 	}
-	return err == nil && status == store.Running && epoch == q.epoch
+	return size, err == nil && status == store.Running && epoch == q.epoch
 }
 
-// settle writes one settlement.
-func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
-	run := t.Run
+// settle writes one settlement of a run. Bytes of the run is the body of its message that it has to its account.
+func (s *Store) settle(tx *writeTx, run store.Run, t *store.Settlement) error {
 	run.Epoch = 0
 	if run.Status == store.Queued {
 		return errors.Join(putRun(tx, bucketActive, &run), attach(tx, t))
@@ -494,6 +502,11 @@ func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
 	if err := attach(tx, t); err != nil {
 		return err
 	}
+	rejects, log := t.Rejects, t.Log
+	if rejects.Size == 0 && log.Size == 0 { // what an earlier settlement brought stays
+		rejects, log, _ = s.attachments(tx.Tx, run.Number) // those that are damaged count nothing
+	}
+	run.Bytes += rejects.Held() + log.Held()
 	if run.Status != store.Success {
 		if err := tx.put(bucketFailed, key, nil); err != nil {
 			return err
@@ -546,7 +559,7 @@ func (q *Queue) Cancel(ctx context.Context, n int64, now time.Time) (bool, error
 		apply: func(tx *writeTx) error {
 			run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
 			failpoint.Hit("cancel.written")
-			return s.settle(tx, &store.Settlement{Run: *run})
+			return s.settle(tx, *run, &store.Settlement{Run: *run})
 		},
 		committed: func() {
 			failpoint.Hit("cancel.committed")

@@ -211,6 +211,7 @@ type filler struct {
 	tx   *bolt.Tx
 	size int // of what is not committed yet
 	rows int // that were put
+	kept tally
 }
 
 func (f *filler) bucket(name []byte) (*bolt.Bucket, error) {
@@ -231,6 +232,7 @@ func (f *filler) put(name, key, value []byte) error {
 	if err != nil {
 		return err
 	}
+	f.kept.change(b, name, key, value)
 	if err := b.Put(key, value); err != nil {
 		return err
 	}
@@ -243,6 +245,7 @@ func (f *filler) remove(name, key []byte) error {
 	if err != nil {
 		return err
 	}
+	f.kept.change(b, name, key, nil)
 	if err := b.Delete(key); err != nil {
 		return err
 	}
@@ -271,7 +274,8 @@ func (f *filler) commit() error {
 // finish ends the file: no journal goes beyond it, and both of its heads have everything.
 func (f *filler) finish(generation int64) error {
 	for range 2 {
-		if err := f.put(bucketMeta, keyJournal, seal(bucketMeta, keyJournal, number64(generation))); err != nil {
+		err := errors.Join(f.put(bucketMeta, keyJournal, seal(bucketMeta, keyJournal, number64(generation))), f.put(bucketMeta, keyKept, f.kept.row()))
+		if err != nil {
 			return err
 		}
 		if err := f.commit(); err != nil {

@@ -204,6 +204,9 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 	}
 	claim := q.index.Enter(entries...) && a.Claim
 	for i, run := range a.Runs {
+		if run.Bytes = 0; i == 0 && a.Message != nil {
+			run.Bytes = a.Message.Body.Held()
+		}
 		run.Status, run.Epoch, run.Attempts = store.Queued, 0, 0
 		if claim {
 			run.Status, run.Epoch, run.Attempts = store.Running, q.number, 1
@@ -267,10 +270,12 @@ func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) err
 	for _, t := range settlements {
 		run := cloneRun(t.Run)
 		held, ok := q.active[run.Number]
+		run.Bytes = held.Bytes
 		switch {
 		case t.Insert:
 			if t.Message != nil {
 				q.messages[t.Message.ID] = cloneMessage(t.Message)
+				run.Bytes = t.Message.Body.Held()
 			}
 		case !ok || held.Status != store.Running || held.Epoch != q.number:
 			lost = append(lost, run.Number)
@@ -286,14 +291,24 @@ func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) err
 			q.index.Requeue(entryOf(run))
 			continue
 		}
-		delete(q.active, run.Number)
-		q.settled[run.Number] = run
+		q.end(run)
 		q.index.Settle(entryOf(run))
 	}
 	if lost != nil {
 		return fmt.Errorf("runs %v: %w", lost, store.ErrClaimLost)
 	}
 	return nil
+}
+
+// end moves a run to the settled ones. The caller holds the lock.
+func (s *Store) end(run store.Run) {
+	run.Bytes += s.attachedBytes(run.Number)
+	delete(s.active, run.Number)
+	s.settled[run.Number] = run
+}
+
+func (s *Store) attachedBytes(n int64) int64 {
+	return s.attached[n][0].Held() + s.attached[n][1].Held()
 }
 
 func (q *epoch) NextNumber(ctx context.Context) (int64, error) {
@@ -318,8 +333,7 @@ func (q *epoch) Cancel(ctx context.Context, n int64, now time.Time) (bool, error
 		return false, nil
 	}
 	run.Status, run.Ended, run.Kind = store.Canceled, utc(now), "canceled"
-	delete(q.active, n)
-	q.settled[n] = run
+	q.end(run)
 	q.index.Cancel(entryOf(run))
 	return true, nil
 }
@@ -444,27 +458,67 @@ func (s *Store) Erase(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// Prune removes what ended before a time.
-func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int, error) {
+// Kept returns how much there is of settled runs.
+func (s *Store) Kept(ctx context.Context) (store.Kept, error) {
+	if err := s.enter(ctx); err != nil {
+		return store.Kept{}, err
+	}
+	defer s.mu.Unlock()
+	return s.kept(), nil
+}
+
+func (s *Store) kept() store.Kept {
+	kept := store.Kept{Runs: int64(len(s.settled))}
+	for _, run := range s.settled {
+		kept.Bytes += run.Bytes
+	}
+	return kept
+}
+
+// Prune removes what need not be kept.
+func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed int, err error) {
 	if err := s.enter(ctx); err != nil {
 		return 0, err
 	}
 	defer s.mu.Unlock()
-	old := s.all(func(r *store.Run) bool { return r.Status.Settled() && r.Ended.Before(before) })
+	old := s.all(func(r *store.Run) bool { return r.Status.Settled() })
 	slices.SortStableFunc(old, func(a, b store.Run) int { return a.Ended.Compare(b.Ended) })
-	old = old[:min(len(old), limit)]
-	for _, run := range old {
-		for _, b := range s.attached[run.Number] {
-			delete(s.blobs, b.Blob)
-		}
-		delete(s.attached, run.Number)
-		delete(s.settled, run.Number)
-		if m := s.messages[run.Message]; m != nil && len(s.all(func(r *store.Run) bool { return r.Message == run.Message })) == 0 {
-			delete(s.blobs, m.Body.Blob)
-			delete(s.messages, run.Message)
-		}
+	for kept := s.kept(); removed < min(len(old), limit) && keep.Over(old[removed].Ended, kept); removed++ {
+		run := s.settled[old[removed].Number] // it may have inherited from one before it
+		kept = s.remove(run, kept)
 	}
-	return len(old), nil
+	return removed, nil
+}
+
+// remove forgets a settled run, and its message when that has no other. It returns what is kept then.
+func (s *Store) remove(run store.Run, kept store.Kept) store.Kept {
+	body := run.Bytes - s.attachedBytes(run.Number)
+	for _, b := range s.attached[run.Number] {
+		delete(s.blobs, b.Blob)
+	}
+	delete(s.attached, run.Number)
+	delete(s.settled, run.Number)
+	kept.Runs--
+	kept.Bytes -= run.Bytes
+	m := s.messages[run.Message]
+	if m == nil {
+		return kept
+	}
+	others := s.all(func(r *store.Run) bool { return r.Message == run.Message })
+	if len(others) == 0 {
+		delete(s.blobs, m.Body.Blob)
+		delete(s.messages, run.Message)
+		return kept
+	}
+	heir := others[0]
+	heir.Bytes += body
+	if heir.Status.Settled() {
+		s.settled[heir.Number] = heir
+		kept.Bytes += body
+	} else {
+		s.active[heir.Number] = heir
+	}
+	return kept
 }
 
 // Get returns an entry of the catalog.

@@ -138,7 +138,7 @@ var historyCases = map[string]func(*testing.T, Harness){
 			log(n, "first\nsecond\n")
 			log(canceled, "first\n")
 		}
-		_, err = r.Prune(r.ctx, noon.Add(time.Hour), 10)
+		_, err = r.Prune(r.ctx, store.Keep{Since: noon.Add(time.Hour)}, 10)
 		r.check(err)
 		_, _, err = r.Attachments(r.ctx, canceled)
 		r.is(err, store.ErrNotFound)
@@ -213,7 +213,7 @@ var historyCases = map[string]func(*testing.T, Harness){
 			{noon.Add(5 * time.Minute), 9, 1, []int64{n[4]}},
 			{noon.Add(5 * time.Minute), 9, 0, []int64{n[4]}},
 		} {
-			removed, err := r.Prune(r.ctx, step.before, step.limit)
+			removed, err := r.Prune(r.ctx, store.Keep{Since: step.before}, step.limit)
 			r.check(err)
 			r.same(removed, step.removed)
 			for _, filter := range []store.RunFilter{{}, {FlowID: 1}} {
@@ -225,6 +225,99 @@ var historyCases = map[string]func(*testing.T, Harness){
 			r.same(err == nil, slices.Contains(step.left, n[1]))
 		}
 	},
+	"prune: by age, by count and by bytes": func(t *testing.T, h Harness) {
+		for name, step := range map[string]struct {
+			keep store.Keep
+			left int
+		}{
+			"nothing":                   {store.Keep{}, 5},
+			"as many as there are":      {store.Keep{Runs: 5, Bytes: 50}, 5},
+			"fewer runs":                {store.Keep{Runs: 3}, 3},
+			"fewer bytes":               {store.Keep{Bytes: 39}, 3},
+			"no byte less":              {store.Keep{Bytes: 40}, 4},
+			"one byte":                  {store.Keep{Bytes: 1}, 0},
+			"what keeps least decides":  {store.Keep{Since: noon.Add(2 * time.Minute), Runs: 2, Bytes: 49}, 2},
+			"of all three, age":         {store.Keep{Since: noon.Add(5 * time.Minute), Runs: 2, Bytes: 49}, 1},
+			"of all three, bytes":       {store.Keep{Since: noon.Add(2 * time.Minute), Runs: 4, Bytes: 9}, 0},
+			"active runs are not meant": {store.Keep{Runs: 1, Bytes: 10}, 1},
+		} {
+			t.Log(name)
+			r := begin(t, h)
+			var n []int64
+			for i := range 5 { // each has 10 bytes
+				s := ended(r.claimed(r.of(r.newMessage("body"), 1)), store.Warning)
+				s.Run.Ended, s.Rejects, s.Log = noon.Add(time.Duration(i+1)*time.Minute), inline("two"), inline("log")
+				r.settle(s)
+				n = append(n, s.Run.Number)
+			}
+			r.accept(r.of(r.newMessage("waits, and is not settled"), 2))
+			r.accept(&store.Acceptance{Message: r.newMessage("claimed"), Runs: []*store.Run{r.newRun(3)}, Claim: true})
+			r.kept(5, 50)
+			removed, err := r.Prune(r.ctx, step.keep, 9)
+			r.check(err)
+			r.same(removed, 5-step.left)
+			runs, err := r.Runs(r.ctx, store.RunFilter{FlowID: 1})
+			r.check(err)
+			slices.Reverse(runs)
+			r.same(numbers(runs), n[5-step.left:])
+			r.kept(int64(step.left), int64(10*step.left))
+			r.waiting(1, 1)
+			if h.Reopen != nil {
+				r.reopen()
+				r.kept(int64(step.left), int64(10*step.left))
+			}
+		}
+	},
+	"prune: what several runs share counts once": func(t *testing.T, h Harness) {
+		r := begin(t, h)
+		m := r.newMessage("body")
+		m.Body = r.blob(large)
+		r.accept(r.of(m, 1, 2, 3))
+		one, two, three := r.claim(1)[0], r.claim(2)[0], r.claim(3)[0]
+		r.same([]int64{one.Bytes, two.Bytes, three.Bytes}, []int64{m.Body.Size, 0, 0})
+		end := func(run store.Run, minute int) {
+			t.Helper()
+			s := ended(run, store.Success)
+			s.Run.Ended, s.Run.Bytes, s.Log = noon.Add(time.Duration(minute)*time.Minute), 7, inline("log") // nobody asks the caller
+			r.settle(s)
+		}
+		prune := func(keep store.Keep, want int) {
+			t.Helper()
+			removed, err := r.Prune(r.ctx, keep, 9)
+			r.check(err)
+			r.same(removed, want)
+		}
+		end(one, 1)
+		r.kept(1, m.Body.Size+3)
+		end(three, 2)
+		r.kept(2, m.Body.Size+6)
+		prune(store.Keep{Runs: 1}, 1)
+		r.kept(1, 3) // the body is for the one that is active
+		r.same(r.run(two.Number).Bytes, m.Body.Size)
+		end(two, 3)
+		r.kept(2, m.Body.Size+6)
+		replay := r.newRun(1)
+		replay.Message = m.ID
+		r.accept(&store.Acceptance{Runs: []*store.Run{replay}})
+		prune(store.Keep{Bytes: m.Body.Size + 3}, 1)
+		r.kept(1, m.Body.Size+3)
+		end(r.claim(1)[0], 4)
+		r.kept(2, m.Body.Size+6)
+		if h.Reopen != nil {
+			r.reopen()
+			r.kept(2, m.Body.Size+6)
+		}
+		prune(store.Keep{Runs: 1}, 1)
+		r.kept(1, m.Body.Size+3)
+		r.same(r.run(replay.Number).Bytes, m.Body.Size+3)
+		content, err := r.read(m.Body)
+		r.check(err)
+		r.same(content, large)
+		prune(store.Keep{Bytes: 1}, 1)
+		r.kept(0, 0)
+		_, err = r.Message(r.ctx, m.ID)
+		r.is(err, store.ErrNotFound)
+	},
 	"prune: active runs stay, and messages that have a run left": func(t *testing.T, h Harness) {
 		r := begin(t, h)
 		m := r.newMessage("")
@@ -235,7 +328,7 @@ var historyCases = map[string]func(*testing.T, Harness){
 		later := noon.Add(time.Hour)
 		prune := func(want int) {
 			t.Helper()
-			removed, err := r.Prune(r.ctx, later, 100)
+			removed, err := r.Prune(r.ctx, store.Keep{Since: later}, 100)
 			r.check(err)
 			r.same(removed, want)
 		}
@@ -262,7 +355,7 @@ var historyCases = map[string]func(*testing.T, Harness){
 		s := ended(r.claim(1)[0], store.Warning)
 		s.Rejects, s.Log = r.blob(large), r.blob(large)
 		r.settle(s)
-		_, err := r.Prune(r.ctx, noon.Add(time.Hour), 1)
+		_, err := r.Prune(r.ctx, store.Keep{Since: noon.Add(time.Hour)}, 1)
 		r.check(err)
 		_, _, err = r.Attachments(r.ctx, n)
 		r.is(err, store.ErrNotFound)
@@ -289,7 +382,7 @@ var historyCases = map[string]func(*testing.T, Harness){
 		last := r.add(1, nil)
 		total := 0
 		for {
-			removed, err := r.Prune(r.ctx, noon.Add(time.Hour), 300)
+			removed, err := r.Prune(r.ctx, store.Keep{Since: noon.Add(time.Hour)}, 300)
 			r.check(err)
 			if total += removed; removed == 0 {
 				break

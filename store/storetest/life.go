@@ -42,7 +42,8 @@ func (r *rig) storeCalls(ctx context.Context, message uuid.UUID) map[string]func
 		"Runs":        func() error { _, err = r.Runs(ctx, store.RunFilter{}); return err },
 		"Attachments": func() error { _, _, err = r.Attachments(ctx, 1); return err },
 		"Erase":       func() error { return r.Erase(ctx, message) },
-		"Prune":       func() error { _, err = r.Prune(ctx, noon.Add(time.Hour), 9); return err },
+		"Kept":        func() error { _, err = r.Kept(ctx); return err },
+		"Prune":       func() error { _, err = r.Prune(ctx, store.Keep{Since: noon.Add(time.Hour)}, 9); return err },
 		"Get":         func() error { _, err = r.Get(ctx, "k", "n"); return err },
 		"List":        func() error { _, err = r.List(ctx, "k"); return err },
 		"Put":         func() error { _, err = r.Put(ctx, store.Entry{Kind: "k", Name: "late"}); return err },
@@ -132,8 +133,10 @@ var lifeCases = map[string]func(*testing.T, Harness){
 			t.Errorf("number %d came twice", n)
 		}
 		s.Run.Epoch = 0
+		s.Run.Bytes += s.Log.Size
 		r.same(r.run(s.Run.Number), s.Run)
 		r.same(r.run(queued.Number), queued)
+		r.kept(1, s.Run.Bytes)
 		_, log, err := r.Attachments(r.ctx, s.Run.Number)
 		r.check(err)
 		r.same(log, s.Log)
@@ -287,7 +290,7 @@ var lifeCases = map[string]func(*testing.T, Harness){
 		accepted.Wait()
 		workers.Wait()
 		r.waiting(0, 0)
-		removed, err := r.Prune(r.ctx, noon.Add(time.Hour), callers*each+1)
+		removed, err := r.Prune(r.ctx, store.Keep{Since: noon.Add(time.Hour)}, callers*each+1)
 		r.check(err)
 		r.same(removed, callers*each)
 	},

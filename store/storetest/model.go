@@ -16,7 +16,7 @@ import (
 // checkModel plays random calls against a store and against a model that is a map.
 func checkModel(t *testing.T, h Harness) {
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &model{t: t, h: h, Store: h.New(t), runs: map[int64]store.Run{}, begun: map[int64]int{}, messages: map[uuid.UUID]bool{}, once: map[string]*store.Receipt{}, now: time.Now().UTC().Round(0)}
+		m := &model{t: t, h: h, Store: h.New(t), runs: map[int64]store.Run{}, begun: map[int64]int{}, attached: map[int64]int64{}, messages: map[uuid.UUID]bool{}, once: map[string]*store.Receipt{}, now: time.Now().UTC().Round(0)}
 		defer func() { m.Close() }()
 		m.join(rt)
 		rt.Repeat(rapid.StateMachineActions(m))
@@ -30,7 +30,8 @@ type model struct {
 	queue    store.Queue
 	now      time.Time
 	runs     map[int64]store.Run
-	begun    map[int64]int // attempts
+	begun    map[int64]int   // attempts
+	attached map[int64]int64 // bytes of rejects and logs
 	messages map[uuid.UUID]bool
 	once     map[string]*store.Receipt
 }
@@ -83,7 +84,7 @@ func (m *model) first(run store.Run) bool {
 func (m *model) Accept(t *rapid.T) {
 	a := &store.Acceptance{Claim: rapid.Bool().Draw(t, "claim")}
 	if rapid.Bool().Draw(t, "message") {
-		a.Message = &store.Message{ID: newID(), ReceivedAt: m.now}
+		a.Message = &store.Message{ID: newID(), ReceivedAt: m.now, Body: m.body(t, "body")}
 	}
 	for range rapid.IntRange(1, 3).Draw(t, "runs") {
 		run := &store.Run{ID: newID(), FlowID: rapid.Int64Range(1, 3).Draw(t, "flow"), Order: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "order"),
@@ -119,12 +120,24 @@ func (m *model) Accept(t *rapid.T) {
 		m.runs[run.Number] = store.Run{Number: run.Number, FlowID: run.FlowID, Order: run.Order, Status: store.Queued}
 		free = free && m.first(m.runs[run.Number])
 	}
-	for _, run := range a.Runs {
+	for i, run := range a.Runs {
 		if (run.Status == store.Running) != free {
 			t.Fatalf("run %d is %s; free to run: %v", run.Number, run.Status, free)
 		}
+		size := int64(0)
+		if i == 0 && a.Message != nil {
+			size = a.Message.Body.Size
+		}
+		if run.Bytes != size {
+			t.Fatalf("run %d has %d bytes, not %d", run.Number, run.Bytes, size)
+		}
 		m.runs[run.Number] = *run
 	}
+}
+
+// body draws a short body, often none.
+func (m *model) body(t *rapid.T, label string) store.Body {
+	return inline(rapid.SampledFrom([]string{"", "", "a", "four"}).Draw(t, label))
 }
 
 func (m *model) Claim(t *rapid.T) {
@@ -194,7 +207,10 @@ func (m *model) Settle(t *rapid.T) {
 			s.Run.Ended = m.now
 			if s.Run.Status == store.Queued {
 				s.Run.Ended, s.Run.Due = time.Time{}, m.now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "due"))*time.Second)
+			} else {
+				s.Rejects = m.body(t, "rejects")
 			}
+			s.Log = m.body(t, "log")
 			settlements = append(settlements, s)
 		}
 	}
@@ -211,7 +227,13 @@ func (m *model) Settle(t *rapid.T) {
 		t.Fatal("a stale settlement was written")
 	}
 	for _, s := range written {
-		s.Run.Epoch = 0
+		n := s.Run.Number
+		if size := s.Rejects.Size + s.Log.Size; size > 0 {
+			m.attached[n] = size
+		}
+		if s.Run.Epoch = 0; s.Run.Status.Settled() {
+			s.Run.Bytes += m.attached[n]
+		}
 		m.runs[s.Run.Number] = s.Run
 	}
 }
@@ -229,6 +251,7 @@ func (m *model) Cancel(t *rapid.T) {
 	}
 	if canceled {
 		run.Status, run.Ended, run.Kind = store.Canceled, m.now, "canceled"
+		run.Bytes += m.attached[run.Number]
 		m.runs[run.Number] = run
 	}
 }
@@ -242,23 +265,42 @@ func (m *model) Insert(t *rapid.T) {
 }
 
 func (m *model) Prune(t *rapid.T) {
-	before := m.now.Add(time.Duration(-rapid.IntRange(0, 5).Draw(t, "before")) * time.Second)
+	keep := store.Keep{Since: m.now.Add(time.Duration(-rapid.IntRange(0, 9).Draw(t, "since")) * time.Second), Runs: rapid.Int64Range(0, 3).Draw(t, "keep"),
+		Bytes: rapid.Int64Range(0, 9).Draw(t, "bytes")}
 	limit := rapid.IntRange(1, 4).Draw(t, "limit")
-	old := m.numbers(func(run store.Run) bool { return run.Status.Settled() && run.Ended.Before(before) })
+	old := m.numbers(func(run store.Run) bool { return run.Status.Settled() })
 	slices.SortStableFunc(old, func(a, b int64) int { return m.runs[a].Ended.Compare(m.runs[b].Ended) })
-	old = old[:min(len(old), limit)]
-	removed, err := m.Store.Prune(t.Context(), before, limit)
+	removed, err := m.Store.Prune(t.Context(), keep, limit)
 	m.must(t, err)
-	if removed != len(old) {
-		t.Fatalf("removed %d runs, not %v", removed, old)
-	}
-	for _, n := range old {
-		message := m.runs[n].Message
-		delete(m.runs, n)
-		if len(m.numbers(func(run store.Run) bool { return run.Message == message })) == 0 {
-			delete(m.messages, message)
+	want := 0
+	for ; want < min(len(old), limit); want++ {
+		run, kept := m.runs[old[want]], m.kept()
+		if !run.Ended.Before(keep.Since) && (keep.Runs == 0 || kept.Runs <= keep.Runs) && (keep.Bytes == 0 || kept.Bytes <= keep.Bytes) {
+			break
+		}
+		delete(m.runs, run.Number)
+		others := m.numbers(func(other store.Run) bool { return other.Message == run.Message })
+		if run.Message != uuid.Nil && len(others) > 0 {
+			heir := m.runs[others[0]]
+			heir.Bytes += run.Bytes - m.attached[run.Number]
+			m.runs[heir.Number] = heir
+		} else {
+			delete(m.messages, run.Message)
 		}
 	}
+	if removed != want {
+		t.Fatalf("removed %d runs of %v, not %d", removed, old, want)
+	}
+}
+
+func (m *model) kept() (kept store.Kept) {
+	for _, run := range m.runs {
+		if run.Status.Settled() {
+			kept.Runs++
+			kept.Bytes += run.Bytes
+		}
+	}
+	return kept
 }
 
 func (m *model) LeaveAndJoin(t *rapid.T) {
@@ -284,6 +326,9 @@ func (m *model) Check(t *rapid.T) {
 	m.must(t, err)
 	all := slices.SortedFunc(maps.Values(m.runs), func(a, b store.Run) int { return cmp.Compare(b.Number, a.Number) })
 	m.same(t, runs, all)
+	kept, err := m.Store.Kept(t.Context())
+	m.must(t, err)
+	m.same(t, kept, m.kept())
 	queued, running, err := m.queue.Waiting(t.Context())
 	m.must(t, err)
 	if int(queued) != len(m.is(store.Queued)) || int(running) != len(m.is(store.Running)) {

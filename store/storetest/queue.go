@@ -558,6 +558,9 @@ var settleCases = map[string]func(*testing.T, Harness){
 			s := ended(run, store.Success)
 			s.Insert, s.Message, s.Log = true, message, inline("log")
 			r.settle(s)
+			if s.Run.Bytes = s.Log.Size; message != nil {
+				s.Run.Bytes += m.Body.Size
+			}
 			r.same(r.run(number), s.Run)
 			_, log, err := r.Attachments(r.ctx, number)
 			r.check(err)

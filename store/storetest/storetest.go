@@ -246,6 +246,21 @@ func (r *rig) run(number int64) store.Run {
 	return *run
 }
 
+// claimed accepts one run, claims it and returns it.
+func (r *rig) claimed(a *store.Acceptance) store.Run {
+	r.Helper()
+	a.Claim = true
+	r.accept(a)
+	return *a.Runs[0]
+}
+
+func (r *rig) kept(runs, bytes int64) {
+	r.Helper()
+	kept, err := r.Kept(r.ctx)
+	r.check(err)
+	r.same(kept, store.Kept{Runs: runs, Bytes: bytes})
+}
+
 func (r *rig) waiting(queued, running int64) {
 	r.Helper()
 	q, c, err := r.queue.Waiting(r.ctx)
