@@ -390,3 +390,26 @@ func TestAFaultStopsWrites(t *testing.T) {
 		})
 	}
 }
+
+// A key of the order in which once-keys are forgotten that is too short to be one is in nobody's way.
+func TestDamagedOrderOfOnceKeys(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fill(t, dir, 1)
+	setRow(t, dir, "onceUntil", "\x00", []byte{})
+	st, err := boltstore.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	q, err := st.Join(t.Context(), "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		once := &store.Once{Scope: "ann", Key: "k", Until: time.Now().Add(time.Hour)}
+		if _, err := q.Accept(t.Context(), &store.Acceptance{Runs: []*store.Run{{FlowID: 1}}, Once: once}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

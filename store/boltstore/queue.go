@@ -318,12 +318,15 @@ func (s *Store) use(tx *writeTx, o *store.Once, receipt *store.Receipt) error {
 	now := timeKey(time.Now())
 	var over [][]byte
 	cursor := tx.Bucket(bucketOnceUntil).Cursor()
-	for k, _ := cursor.First(); k != nil && len(over) < 4 && bytes.Compare(k[:len(now)], now) < 0; k, _ = cursor.Next() {
+	for k, _ := cursor.First(); k != nil && len(over) < 4 && bytes.Compare(k, now) < 0; k, _ = cursor.Next() {
 		over = append(over, bytes.Clone(k))
 	}
 	for _, k := range over {
 		if err := tx.delete(bucketOnceUntil, k); err != nil {
 			return err
+		}
+		if len(k) < len(now) {
+			continue // damaged
 		}
 		key := k[len(now):]
 		if payload, err := unseal(bucketOnce, key, tx.Bucket(bucketOnce).Get(key)); err == nil {
