@@ -86,7 +86,7 @@ func (r *Runner) OfRun(ctx context.Context, run *store.Run, user string) (Submis
 }
 
 // OfRejects returns what replays the records that a run has rejected: a run of them alone, which reads a message of its own. It happens once. The error
-// wraps ErrActive, ErrNoFlow or ErrNoRejects: a run that ended in anything but a warning has written nothing, and is replayed as a whole.
+// wraps ErrActive, ErrNoFlow, ErrNoRejects, or store.ErrErased when the payload was erased: a run that ended in anything but a warning has written nothing, and is replayed as a whole.
 func (r *Runner) OfRejects(ctx context.Context, run *store.Run, user string) (Submission, error) {
 	s := Submission{Trigger: "replay", User: user, Params: run.Params, Parent: run.Number, Scheduled: run.Scheduled, Order: run.Order, Once: r.replayed("replay of rejects", run)}
 	switch {
@@ -101,6 +101,9 @@ func (r *Runner) OfRejects(ctx context.Context, run *store.Run, user string) (Su
 	}
 	s.Plans = []*Plan{plan}
 	rejects, _, err := r.store.Attachments(ctx, run.Number)
+	if err == nil && rejects.Held() < rejects.Size {
+		err = store.ErrErased
+	}
 	if err != nil {
 		return s, err
 	}

@@ -63,7 +63,7 @@ type Store interface {
 	Close() error
 }
 
-// Message is one payload that a listener accepted. It never changes.
+// Message is one payload that a listener accepted. It never changes but for Erased and Derived.
 type Message struct {
 	ID         uuid.UUID // UUIDv7
 	Listener   string
@@ -76,6 +76,9 @@ type Message struct {
 	Body       Body
 	RejectsOf  int64 // not 0: the body holds the records that this run rejected, as package flow keeps them
 	Erased     bool  // the body was erased on request; its size and checksum stay
+
+	// Derived are the messages with RejectsOf a run of this one, also such as are gone. Kept by the store: what callers give is not looked at.
+	Derived []uuid.UUID
 }
 
 // Pair is a name with its value.
@@ -186,7 +189,8 @@ type Queue interface {
 	// Claim are born claimed: Running, Attempts 1, under this epoch; unless an earlier run of an order key of theirs is not settled:
 	// then all of them are Queued. Calls that come together share a commit. When the once-key was used before, nothing is stored and
 	// the receipt is the first one's, with Repeated set; when it was used for another body, ErrOnce (see [Once.Used]). Runs without
-	// Message whose own Message is not there are ErrNotFound.
+	// Message whose own Message is not there are ErrNotFound; a message of records that a run rejected whose own message was erased is
+	// ErrErased.
 	Accept(ctx context.Context, a *Acceptance) (*Receipt, error)
 
 	// Claim marks due runs as Running under this epoch with Attempts one higher and returns them: of each flow (by FlowID) at most
@@ -203,7 +207,7 @@ type Queue interface {
 	// Settle writes what became of runs, in one commit. A settlement with a settled status moves its run into the history; one with
 	// Queued gives up the claim and queues it again for Due. A run that this epoch does not hold a claim on is left out and makes the
 	// call return ErrClaimLost after all others are written. A settlement with Insert records a settled run that was never queued, under
-	// a number of NextNumber, with its message when it has one.
+	// a number of NextNumber, with its message when it has one. Rejects of a run whose message was erased meanwhile are erased too.
 	Settle(ctx context.Context, settlements []*Settlement) error
 
 	// NextNumber hands out the number of a run that will be settled with Insert. Unused numbers are gaps.
@@ -303,7 +307,8 @@ type History interface {
 	// Attachments returns the rejects and the log that a run was settled with, of one that is active the log of its earlier attempts.
 	Attachments(ctx context.Context, number int64) (rejects, log Body, err error)
 
-	// Erase removes a message's body for good; the message and its history stay. Erasing again does nothing.
+	// Erase removes for good a message's body, the rejects of its runs, and the same of the messages derived from it; the messages and
+	// their history stay, and what was erased keeps its size and checksum. Erasing again does nothing.
 	Erase(ctx context.Context, id uuid.UUID) error
 
 	// Kept returns how much there is of settled runs. It looks at none of them.

@@ -192,6 +192,9 @@ func encodeMessage(m *store.Message) []byte {
 	f.body(9, m.Body)
 	f.bool(10, m.Erased)
 	f.int(11, m.RejectsOf)
+	for _, id := range m.Derived {
+		f.id(12, id)
+	}
 	return f
 }
 
@@ -228,6 +231,8 @@ func decodeMessage(payload []byte) (*store.Message, error) {
 			m.Erased = n != 0
 		case 11:
 			m.RejectsOf = n
+		case 12:
+			m.Derived = append(m.Derived, idOf(data))
 		}
 		return err
 	})

@@ -236,30 +236,120 @@ func (s *Store) attachments(tx *bolt.Tx, n int64) (rejects, log store.Body, err 
 	return decodeAttachments(payload)
 }
 
-// Erase removes a message's body.
+// Erase removes a message's body, and what was made of it.
 func (s *Store) Erase(ctx context.Context, id uuid.UUID) error {
-	var m *store.Message
-	var blob uuid.UUID
+	var blobs []uuid.UUID
 	err := s.do(ctx, &operation{
-		check: func(tx *bolt.Tx) (err error) {
-			m, err = s.message(tx, id)
+		check: func(tx *bolt.Tx) error {
+			_, err := s.message(tx, id)
 			return err
 		},
-		apply: func(tx *writeTx) error {
-			if blob = m.Body.Blob; blob != uuid.Nil {
-				if err := tx.delete(bucketBlobs, blob[:]); err != nil {
-					return err
-				}
-			}
-			m.Body.Inline, m.Body.Blob, m.Erased = nil, uuid.Nil, true
-			return putMessage(tx, m)
+		apply: func(tx *writeTx) (err error) {
+			blobs, err = s.erase(tx, id)
+			return err
 		},
 	})
 	if err != nil {
 		return err
 	}
-	s.unlink(blob)
+	for _, blob := range blobs {
+		s.unlink(blob)
+	}
 	return nil
+}
+
+// erase returns the blobs that nothing refers to any more.
+func (s *Store) erase(tx *writeTx, id uuid.UUID) (blobs []uuid.UUID, err error) {
+	done := map[uuid.UUID]bool{}
+	for todo := []uuid.UUID{id}; len(todo) > 0; todo = todo[1:] {
+		m, err := s.message(tx.Tx, todo[0])
+		if err != nil || done[m.ID] {
+			continue // gone, or damaged and told to OnCorrupt
+		}
+		done[m.ID] = true
+		todo = append(todo, m.Derived...)
+		err = disown(tx, m.Body, &blobs)
+		m.Body.Inline, m.Body.Blob, m.Erased = nil, uuid.Nil, true
+		if err = errors.Join(err, putMessage(tx, m)); err != nil {
+			return nil, err
+		}
+		for _, n := range numbersOf(tx.Tx, m.ID) {
+			if err := s.eraseRejects(tx, n, &blobs); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return blobs, nil
+}
+
+// eraseRejects erases those of a run whose message has no body any more.
+func (s *Store) eraseRejects(tx *writeTx, n int64, blobs *[]uuid.UUID) error {
+	rejects, log, err := s.attachments(tx.Tx, n)
+	if err == nil && rejects.Held() > 0 {
+		err := disown(tx, rejects, blobs)
+		rejects.Inline, rejects.Blob = nil, uuid.Nil
+		key := numberKey(n)
+		if err = errors.Join(err, tx.put(bucketAttachments, key, seal(bucketAttachments, key, encodeAttachments(rejects, log)))); err != nil {
+			return err
+		}
+	}
+	for _, bucket := range [][]byte{bucketActive, bucketHistory} {
+		run, err := s.row(tx.Tx, bucket, n)
+		if err != nil {
+			continue
+		}
+		left := int64(0)
+		if run.Status.Settled() {
+			left = log.Held()
+		}
+		if run.Bytes != left {
+			run.Bytes = left
+			return putRun(tx, bucket, run)
+		}
+	}
+	return nil
+}
+
+// disown notes that nothing refers to the blob of a body any more.
+func disown(tx *writeTx, b store.Body, blobs *[]uuid.UUID) error {
+	if b.Blob == uuid.Nil {
+		return nil
+	}
+	*blobs = append(*blobs, b.Blob)
+	return tx.delete(bucketBlobs, b.Blob[:])
+}
+
+// sourceOf returns the message of which another holds rejected records; nil when there is none, or it is gone.
+func (s *Store) sourceOf(tx *bolt.Tx, m *store.Message) *store.Message {
+	if m == nil || m.RejectsOf == 0 {
+		return nil
+	}
+	run, err := s.find(tx, m.RejectsOf)
+	if err != nil || run.Message == uuid.Nil {
+		return nil
+	}
+	of, err := s.message(tx, run.Message)
+	if err != nil {
+		return nil
+	}
+	return of
+}
+
+// add stores a new message, and lets the one that it is derived from know.
+func (s *Store) add(tx *writeTx, m *store.Message, row []byte) error {
+	err := errors.Join(tx.put(bucketMessages, m.ID[:], row), own(tx, m.Body))
+	if of := s.sourceOf(tx.Tx, m); of != nil {
+		of.Derived = append(of.Derived, m.ID)
+		err = errors.Join(err, putMessage(tx, of))
+	}
+	return err
+}
+
+// rowOf is the row of a new message.
+func rowOf(m *store.Message) []byte {
+	fresh := *m
+	fresh.Derived = nil
+	return seal(bucketMessages, m.ID[:], encodeMessage(&fresh))
 }
 
 func putMessage(tx *writeTx, m *store.Message) error {
@@ -312,16 +402,9 @@ func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed 
 
 // remove deletes a settled run, and its message when that has no other run. It returns the blobs that nothing refers to any more.
 func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err error) {
-	disown := func(b store.Body) error {
-		if b.Blob == uuid.Nil {
-			return nil
-		}
-		blobs = append(blobs, b.Blob)
-		return tx.delete(bucketBlobs, b.Blob[:])
-	}
 	rejects, log, err := s.attachments(tx.Tx, run.Number)
 	if err == nil { // damaged ones go with their run; their blobs stay, whose they are cannot be read
-		if err := errors.Join(disown(rejects), disown(log)); err != nil {
+		if err := errors.Join(disown(tx, rejects, &blobs), disown(tx, log, &blobs)); err != nil {
 			return nil, err
 		}
 	}
@@ -346,7 +429,7 @@ func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err erro
 	if err != nil {
 		return blobs, nil // gone, or damaged and kept
 	}
-	if err := disown(m.Body); err != nil {
+	if err := disown(tx, m.Body, &blobs); err != nil {
 		return nil, err
 	}
 	return blobs, tx.delete(bucketMessages, m.ID[:])

@@ -201,7 +201,7 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 	var message []byte
 	if m := a.Message; m != nil {
 		receipt.Message = m.ID
-		message = seal(bucketMessages, m.ID[:], encodeMessage(m))
+		message = rowOf(m)
 	}
 	rows := make([][]byte, len(runs))
 	for i := range runs {
@@ -223,6 +223,17 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 			if err := q.alive(tx); err != nil {
 				return err
 			}
+			first, err := s.first(tx, a.Once)
+			if err != nil {
+				return err
+			}
+			if first != nil {
+				receipt = first
+				return errDone
+			}
+			if of := s.sourceOf(tx, a.Message); of != nil && of.Erased {
+				return fmt.Errorf("rejected records of run %d: %w", a.Message.RejectsOf, store.ErrErased)
+			}
 			if a.Message == nil { // a replay, of what may have been pruned meanwhile
 				for i := range runs {
 					if id := runs[i].Message; id != uuid.Nil && tx.Bucket(bucketMessages).Get(id[:]) == nil {
@@ -230,23 +241,11 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 					}
 				}
 			}
-			if a.Once == nil {
-				return nil
-			}
-			used, ok, err := s.used(tx, a.Once)
-			if err != nil || !ok {
-				return err
-			}
-			if repeated, err := a.Once.Used(used.bodyHash, &used.receipt); err != nil || !repeated {
-				return err
-			}
-			receipt = &used.receipt
-			receipt.Repeated = true
-			return errDone
+			return nil
 		},
 		apply: func(tx *writeTx) error {
 			if m := a.Message; m != nil {
-				if err := errors.Join(tx.put(bucketMessages, m.ID[:], message), own(tx, m.Body)); err != nil {
+				if err := s.add(tx, m, message); err != nil {
 					return err
 				}
 			}
@@ -297,6 +296,22 @@ func link(tx *writeTx, run *store.Run) error {
 
 // errDone refuses an operation that was done before.
 var errDone = errors.New("done before")
+
+// first returns the receipt that a once-key was used for; nil without one, or a key that is free.
+func (s *Store) first(tx *bolt.Tx, o *store.Once) (*store.Receipt, error) {
+	if o == nil {
+		return nil, nil
+	}
+	used, ok, err := s.used(tx, o)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if repeated, err := o.Used(used.bodyHash, &used.receipt); err != nil || !repeated {
+		return nil, err
+	}
+	used.receipt.Repeated = true
+	return &used.receipt, nil
+}
 
 // used looks a once-key up.
 func (s *Store) used(tx *bolt.Tx, o *store.Once) (once, bool, error) {
@@ -417,22 +432,27 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 	}
 	var lost []int64
 	var settled []*store.Settlement
+	var over []uuid.UUID
 	err := s.do(ctx, &operation{
 		check: q.alive,
 		apply: func(tx *writeTx) error {
 			for _, t := range settlements {
-				run := t.Run
-				if run.Bytes = 0; !t.Insert {
+				u := *t
+				if u.Run.Bytes = 0; !t.Insert {
 					var held bool
-					if run.Bytes, held = q.holds(tx.Tx, run.Number); !held {
-						lost = append(lost, run.Number)
+					if u.Run.Bytes, held = q.holds(tx.Tx, t.Run.Number); !held {
+						lost = append(lost, t.Run.Number)
 						continue
 					}
 					settled = append(settled, t)
 				} else if t.Message != nil {
-					run.Bytes = t.Message.Body.Held()
+					u.Run.Bytes = t.Message.Body.Held()
 				}
-				if err := s.settle(tx, run, t); err != nil {
+				if t.Rejects.Size > 0 && s.isErased(tx.Tx, t.Run.Message) {
+					over = append(over, t.Rejects.Blob)
+					u.Rejects.Inline, u.Rejects.Blob = nil, uuid.Nil
+				}
+				if err := s.settle(tx, &u); err != nil {
 					return err
 				}
 			}
@@ -441,6 +461,9 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 		},
 		committed: func() {
 			failpoint.Hit("settle.committed")
+			for _, blob := range over {
+				s.unlink(blob)
+			}
 			for _, t := range settled {
 				q.begun.remove(t.Run.Number)
 				if t.Run.Status == store.Queued {
@@ -484,8 +507,18 @@ func (q *Queue) holds(tx *bolt.Tx, n int64) (size int64, held bool) {
 	return size, err == nil && status == store.Running && epoch == q.epoch
 }
 
-// settle writes one settlement of a run. Bytes of the run is the body of its message that it has to its account.
-func (s *Store) settle(tx *writeTx, run store.Run, t *store.Settlement) error {
+// isErased reports whether the body of a message was erased.
+func (s *Store) isErased(tx *bolt.Tx, id uuid.UUID) bool {
+	if id == uuid.Nil {
+		return false
+	}
+	m, err := s.message(tx, id)
+	return err == nil && m.Erased
+}
+
+// settle writes one settlement. Bytes of its run is the body of the message that the run has to its account.
+func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
+	run := t.Run
 	run.Epoch = 0
 	if run.Status == store.Queued {
 		return errors.Join(putRun(tx, bucketActive, &run), attach(tx, t))
@@ -498,7 +531,7 @@ func (s *Store) settle(tx *writeTx, run store.Run, t *store.Settlement) error {
 	} else if err := link(tx, &run); err != nil {
 		return err
 	} else if t.Message != nil {
-		if err := errors.Join(putMessage(tx, t.Message), own(tx, t.Message.Body)); err != nil {
+		if err := s.add(tx, t.Message, rowOf(t.Message)); err != nil {
 			return err
 		}
 	}
@@ -562,7 +595,7 @@ func (q *Queue) Cancel(ctx context.Context, n int64, now time.Time) (bool, error
 		apply: func(tx *writeTx) error {
 			run.Status, run.Ended, run.Kind = store.Canceled, now, "canceled"
 			failpoint.Hit("cancel.written")
-			return s.settle(tx, *run, &store.Settlement{Run: *run})
+			return s.settle(tx, &store.Settlement{Run: *run})
 		},
 		committed: func() {
 			failpoint.Hit("cancel.committed")

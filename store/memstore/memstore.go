@@ -81,7 +81,7 @@ func cloneMessage(m *store.Message) *store.Message {
 	c := *m
 	c.ReceivedAt = utc(m.ReceivedAt)
 	c.Params, c.Query, c.Header = slices.Clone(m.Params), slices.Clone(m.Query), slices.Clone(m.Header)
-	c.Body = cloneBody(m.Body)
+	c.Body, c.Derived = cloneBody(m.Body), slices.Clone(m.Derived)
 	return &c
 }
 
@@ -185,6 +185,9 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 			}
 		}
 	}
+	if of := q.sourceOf(a.Message); of != nil && of.Erased {
+		return nil, fmt.Errorf("rejected records of run %d: %w", a.Message.RejectsOf, store.ErrErased)
+	}
 	receipt := &store.Receipt{}
 	if a.Message == nil {
 		for _, run := range a.Runs {
@@ -194,7 +197,7 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 		}
 	} else {
 		receipt.Message = a.Message.ID
-		q.messages[a.Message.ID] = cloneMessage(a.Message)
+		q.add(a.Message)
 	}
 	var entries []queue.Entry
 	for _, run := range a.Runs {
@@ -228,6 +231,28 @@ func (q *epoch) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 		}
 	}
 	return receipt, nil
+}
+
+// sourceOf returns the message of which another holds rejected records; nil when there is none, or it is gone.
+func (s *Store) sourceOf(m *store.Message) *store.Message {
+	if m == nil || m.RejectsOf == 0 {
+		return nil
+	}
+	run, err := s.run(m.RejectsOf)
+	if err != nil {
+		return nil
+	}
+	return s.messages[run.Message]
+}
+
+// add stores a new message, and lets the one that it is derived from know.
+func (s *Store) add(m *store.Message) {
+	kept := cloneMessage(m)
+	kept.Derived = nil
+	s.messages[m.ID] = kept
+	if of := s.sourceOf(m); of != nil {
+		of.Derived = append(of.Derived, m.ID)
+	}
 }
 
 func (q *epoch) Claim(ctx context.Context, want map[int64]store.Want, limit int, now time.Time) ([]store.Run, time.Time, error) {
@@ -274,7 +299,7 @@ func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) err
 		switch {
 		case t.Insert:
 			if t.Message != nil {
-				q.messages[t.Message.ID] = cloneMessage(t.Message)
+				q.add(t.Message)
 				run.Bytes = t.Message.Body.Held()
 			}
 		case !ok || held.Status != store.Running || held.Epoch != q.number:
@@ -285,6 +310,9 @@ func (q *epoch) Settle(ctx context.Context, settlements []*store.Settlement) err
 		delete(q.begun, run.Number)
 		if t.Rejects.Size > 0 || t.Log.Size > 0 {
 			q.attached[run.Number] = [2]store.Body{cloneBody(t.Rejects), cloneBody(t.Log)}
+			if m := q.messages[run.Message]; m != nil && m.Erased {
+				q.eraseRejects(run.Number)
+			}
 		}
 		if run.Status == store.Queued {
 			q.active[run.Number] = run
@@ -453,9 +481,35 @@ func (s *Store) Erase(ctx context.Context, id uuid.UUID) error {
 	if !ok {
 		return fmt.Errorf("message %s: %w", id, store.ErrNotFound)
 	}
+	s.erase(m)
+	return nil
+}
+
+func (s *Store) erase(m *store.Message) {
 	delete(s.blobs, m.Body.Blob)
 	m.Body.Inline, m.Body.Blob, m.Erased = nil, uuid.Nil, true
-	return nil
+	for _, run := range s.all(func(r *store.Run) bool { return r.Message == m.ID }) {
+		s.eraseRejects(run.Number)
+		if run.Bytes = 0; run.Status.Settled() {
+			run.Bytes = s.attachedBytes(run.Number)
+			s.settled[run.Number] = run
+		} else {
+			s.active[run.Number] = run
+		}
+	}
+	for _, id := range m.Derived {
+		if d := s.messages[id]; d != nil {
+			s.erase(d)
+		}
+	}
+}
+
+func (s *Store) eraseRejects(n int64) {
+	if a, ok := s.attached[n]; ok {
+		delete(s.blobs, a[0].Blob)
+		a[0].Inline, a[0].Blob = nil, uuid.Nil
+		s.attached[n] = a
+	}
 }
 
 // Kept returns how much there is of settled runs.

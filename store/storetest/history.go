@@ -192,6 +192,95 @@ var historyCases = map[string]func(*testing.T, Harness){
 			r.same(numbers(runs), []int64{receipt.Runs[0].Number})
 		}
 	},
+	"erase: rejected records go too, and messages that are made of them": func(t *testing.T, h Harness) {
+		r := begin(t, h)
+		for _, body := range []func() store.Body{func() store.Body { return inline("secret") }, func() store.Body { return r.blob(large) }} {
+			var messages []*store.Message
+			var runs []int64
+			var bodies []store.Body // that are to go
+			for i := range 3 {      // each of rejects of the one before
+				m := r.newMessage("")
+				m.Body = body()
+				if i > 0 {
+					m.RejectsOf = runs[i-1]
+				}
+				run := r.claimed(r.of(m, 1))
+				s := ended(run, store.Warning)
+				s.Rejects, s.Log = body(), inline("log")
+				r.settle(s)
+				messages, runs = append(messages, m), append(runs, run.Number)
+				bodies = append(bodies, m.Body, s.Rejects)
+			}
+			other := r.newMessage("stays")
+			end := ended(r.claimed(r.of(other, 2)), store.Warning)
+			end.Rejects = inline("stays too")
+			r.settle(end)
+			replay := r.of(messages[1], 3)
+			replay.Message = nil // it is there
+			waits := r.claimed(replay)
+			kept, err := r.Kept(r.ctx)
+			r.check(err)
+			for range 2 {
+				r.check(r.Erase(r.ctx, messages[0].ID))
+				if h.Reopen != nil {
+					r.check(r.queue.Leave())
+					r.reopen()
+				}
+				for i, m := range messages {
+					got, err := r.Message(r.ctx, m.ID)
+					r.check(err)
+					r.same([]any{got.Erased, got.Body.Size, got.Body.Held()}, []any{true, m.Body.Size, int64(0)})
+					rejects, log, err := r.Attachments(r.ctx, runs[i])
+					r.check(err)
+					r.same([]int64{rejects.Size, rejects.Held()}, []int64{m.Body.Size, 0})
+					_, err = r.OpenBody(r.ctx, rejects)
+					r.is(err, store.ErrErased)
+					content, err := r.read(log)
+					r.check(err)
+					r.same(string(content), "log")
+				}
+				for _, b := range bodies {
+					if b.Blob != uuid.Nil {
+						_, err := r.OpenBody(r.ctx, b)
+						r.is(err, store.ErrNotFound)
+					}
+				}
+				r.kept(kept.Runs, kept.Bytes-6*bodies[0].Size)
+			}
+			rejects, _, err := r.Attachments(r.ctx, end.Run.Number)
+			r.check(err)
+			r.same(rejects, end.Rejects)
+			got, err := r.Message(r.ctx, other.ID)
+			r.check(err)
+			r.same(got.Body, other.Body)
+
+			// What comes too late is not kept either.
+			late := r.newMessage("late")
+			late.RejectsOf = runs[2]
+			_, err = r.queue.Accept(r.ctx, r.of(late, 1))
+			r.is(err, store.ErrErased)
+			_, err = r.Message(r.ctx, late.ID)
+			r.is(err, store.ErrNotFound)
+			if h.Reopen != nil { // it was freed
+				runs, _ := r.claimAt(time.Now().Add(time.Hour), 1, 3)
+				waits = runs[0]
+			}
+			s := ended(waits, store.Warning)
+			s.Rejects, s.Log = body(), inline("log")
+			r.settle(s)
+			rejects, _, err = r.Attachments(r.ctx, waits.Number)
+			r.check(err)
+			r.same([]int64{rejects.Size, rejects.Held()}, []int64{s.Rejects.Size, 0})
+			if s.Rejects.Blob != uuid.Nil {
+				_, err := r.OpenBody(r.ctx, s.Rejects)
+				r.is(err, store.ErrNotFound)
+			}
+			r.kept(kept.Runs+1, kept.Bytes-6*bodies[0].Size+3)
+			_, err = r.Prune(r.ctx, store.Keep{Since: noon.Add(time.Hour)}, 100)
+			r.check(err)
+			r.kept(0, 0)
+		}
+	},
 	"prune: the longest ended first, no more than asked for": func(t *testing.T, h Harness) {
 		r := begin(t, h)
 		var n []int64
