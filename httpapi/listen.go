@@ -55,6 +55,15 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 	if err := authorize(principal, auth.ListenerCall, auth.Resource{Listener: l.Name}); err != nil {
 		return err
 	}
+	if r.URL.RawQuery != "" {
+		switch dry, err := dryRunOf(r.URL.Query().Get("dry_run")); {
+		case err != nil:
+			return err
+		case dry:
+			return problem(http.StatusBadRequest, "parameters", "Wrong parameters",
+				"a listener stores what it is sent: leave dry_run out; what stored payloads would do, their replay with ?dry_run=true says")
+		}
+	}
 	if err := l.Admit(principal.Login); err != nil {
 		return err
 	}
