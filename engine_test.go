@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -609,5 +610,50 @@ users: {ops: {role: viewer, password: password-ops}, shop: {role: api, password:
 	}
 	if r := h.get("/metrics", shop); r.status != http.StatusForbidden {
 		t.Errorf("for an api user: %d", r.status)
+	}
+}
+
+// TestMetricsAreListed compares the table in HTTP.md with the metrics of an engine that has done a bit of everything.
+func TestMetricsAreListed(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {out: {type: file, dir: out}}
+listeners: {a: {path: /a, format: json}}
+flows: {a: {from: {listener: a, records: "[*]"}, to: {connection: out, path: a.ndjson, format: ndjson}}}
+users: {ops: {role: viewer, password: password-ops}, shop: {role: api, password: password-shop, listeners: [a]}}
+`)
+	h.post(listeners+"/a", "", `[]`)
+	h.send("/a", h.token("shop", "password-shop"), `[{"n": 1}]`)
+	if e := await(h.events, func(flow.Delivered) bool { return true }); e.Connection != "out" || e.Err != nil {
+		t.Errorf("%+v", e)
+	}
+	await(h.events, func(e flow.Committed) bool { return e.Operations > 0 })
+	await(h.events, func(e flow.Checkpointed) bool { return e.Journal > 0 })
+	got := map[string]string{} // labels by name
+	sample := regexp.MustCompile(`^(integrator_\w+?)(_bucket|_sum|_count)?(?:\{(.*)\})? \S+$`)
+	for _, line := range strings.Split(strings.TrimSpace(h.get("/metrics", h.token("ops", "password-ops")).body), "\n") {
+		found := sample.FindStringSubmatch(line)
+		if found == nil {
+			t.Errorf("what is %q?", line)
+			continue
+		}
+		var names []string
+		for _, label := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(found[3], -1) {
+			if label[1] != "le" {
+				names = append(names, label[1])
+			}
+		}
+		got[found[1]] = strings.Join(names, ", ")
+	}
+	page, err := os.ReadFile("HTTP.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(integrator_\\w+)` \\| ([^|]*)\\|").FindAllStringSubmatch(string(page), -1) {
+		want[row[1]] = strings.TrimSpace(row[2])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("difference from HTTP.md (-) to what is there (+):\n%s", diff)
 	}
 }

@@ -290,7 +290,11 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) run(ctx context.Context) (err error) {
 	st := e.config.Store
 	if st == nil {
-		opened, openErr := boltstore.Open(e.config.Dir, &boltstore.Options{OnCorrupt: func(err error) { e.logger.Error("a stored value is damaged", "error", err) }})
+		opened, openErr := boltstore.Open(e.config.Dir, &boltstore.Options{
+			OnCorrupt:    func(err error) { e.logger.Error("a stored value is damaged", "error", err) },
+			OnCommit:     func(n int, took time.Duration) { e.meter.Observe(flow.Committed{Operations: n, Took: took}) },
+			OnCheckpoint: func(n int64, took time.Duration) { e.meter.Observe(flow.Checkpointed{Journal: n, Took: took}) },
+		})
 		if openErr != nil {
 			return fmt.Errorf("integrator: %w", openErr)
 		}

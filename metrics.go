@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -18,8 +19,17 @@ type meter struct {
 	next      flow.Observer
 	listeners sync.Map // name → *listenerMetrics
 	flows     sync.Map // name → *flowMetrics
+	delivered sync.Map // connection → *metrics.PrometheusHistogram
 	failed    *metrics.Counter
+
+	commit, operations, checkpoint *metrics.PrometheusHistogram // of the store
 }
+
+// Bounds of what histograms tell apart. A commit takes a fraction of a millisecond where the disk is good.
+var (
+	seconds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}
+	counts  = []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000}
+)
 
 type listenerMetrics struct {
 	accepted, bytes *metrics.Counter
@@ -34,7 +44,10 @@ type flowMetrics struct {
 
 func newMeter(next flow.Observer) *meter {
 	set := metrics.NewSet()
-	return &meter{set: set, next: next, failed: set.NewCounter("integrator_store_failures_total")}
+	return &meter{set: set, next: next, failed: set.NewCounter("integrator_store_failures_total"),
+		commit:     set.NewPrometheusHistogramExt("integrator_store_commit_seconds", seconds),
+		operations: set.NewPrometheusHistogramExt("integrator_store_commit_operations", counts),
+		checkpoint: set.NewPrometheusHistogramExt("integrator_store_checkpoint_seconds", seconds)}
 }
 
 // labelled returns a metric's name with its labels, in pairs (the text format of Prometheus 0.0.4 escapes as Go does).
@@ -72,10 +85,26 @@ func (m *meter) Observe(event flow.Event) {
 			f.written.Add(int(e.Run.Written))
 			f.rejected.Add(int(e.Run.Rejected))
 		}
+	case flow.Delivered:
+		m.delivery(e.Connection).Update(e.Took.Seconds())
+	case flow.Committed:
+		m.commit.Update(e.Took.Seconds())
+		m.operations.Update(float64(e.Operations))
+	case flow.Checkpointed:
+		m.checkpoint.Update(e.Took.Seconds())
 	case flow.FailStop:
 		m.failed.Inc()
 	}
 	m.next.Observe(event)
+}
+
+func (m *meter) delivery(connection string) *metrics.PrometheusHistogram {
+	if d, ok := m.delivered.Load(connection); ok {
+		return d.(*metrics.PrometheusHistogram)
+	}
+	d := m.set.GetOrCreatePrometheusHistogramExt(labelled("integrator_destination_commit_seconds", "connection", connection), seconds)
+	held, _ := m.delivered.LoadOrStore(connection, d)
+	return held.(*metrics.PrometheusHistogram)
 }
 
 func (m *meter) listener(name string) *listenerMetrics {
@@ -113,9 +142,9 @@ func (m *meter) flow(name string) *flowMetrics {
 	return held.(*flowMetrics)
 }
 
-// WriteMetrics writes the engine's metrics in the text format of Prometheus: payloads accepted and refused, runs by how they ended (those in
-// error are the dead letters), retries, records, times of commits, waits and attempts, and how many runs are queued and at work. A host serves
-// them where its own are; GET /metrics asks for a token.
+// WriteMetrics writes the engine's metrics in the text format of Prometheus: those that the table in HTTP.md lists. A host serves them where
+// its own are; GET /metrics asks for a token. Names of flows, listeners and connections are those of definitions, so that there are no more
+// series than these make.
 func (e *Engine) WriteMetrics(ctx context.Context, w io.Writer) error {
 	e.meter.set.WritePrometheus(w)
 	s := e.state.Load()
@@ -126,6 +155,23 @@ func (e *Engine) WriteMetrics(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("integrator: count the runs: %w", err)
 	}
-	_, err = fmt.Fprintf(w, "integrator_runs_queued %d\nintegrator_runs_running %d\n", queued, running)
+	oldest, err := s.queue.Oldest(ctx)
+	if err != nil {
+		return fmt.Errorf("integrator: look for the oldest run: %w", err)
+	}
+	waits := time.Duration(0)
+	if !oldest.IsZero() {
+		waits = max(0, e.config.Clock().Sub(oldest))
+	}
+	_, err = fmt.Fprintf(w, "integrator_runs_queued %d\nintegrator_runs_running %d\nintegrator_queue_age_seconds %g\n", queued, running, waits.Seconds())
+	// What a store that has failed does not tell is left out: the rest is wanted then.
+	if kept, keptErr := s.store.Kept(ctx); keptErr == nil && err == nil {
+		_, err = fmt.Fprintf(w, "integrator_history_runs %d\nintegrator_history_bytes %d\n", kept.Runs, kept.Bytes)
+	}
+	if sized, ok := s.store.(interface{ Size() (int64, error) }); ok && err == nil {
+		if size, sizeErr := sized.Size(); sizeErr == nil {
+			_, err = fmt.Fprintf(w, "integrator_store_bytes %d\n", size)
+		}
+	}
 	return err
 }

@@ -19,7 +19,7 @@ type ObserverFunc func(Event)
 // Observe calls f.
 func (f ObserverFunc) Observe(e Event) { f(e) }
 
-// Event is one of [Accepted], [Refused], [Started], [Settled] and [FailStop].
+// Event is one of [Accepted], [Refused], [Started], [Delivered], [Settled], [Committed], [Checkpointed] and [FailStop].
 type Event interface{ event() }
 
 // Accepted says that a message, or a run without one, is stored durably.
@@ -52,11 +52,33 @@ type Settled struct {
 	Took time.Duration // of the attempt
 }
 
+// Delivered says that what was written to a connection was committed there: that of one run, of a part of it, or of several small runs.
+type Delivered struct {
+	Connection string
+	Took       time.Duration // of the commit
+	Err        error         // nil when it succeeded
+}
+
+// Committed says that the store has made what some callers wrote durable, in one commit. It is told of the store that an engine opens itself.
+type Committed struct {
+	Operations int // that were in it
+	Took       time.Duration
+}
+
+// Checkpointed says that the store's database has what was in its journal. It is told of the store that an engine opens itself.
+type Checkpointed struct {
+	Journal int64 // bytes that were in it
+	Took    time.Duration
+}
+
 // FailStop says that the engine takes no more work because its store failed.
 type FailStop struct{ Err error }
 
-func (Accepted) event() {}
-func (Refused) event()  {}
-func (Started) event()  {}
-func (Settled) event()  {}
-func (FailStop) event() {}
+func (Accepted) event()     {}
+func (Refused) event()      {}
+func (Started) event()      {}
+func (Delivered) event()    {}
+func (Settled) event()      {}
+func (Committed) event()    {}
+func (Checkpointed) event() {}
+func (FailStop) event()     {}

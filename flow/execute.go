@@ -210,7 +210,7 @@ func (r *Runner) execute(jobs []*job) {
 // was committed is found again by the runs' ids.
 func (r *Runner) writeTogether(plan *Plan, jobs []*job, batches [][]*transform.Batch) error {
 	// The work is nobody's in particular: it ends when the engine's work ends, and a canceled run splits the group.
-	works, err := plan.beginWorks(r.working)
+	works, err := r.beginWorks(r.working, plan)
 	defer works.rollback()
 	if err != nil {
 		return err
@@ -244,7 +244,7 @@ func (r *Runner) executeAlone(j *job) {
 		if j.plan.every() > 0 {
 			return r.executeParts(j)
 		}
-		works, err := j.plan.beginWorks(j.ctx)
+		works, err := r.beginWorks(j.ctx, j.plan)
 		defer works.rollback()
 		if err != nil {
 			return err
@@ -400,15 +400,16 @@ func (p rejectPolicy) atEnd(j *job) error {
 
 // works is the open work of a run, or of a group, on each of its connections.
 type works struct {
-	plan    *Plan
-	work    []connector.Work
-	applied []bool // of the run that was started last
-	scratch []transform.Batch
-	done    bool
+	plan     *Plan
+	observer Observer
+	work     []connector.Work
+	applied  []bool // of the run that was started last
+	scratch  []transform.Batch
+	done     bool
 }
 
-func (p *Plan) beginWorks(ctx context.Context) (*works, error) {
-	w := &works{plan: p, applied: make([]bool, len(p.outputs))}
+func (r *Runner) beginWorks(ctx context.Context, p *Plan) (*works, error) {
+	w := &works{plan: p, observer: r.options.Observer, applied: make([]bool, len(p.outputs))}
 	for _, o := range p.outputs {
 		work, err := o.writer.Begin(ctx)
 		if err != nil {
@@ -571,12 +572,20 @@ func apply(m *transform.Mapping, env *transform.Env, record *transform.Record) (
 // commit commits the work of every connection in order; it names the connection that failed.
 func (w *works) commit() (connection string, err error) {
 	for i, work := range w.work {
-		if err := work.Commit(); err != nil {
+		if err := w.delivered(i, work.Commit); err != nil {
 			return w.plan.outputs[i].connection, err
 		}
 	}
 	w.done = true
 	return "", nil
+}
+
+// delivered commits on one connection, and tells of it.
+func (w *works) delivered(output int, commit func() error) error {
+	began := time.Now()
+	err := commit()
+	w.observer.Observe(Delivered{Connection: w.plan.outputs[output].connection, Took: time.Since(began), Err: err})
+	return err
 }
 
 // rollback undoes what was not committed. Work that was committed before another connection's commit failed stays; the next attempt

@@ -24,6 +24,7 @@ import (
 type parts struct {
 	job     *job
 	output  *output
+	told    Observer
 	writer  connector.PartWriter
 	every   int64
 	resumes bool // the source is the same in every attempt
@@ -49,7 +50,7 @@ type partNote struct {
 // executeParts carries out one attempt of a job whose destinations are committed in parts.
 func (r *Runner) executeParts(j *job) error {
 	o := &j.plan.outputs[0]
-	p := &parts{job: j, output: o, writer: o.writer.(connector.PartWriter), every: o.commit, resumes: j.plan.resumes(), limit: o.commit}
+	p := &parts{job: j, output: o, told: r.options.Observer, writer: o.writer.(connector.PartWriter), every: o.commit, resumes: j.plan.resumes(), limit: o.commit}
 	p.note.Attempt = j.run.Attempts
 	defer p.close()
 	if err := p.begin(); err != nil {
@@ -84,7 +85,7 @@ func (p *parts) begin() error {
 		return p.fail(err)
 	}
 	p.part, p.dirty = part, false
-	p.works = &works{plan: p.job.plan, work: []connector.Work{part}, applied: make([]bool, 1), scratch: make([]transform.Batch, len(p.output.targets))}
+	p.works = &works{plan: p.job.plan, observer: p.told, work: []connector.Work{part}, applied: make([]bool, 1), scratch: make([]transform.Batch, len(p.output.targets))}
 	return p.works.start(p.job)
 }
 
@@ -220,7 +221,7 @@ func (p *parts) commit(end int64) error {
 		}
 		c = connector.Checkpoint{Position: end, Note: note}
 	}
-	if err := p.part.Checkpoint(c); err != nil {
+	if err := p.works.delivered(0, func() error { return p.part.Checkpoint(c) }); err != nil {
 		return p.fail(err)
 	}
 	p.works.done = true

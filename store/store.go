@@ -223,6 +223,10 @@ type Queue interface {
 	// Waiting returns how many runs are queued and claimed, all engines together.
 	Waiting(ctx context.Context) (queued, running int64, err error)
 
+	// Oldest returns the due time of the queued run that is due first, of all that wait for no earlier run of their order key; zero
+	// without one.
+	Oldest(ctx context.Context) (due time.Time, err error)
+
 	// Leave ends the epoch. Claims that are left stay for the next Join to free as those of a crash. The second call does nothing.
 	Leave() error
 }

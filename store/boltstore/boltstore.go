@@ -42,6 +42,12 @@ type Options struct {
 	// store.ErrCorrupt in any case. It is called while the store is locked: it returns soon and does not call the store.
 	OnCorrupt func(error)
 
+	// OnCommit is told of each commit: how many operations it made durable together, and how long that took. OnCheckpoint is told how many
+	// bytes of the journal the database took, and how long that took. nil: nobody is. The writer calls them: they return soon and do
+	// not call the store.
+	OnCommit     func(operations int, took time.Duration)
+	OnCheckpoint func(journal int64, took time.Duration)
+
 	// MustExist keeps Open from making a store: without one the error wraps store.ErrNotFound.
 	MustExist bool
 }
@@ -86,6 +92,7 @@ var (
 type Store struct {
 	dir       string
 	db        *bolt.DB
+	options   Options
 	onCorrupt func(error)
 	index     *queue.Index
 
@@ -126,7 +133,7 @@ func Open(dir string, options *Options) (*Store, error) {
 	if err := makeFolder(filepath.Join(dir, blobFolder)); err != nil {
 		return nil, fmt.Errorf("make the store's folder: %w", err)
 	}
-	s := &Store{dir: dir, onCorrupt: options.OnCorrupt, index: queue.New(), operations: make(chan *operation, commitAtMost),
+	s := &Store{dir: dir, options: *options, onCorrupt: options.OnCorrupt, index: queue.New(), operations: make(chan *operation, commitAtMost),
 		closing: make(chan struct{}), ended: make(chan struct{})}
 	if s.onCorrupt == nil {
 		s.onCorrupt = func(error) {}
@@ -336,6 +343,19 @@ func (s *Store) Health() error {
 		return *err
 	}
 	return nil
+}
+
+// Size returns how many bytes the database's file and the journal have. Large bodies come on top.
+func (s *Store) Size() (int64, error) {
+	size := int64(0)
+	for _, name := range []string{fileName, journalNames[0], journalNames[1]} {
+		info, err := os.Stat(filepath.Join(s.dir, name))
+		if err != nil {
+			return 0, fmt.Errorf("look at the store's files: %w", err)
+		}
+		size += info.Size()
+	}
+	return size, nil
 }
 
 // Close ends the store after the commit that is under way.

@@ -219,7 +219,9 @@ func (s *Store) update(batch []*operation) error {
 			s.begin() // for readers; the fault that led here is the one to tell
 		}
 	}()
-	if err := s.apply(batch); err != nil {
+	began := time.Now()
+	applied, err := s.apply(batch)
+	if err != nil {
 		return err
 	}
 	if err := s.journal.commit(); err != nil {
@@ -227,13 +229,16 @@ func (s *Store) update(batch []*operation) error {
 	}
 	whole = true
 	s.commits.Add(1)
+	if applied > 0 && s.options.OnCommit != nil {
+		s.options.OnCommit(applied, time.Since(began))
+	}
 	return nil
 }
 
-// apply applies a batch to the open transaction.
-func (s *Store) apply(batch []*operation) error {
+// apply applies a batch to the open transaction, but for what is refused.
+func (s *Store) apply(batch []*operation) (applied int, err error) {
 	if err := s.begin(); err != nil {
-		return err
+		return 0, err
 	}
 	s.opened.Lock()
 	defer s.opened.Unlock()
@@ -246,14 +251,15 @@ func (s *Store) apply(batch []*operation) error {
 		}
 		s.tx.changes = s.tx.changes[:0]
 		if err := op.apply(s.tx); err != nil {
-			return err
+			return 0, err
 		}
+		applied++
 		s.journal.add(s.tx.changes)
 		if s.follower != nil {
 			s.batch = append(s.batch, s.tx.changes...)
 		}
 	}
-	return nil
+	return applied, nil
 }
 
 // begin opens the transaction that takes changes until the next checkpoint, unless it is open, and puts into it what the journal has.
@@ -308,7 +314,7 @@ func (s *Store) checkpoint() error {
 
 // settled commits the open transaction, from which on the journal's next generation counts.
 func (s *Store) settled() error {
-	next := s.journal.next()
+	began, size, next := time.Now(), s.journal.end, s.journal.next()
 	err := errors.Join(putNumber(s.tx, bucketMeta, keyJournal, next), s.tx.put(bucketMeta, keyKept, s.tx.kept.row()))
 	failpoint.Hit("checkpoint.committing")
 	if err == nil {
@@ -321,6 +327,9 @@ func (s *Store) settled() error {
 	}
 	failpoint.Hit("checkpoint.committed")
 	s.journal.restart(next)
+	if s.options.OnCheckpoint != nil {
+		s.options.OnCheckpoint(size, time.Since(began))
+	}
 	return nil
 }
 

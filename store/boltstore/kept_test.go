@@ -85,6 +85,37 @@ func TestPruneOfNothingWritesNothing(t *testing.T) {
 	keeps(t, st, store.Kept{Runs: 2, Bytes: 8})
 }
 
+// Who wants to know is told of each commit and checkpoint.
+func TestCommitsAreTold(t *testing.T) {
+	t.Parallel()
+	operations := 0
+	var checkpoints []int64
+	st, err := boltstore.Open(t.TempDir(), &boltstore.Options{
+		OnCommit:     func(n int, _ time.Duration) { operations += n },
+		OnCheckpoint: func(journal int64, _ time.Duration) { checkpoints = append(checkpoints, journal) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkpoints = nil // of what opening found
+	for i := range 7 {
+		entry := store.Entry{Kind: "k", Name: "n", Version: int64(i % 2)} // the later ones are refused
+		if _, err := st.Put(t.Context(), entry); (err == nil) != (i < 2) {
+			t.Fatal(i, err)
+		}
+	}
+	size, err := st.Size()
+	if err != nil || size == 0 {
+		t.Error(size, err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if operations != 2 || len(checkpoints) == 0 || slices.Contains(checkpoints, 0) {
+		t.Errorf("%d operations and checkpoints of %d bytes were told", operations, checkpoints)
+	}
+}
+
 // How much there is of settled runs follows from their rows, also when the row that says so is lost, damaged or wrong.
 func TestTheTallyIsCountedAgain(t *testing.T) {
 	t.Parallel()

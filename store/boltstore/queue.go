@@ -616,17 +616,30 @@ func (q *Queue) Changed() <-chan struct{} { return q.s.index.Changed() }
 
 // Waiting returns how many runs are queued and claimed.
 func (q *Queue) Waiting(ctx context.Context) (queued, running int64, err error) {
-	if err := q.alive(nil); err != nil {
-		return 0, 0, err
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, 0, err
-	}
-	if err := q.s.Health(); errors.Is(err, store.ErrClosed) {
+	if err := q.open(ctx); err != nil {
 		return 0, 0, err
 	}
 	queued, running = q.s.index.Waiting()
 	return queued, running, nil
+}
+
+// Oldest returns the due time of the queued run that is due first.
+func (q *Queue) Oldest(ctx context.Context) (time.Time, error) {
+	if err := q.open(ctx); err != nil {
+		return time.Time{}, err
+	}
+	return q.s.index.Oldest(), nil
+}
+
+// open refuses what only looks at the index.
+func (q *Queue) open(ctx context.Context) error {
+	if err := errors.Join(q.alive(nil), ctx.Err()); err != nil {
+		return err
+	}
+	if err := q.s.Health(); errors.Is(err, store.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // Leave ends the epoch.

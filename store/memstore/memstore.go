@@ -377,6 +377,14 @@ func (q *epoch) Waiting(ctx context.Context) (queued, running int64, err error) 
 	return queued, running, nil
 }
 
+func (q *epoch) Oldest(ctx context.Context) (time.Time, error) {
+	if err := q.enter(ctx); err != nil {
+		return time.Time{}, err
+	}
+	defer q.mu.Unlock()
+	return q.index.Oldest(), nil
+}
+
 func (q *epoch) Leave() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

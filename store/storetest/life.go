@@ -26,6 +26,7 @@ func (r *rig) queueCallsWith(ctx context.Context) map[string]func() error {
 		"Settle":     func() error { return r.queue.Settle(ctx, []*store.Settlement{insert}) },
 		"NextNumber": func() error { _, err = r.queue.NextNumber(ctx); return err },
 		"Cancel":     func() error { _, err = r.queue.Cancel(ctx, 1, noon); return err },
+		"Oldest":     func() error { _, err = r.queue.Oldest(ctx); return err },
 		"Waiting":    func() error { _, _, err = r.queue.Waiting(ctx); return err },
 		"Begin":      func() error { return r.queue.Begin(ctx, nil) },
 	}

@@ -334,6 +334,17 @@ func (m *model) Check(t *rapid.T) {
 	if int(queued) != len(m.is(store.Queued)) || int(running) != len(m.is(store.Running)) {
 		t.Fatalf("%d queued and %d running, not %d and %d", queued, running, len(m.is(store.Queued)), len(m.is(store.Running)))
 	}
+	due, err := m.queue.Oldest(t.Context())
+	m.must(t, err)
+	var wantDue time.Time
+	for _, n := range m.numbers(func(run store.Run) bool { return run.Status == store.Queued && m.first(run) }) {
+		if first := m.runs[n].Due; wantDue.IsZero() || first.Before(wantDue) {
+			wantDue = first
+		}
+	}
+	if !due.Equal(wantDue) {
+		t.Fatalf("what is due first is due %s, not %s", due, wantDue)
+	}
 	for id := range m.messages {
 		_, err := m.Store.Message(t.Context(), id)
 		m.must(t, err)

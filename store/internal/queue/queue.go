@@ -60,6 +60,18 @@ func (x *Index) Waiting() (queued, claimed int64) {
 	return x.queued, int64(len(x.claimed))
 }
 
+// Oldest returns the due time of the run that is due first, of those that are offered; zero when none is.
+func (x *Index) Oldest() (due time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, id := range x.turn {
+		if first, ok := x.first(id); ok && (due.IsZero() || first.Due.Before(due)) {
+			due = first.Due
+		}
+	}
+	return due
+}
+
 // Claimed returns the numbers of the claimed runs, rising.
 func (x *Index) Claimed() []int64 {
 	x.mu.Lock()
