@@ -29,7 +29,7 @@ var faults = []fault{
 	if err := s.journal.commit(); err != nil {
 `},
 	{"no-replay", "what a crash left in the journal is not read", "store/boltstore/commit.go",
-		"func(changes []byte) error { return redo(s.tx.Tx, changes) })\n", "func(changes []byte) error { return nil })\n"},
+		"s.journal.recover(generation, s.onCorrupt, s.tx.redo)\n", "s.journal.recover(generation, s.onCorrupt, func([]byte) error { return nil })\n"},
 	{"early-settle", "a run is settled before its file has its name", "connector/file/write.go",
 		"	return w.root.Rename(o.temp, filepath.FromSlash(final))\n", `	go func() {
 		ctx, stop := context.WithTimeout(context.Background(), 3e6)
@@ -40,7 +40,7 @@ var faults = []fault{
 	return nil
 `},
 	{"no-once-key", "a call that is repeated under its Idempotency-Key is taken for a new one", "store/boltstore/queue.go",
-		"			used, ok, err := s.used(tx, a.Once)\n", "			used, ok, err := s.used(tx, a.Once)\n			ok = false\n"},
+		"	used, ok, err := s.used(tx, o)\n", "	used, ok, err := s.used(tx, o)\n	ok = false\n"},
 	{"no-applied-table", "the database does not know which runs it holds", "connector/sqldb/write.go",
 		"	for _, run := range w.runs {\n", "	for _, run := range w.runs[:0] {\n"},
 	{"no-file-note", "the folder does not know whose files it holds", "connector/file/note.go",
@@ -48,7 +48,7 @@ var faults = []fault{
 	{"no-tick-key", "the run of a schedule has no once-key", "flow/schedule.go",
 		"		Once: &store.Once{Scope: kindSchedule + \"\\x00\" + s.Name, Key: due.UTC().Format(time.RFC3339), Until: now.Add(onceFor)}})\n", "	})\n"},
 	{"early-unlink", "pruning removes large bodies before its commit", "store/boltstore/history.go",
-		"		blobs = append(blobs, b.Blob)\n", "		blobs = append(blobs, b.Blob)\n		s.unlink(b.Blob)\n"},
+		"			blobs = append(blobs, more...)\n", "			blobs = append(blobs, more...)\n			for _, id := range more {\n				s.unlink(id)\n			}\n"},
 	{"forgotten-claims", "claims of a crashed server are not freed", "store/boltstore/queue.go",
 		"		err = s.free(ctx, begun, time.Now())\n", "		_ = begun\n"},
 }
