@@ -166,7 +166,7 @@ func TestRepairHeedsTheJournal(t *testing.T) {
 		l.must(l.queue.Settle(ctx, []*store.Settlement{{Run: ended}}))
 	}
 	l.again()
-	removed, err := l.Prune(ctx, time.Now().Add(time.Hour), 30)
+	removed, err := l.Prune(ctx, store.Keep{Since: time.Now().Add(time.Hour)}, 30)
 	if err != nil || removed != 30 {
 		t.Fatal(removed, err)
 	}
