@@ -1,6 +1,7 @@
 package integrator_test
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -37,24 +38,34 @@ users:
 	h.post(listeners+"/other", owner, "{}")
 	foreign := h.events.settled(1)
 	var got strings.Builder
-	fmt.Fprintf(&got, "%-6s %-60s %8s", "", "", "nobody")
+	fmt.Fprintf(&got, "%-6s %-64s %8s", "", "", "nobody")
 	for _, role := range auth.Roles {
 		fmt.Fprintf(&got, " %8s", role)
 	}
 	got.WriteByte('\n')
-	line := func(method, path string, own bool) {
-		fmt.Fprintf(&got, "%-6s %-60s %8d", method, strings.TrimSuffix(path+map[bool]string{true: " (own)"}[own], " "), h.call(method, path, "", nil).status)
+	numbers := map[string]int64{}
+	for _, name := range []string{"granted", "other"} {
+		numbers[name] = decode[struct{ FlowID int64 }](t, h.post("/rest/v1/flows/flow-name/"+name+"/run?wait=true", owner, "").body).FlowID
+	}
+	// what says which thing the path names: the caller's "own", the flow that is "granted", the "other" one, or "", somebody else's.
+	line := func(method, path, what string) {
+		own := what == "own"
+		label, _, _ := strings.Cut(path, "?")
+		if what != "" {
+			label += " (" + what + ")"
+		}
+		fmt.Fprintf(&got, "%-6s %-64s %8d", method, label, h.call(method, path, "", nil).status)
 		for _, role := range auth.Roles {
 			token := h.token(string(role), "password-"+string(role))
-			run, message := foreign.Run.Number, foreign.Run.Message.String()
+			run, message, flowID := foreign.Run.Number, foreign.Run.Message.String(), cmp.Or(numbers[what], foreign.Run.FlowID)
 			if own {
 				run, message = 0, ""
 				if reply := h.post(listeners+"/granted", token, "{}"); reply.status == 200 {
 					settled := last[flow.Settled](h.events)
-					run, message = settled.Run.Number, settled.Run.Message.String()
+					run, message, flowID = settled.Run.Number, settled.Run.Message.String(), settled.Run.FlowID
 				}
 			}
-			target := strings.NewReplacer("{run}", fmt.Sprint(run), "{message}", message).Replace(path)
+			target := strings.NewReplacer("{run}", fmt.Sprint(run), "{message}", message, "{flowId}", fmt.Sprint(flowID)).Replace(path)
 			if own && run == 0 {
 				fmt.Fprintf(&got, " %8s", "-")
 				continue
@@ -67,34 +78,41 @@ users:
 		}
 		got.WriteByte('\n')
 	}
-	line("POST", "/rest/v1/token-auth/issue", false)
+	line("POST", "/rest/v1/token-auth/issue", "")
+	line("POST", "/rest/v1/token-auth/refresh", "")
 	for _, name := range []string{"granted", "other"} {
-		line("POST", listeners+"/"+name, false)
-		line("POST", "/rest/v1/httplistener/"+name, false)
-		line("POST", "/plugins/flows/rest/v1/flow-name/"+name+"/run", false)
+		line("POST", listeners+"/"+name, "")
+		line("POST", "/rest/v1/httplistener/"+name, "")
+		line("POST", "/plugins/flows/rest/v1/flow-name/"+name+"/run", "")
+		line("POST", "/rest/v1/flows/flow-name/"+name+"/run?wait=true", "")
+		line("POST", "/plugins/flows/rest/v1/flows/flow-name/"+name+"/run?wait=true", "")
+		line("POST", "/rest/v1/flows/{flowId}/run?wait=true", name)
 	}
-	for _, own := range []bool{true, false} {
-		line("GET", "/rest/v1/messages/{message}", own)
-		line("GET", "/rest/v1/messages/{message}/body", own)
-		line("POST", "/rest/v1/messages/{message}/replay", own)
-		line("DELETE", "/rest/v1/messages/{message}/body", own)
-		line("GET", "/rest/v1/runs/{run}", own)
-		line("GET", "/rest/v1/runs/{run}/rejects", own)
-		line("POST", "/rest/v1/runs/{run}/replay", own)
-		line("POST", "/rest/v1/runs/{run}/rejects/replay", own)
-		line("GET", "/rest/v1/runs/{run}/log", own)
-		line("POST", "/rest/v1/runs/{run}/cancel", own)
+	for _, what := range []string{"own", ""} {
+		line("GET", "/rest/v1/messages/{message}", what)
+		line("GET", "/rest/v1/messages/{message}/body", what)
+		line("POST", "/rest/v1/messages/{message}/replay", what)
+		line("DELETE", "/rest/v1/messages/{message}/body", what)
+		line("GET", "/rest/v1/executions/{flowId}?auditId={run}", what)
+		line("GET", "/plugins/dashboard/rest/v1/flows/{flowId}?auditId={run}", what)
+		line("GET", "/rest/v1/executions/console/download?flowId={flowId}&auditId={run}", what)
+		line("GET", "/rest/v1/runs/{run}", what)
+		line("GET", "/rest/v1/runs/{run}/rejects", what)
+		line("POST", "/rest/v1/runs/{run}/replay", what)
+		line("POST", "/rest/v1/runs/{run}/rejects/replay", what)
+		line("GET", "/rest/v1/runs/{run}/log", what)
+		line("POST", "/rest/v1/runs/{run}/cancel", what)
 	}
-	line("GET", "/rest/v1/runs", false)
-	line("POST", "/rest/v1/runs/replay", false)
-	line("POST", "/rest/v1/runs/cancel", false)
-	line("GET", "/rest/v1/users", false)
-	line("GET", "/rest/v1/users/owner", false)
-	line("PUT", "/rest/v1/users/owner", false)
-	line("DELETE", "/rest/v1/users/owner", false)
-	line("GET", "/metrics", false)
-	line("GET", "/livez", false)
-	line("GET", "/readyz", false)
+	line("GET", "/rest/v1/runs", "")
+	line("POST", "/rest/v1/runs/replay", "")
+	line("POST", "/rest/v1/runs/cancel", "")
+	line("GET", "/rest/v1/users", "")
+	line("GET", "/rest/v1/users/owner", "")
+	line("PUT", "/rest/v1/users/owner", "")
+	line("DELETE", "/rest/v1/users/owner", "")
+	line("GET", "/metrics", "")
+	line("GET", "/livez", "")
+	line("GET", "/readyz", "")
 	golden(t, "testdata/authorisation.txt", got.String())
 }
 

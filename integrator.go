@@ -217,6 +217,7 @@ func (c *Config) validate() error {
 	add(c.Limits.MaxBodies < 0, "Limits.MaxBodies is negative")
 	add(c.Limits.DrainTimeout < 0, "Limits.DrainTimeout is negative")
 	add(c.Auth.TokenLife < 0, "Auth.TokenLife is negative")
+	add(c.Auth.RefreshLife < 0, "Auth.RefreshLife is negative")
 	once := func(field string, taken ...string) func(name string) {
 		seen := map[string]bool{"": true}
 		for _, name := range taken {

@@ -69,6 +69,11 @@ func (s surface) Plan(name string) (*flow.Plan, bool) {
 	return p, ok
 }
 
+func (s surface) PlanByID(id int64) (*flow.Plan, bool) {
+	p, ok := s.e.set.Load().byID[id]
+	return p, ok
+}
+
 func (s surface) Listener(name string) (*listener.Listener, bool) {
 	l, ok := s.e.set.Load().listeners[name]
 	return l, ok

@@ -10,8 +10,8 @@
 // processor. A password that was right once is known in memory by a keyed hash and costs no other. After five misses of one account from one
 // network further attempts from there wait, the right password's too; the account's owner elsewhere does not.
 //
-// Tokens carry a version, the key's number, the login, the user's generation and the expiry, under HMAC-SHA-256. Nothing in them is
-// negotiable. The generation changes with password, role, grants and disabling, so that a change ends the tokens that are out. Keys sign for
+// Tokens carry a version, the key's number, the login, the user's generation, the expiry and when the password was given, under
+// HMAC-SHA-256. Nothing in them is negotiable. A token that is good gets another one, for half a day after the password. The generation changes with password, role, grants and disabling, so that a change ends the tokens that are out. Keys sign for
 // 30 days and verify for as long as what they signed lives. While a service lives its time never runs backwards: a token that has expired
 // stays expired when the clock is set back. A service that starts believes the clock that it finds.
 package auth
@@ -88,6 +88,7 @@ type Action string
 
 // The actions.
 const (
+	TokenRefresh  Action = "token.refresh"
 	ListenerCall  Action = "listener.call"
 	FlowRun       Action = "flow.run"
 	MessageRead   Action = "message.read"
@@ -107,7 +108,7 @@ const (
 )
 
 // Actions lists the actions.
-var Actions = []Action{ListenerCall, FlowRun, MessageRead, MessageBody, MessageErase, MessageReplay, RunList, RunRead, RunException, RunRejects, RunLog, RunReplay, RunCancel, MetricsRead, UserRead, UserWrite}
+var Actions = []Action{TokenRefresh, ListenerCall, FlowRun, MessageRead, MessageBody, MessageErase, MessageReplay, RunList, RunRead, RunException, RunRejects, RunLog, RunReplay, RunCancel, MetricsRead, UserRead, UserWrite}
 
 // Resource is what an action is about. The zero Resource means that nothing is known yet: Authorize then answers whether the role can ever do
 // it.
@@ -138,6 +139,7 @@ const (
 
 // table is the one place that says which role may do what.
 var table = map[Action]map[Role]scope{
+	TokenRefresh:  {API: all, Operator: all, Editor: all, Admin: all, Viewer: all},
 	ListenerCall:  {API: granted, Operator: all, Editor: all, Admin: all},
 	FlowRun:       {API: granted, Operator: all, Editor: all, Admin: all},
 	MessageRead:   {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},

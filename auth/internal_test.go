@@ -33,6 +33,7 @@ func TestForgedToken(t *testing.T) {
 		version    byte
 		number     uint32
 		expiry     time.Time
+		since      int64
 		generation int64
 		login      string
 		signer     *key
@@ -60,15 +61,16 @@ func TestForgedToken(t *testing.T) {
 		{"a former key whose time is over", func(f *fields) { f.number, f.signer = 5, over }, false},
 		{"another key's signature", func(f *fields) { f.signer = former }, false},
 	} {
-		f := fields{version: 1, number: 7, expiry: now.Add(time.Minute), generation: -3, login: "shop", signer: k}
+		f := fields{version: 1, number: 7, expiry: now.Add(time.Minute), since: now.UnixMilli(), generation: -3, login: "shop", signer: k}
 		c.change(&f)
 		b := append([]byte{}, f.version)
 		b = binary.BigEndian.AppendUint32(b, f.number)
 		b = binary.BigEndian.AppendUint64(b, uint64(f.expiry.UnixMilli()))
+		b = binary.BigEndian.AppendUint64(b, uint64(f.since))
 		b = binary.BigEndian.AppendUint64(b, uint64(f.generation))
 		b = append(b, f.login...)
-		u, err := s.check(t.Context(), tokenEncoding.EncodeToString(f.signer.sum(b, b)))
-		if (err == nil) != c.good || err == nil && u.Login != f.login {
+		u, login, err := s.check(t.Context(), tokenEncoding.EncodeToString(f.signer.sum(b, b)))
+		if (err == nil) != c.good || err == nil && (u.Login != f.login || login.UnixMilli() != f.since) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

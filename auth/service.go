@@ -45,8 +45,9 @@ type UserDefinition struct {
 
 // Options are the choices of a service; the zero value is all defaults.
 type Options struct {
-	TokenLife time.Duration    // of a token, at least a millisecond; 0 is 30s
-	Now       func() time.Time // the wall clock; nil is time.Now
+	TokenLife   time.Duration    // of a token, at least a millisecond; 0 is 30s
+	RefreshLife time.Duration    // how long after the password tokens are refreshed; 0 is 12h
+	Now         func() time.Time // the wall clock; nil is time.Now
 }
 
 // Catalog is where users and keys are kept. Get's error wraps ErrNotFound; Put's and Delete's wrap ErrConflict when the version (0: there is
@@ -72,6 +73,7 @@ const (
 type Service struct {
 	catalog Catalog
 	life    time.Duration
+	refresh time.Duration
 	clock   *clock
 	hasher  *hasher
 	misses  throttle
@@ -114,10 +116,13 @@ func New(ctx context.Context, catalog Catalog, options *Options) (*Service, erro
 	if life < time.Millisecond {
 		return nil, errors.New("auth: TokenLife is below a millisecond")
 	}
+	if options.RefreshLife < 0 {
+		return nil, errors.New("auth: RefreshLife is negative")
+	}
 	if wall == nil {
 		wall = time.Now
 	}
-	s := &Service{catalog: catalog, life: life, clock: newClock(wall), hasher: newHasher(), secret: newSecret()}
+	s := &Service{catalog: catalog, life: life, refresh: cmp.Or(options.RefreshLife, 12*time.Hour), clock: newClock(wall), hasher: newHasher(), secret: newSecret()}
 	s.misses = throttle{clock: s.clock, entries: map[place]misses{}}
 	s.users.Store(&directory{})
 	return s, s.Reload(ctx)
@@ -384,7 +389,31 @@ func (s *Service) Issue(ctx context.Context, login, password, remote string) (to
 	if !u.mayCallFrom(address) {
 		return "", 0, ErrForbidden
 	}
-	if token, err = s.mint(ctx, u); err != nil {
+	if token, err = s.mint(ctx, u, time.Time{}); err != nil {
+		return "", 0, err
+	}
+	return token, s.life, nil
+}
+
+// Refresh returns a token like that of Issue for the bearer token of a request, while that one is good. It makes a chain of tokens that goes back
+// to a password, and ends it [Options].RefreshLife after that. Errors: those of Verify; ErrInvalid when the chain has ended, ErrForbidden
+// when the user may not have tokens from there.
+func (s *Service) Refresh(ctx context.Context, r *http.Request) (token string, life time.Duration, err error) {
+	held, err := bearer(r)
+	if err != nil {
+		return "", 0, err
+	}
+	u, login, err := s.check(ctx, held)
+	if err != nil {
+		return "", 0, err
+	}
+	if !u.mayCallFrom(addressOf(r.RemoteAddr)) {
+		return "", 0, ErrForbidden
+	}
+	if s.clock.now().Sub(login) >= s.refresh {
+		return "", 0, errToken
+	}
+	if token, err = s.mint(ctx, u, login); err != nil {
 		return "", 0, err
 	}
 	return token, s.life, nil
@@ -408,17 +437,26 @@ func addressOf(remote string) netip.Addr {
 	return a.Unmap().WithZone("")
 }
 
-// Verify returns who sent a request with a bearer token (RFC 6750 section 2.1).
-func (s *Service) Verify(ctx context.Context, r *http.Request) (Principal, error) {
+// bearer returns the token of a request's one Authorization header.
+func bearer(r *http.Request) (string, error) {
 	headers := r.Header["Authorization"]
 	if len(headers) != 1 {
-		return Principal{}, ErrNoCredentials
+		return "", ErrNoCredentials
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return Principal{}, ErrNoCredentials
+		return "", ErrNoCredentials
 	}
-	u, err := s.check(ctx, strings.Trim(token, " "))
+	return strings.Trim(token, " "), nil
+}
+
+// Verify returns who sent a request with a bearer token (RFC 6750 section 2.1).
+func (s *Service) Verify(ctx context.Context, r *http.Request) (Principal, error) {
+	token, err := bearer(r)
+	if err != nil {
+		return Principal{}, err
+	}
+	u, _, err := s.check(ctx, token)
 	if err != nil {
 		return Principal{}, err
 	}

@@ -223,6 +223,79 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// refresh asks for a new token with a held one.
+func refresh(s *auth.Service, held, from string) (string, error) {
+	token, _, err := s.Refresh(context.Background(), &http.Request{RemoteAddr: from, Header: http.Header{"Authorization": {"Bearer " + held}}})
+	return token, err
+}
+
+// TestRefresh makes a chain of tokens: it lives as long as each is refreshed in time, and ends half a day after the password.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := service(t, newCatalog(), nil)
+		s.SetDefined(shop)
+		token := issue(t, s, "shop", "password-shop")
+		began, hashes := time.Now(), s.HashesComputed()
+		for time.Since(began) < 12*time.Hour {
+			next, err := refresh(s, token, here)
+			if err != nil {
+				t.Fatalf("after %s: %v", time.Since(began), err)
+			}
+			good(t, s, "a token that was refreshed", next)
+			time.Sleep(20 * time.Second)
+			token = next
+		}
+		good(t, s, "the last token", token)
+		if _, err := refresh(s, token, here); !errors.Is(err, auth.ErrInvalid) {
+			t.Errorf("half a day after the password: %v", err)
+		}
+		if n := s.HashesComputed(); n != hashes {
+			t.Errorf("%d hashes were computed", n-hashes)
+		}
+	})
+}
+
+func TestRefreshRefuses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := service(t, newCatalog(), &auth.Options{RefreshLife: time.Minute})
+		user := auth.User{Login: "away", Role: auth.API, Networks: []string{"192.0.2.0/24"}}
+		if err := s.Save(t.Context(), user, "password-away"); err != nil {
+			t.Fatal(err)
+		}
+		token := issue(t, s, "away", "password-away")
+		for _, c := range []struct {
+			name, token, from string
+			want              error
+		}{
+			{"as it should be", token, here, nil},
+			{"from elsewhere", token, "198.51.100.1:1", auth.ErrForbidden},
+			{"tampered", token + "AAAA", here, auth.ErrInvalid},
+			{"none", "", here, auth.ErrInvalid},
+		} {
+			if _, err := refresh(s, c.token, c.from); !errors.Is(err, c.want) {
+				t.Errorf("%s: %v, want %v", c.name, err, c.want)
+			}
+		}
+		if _, _, err := s.Refresh(t.Context(), &http.Request{}); !errors.Is(err, auth.ErrNoCredentials) {
+			t.Errorf("without a header: %v", err)
+		}
+		time.Sleep(30 * time.Second)
+		if _, err := refresh(s, token, here); !errors.Is(err, auth.ErrInvalid) {
+			t.Errorf("expired: %v", err)
+		}
+		token = issue(t, s, "away", "password-away")
+		user.Disabled = true
+		if err := s.Save(t.Context(), user, ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := refresh(s, token, here); !errors.Is(err, auth.ErrInvalid) {
+			t.Errorf("disabled: %v", err)
+		}
+	})
+}
+
 func TestThrottle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -692,12 +765,14 @@ func TestNewRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		ctx     context.Context
 		life    time.Duration
+		refresh time.Duration
 		kind    string
 		value   string
 		message string
 	}{
 		"a negative life":     {life: -1, message: "TokenLife"},
 		"a life of no length": {life: time.Microsecond, message: "TokenLife"},
+		"a negative time":     {refresh: -1, message: "RefreshLife"},
 		"damaged keys":        {kind: "auth-key", value: "[", message: "keys cannot be read"},
 		"no keys":             {kind: "auth-key", value: "{}", message: "keys cannot be read"},
 		"a damaged user":      {kind: "user", value: `{"hash": 1, "password": "canary"}`, message: `user "ring" cannot be read`},
@@ -714,7 +789,7 @@ func TestNewRefuses(t *testing.T) {
 			if c.ctx == nil {
 				c.ctx = t.Context()
 			}
-			_, err := auth.New(c.ctx, catalog, &auth.Options{TokenLife: c.life})
+			_, err := auth.New(c.ctx, catalog, &auth.Options{TokenLife: c.life, RefreshLife: c.refresh})
 			if err == nil || !strings.Contains(err.Error(), c.message) || strings.Contains(err.Error(), "canary") {
 				t.Errorf("the error is %v, want one with %q", err, c.message)
 			}

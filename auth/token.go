@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// A token is base64url of: version 1, the key's number (4 bytes), expiry in Unix milliseconds (8), the user's generation (8), the login, and
-// the HMAC-SHA-256 of all that.
+// A token is base64url of: version 1, the key's number (4 bytes), expiry in Unix milliseconds (8), the time of the login that it goes back to
+// (8), the user's generation (8), the login, and the HMAC-SHA-256 of all that.
 const (
 	tokenVersion = 1
-	tokenHead    = 1 + 4 + 8 + 8
+	tokenHead    = 1 + 4 + 8 + 8 + 8
 	macLength    = sha256.Size
 	maxRawToken  = tokenHead + maxLogin + macLength
 )
@@ -157,9 +157,12 @@ func (s *Service) keys(ctx context.Context, now time.Time) (*ring, error) {
 	return s.ring.Load(), nil
 }
 
-// mint makes a token for a user.
-func (s *Service) mint(ctx context.Context, u *account) (string, error) {
+// mint makes a token for a user who has given the password at that time; the zero time is now.
+func (s *Service) mint(ctx context.Context, u *account, login time.Time) (string, error) {
 	now := s.clock.now()
+	if login.IsZero() {
+		login = now
+	}
 	r, err := s.keys(ctx, now)
 	if err != nil {
 		return "", err
@@ -168,34 +171,35 @@ func (s *Service) mint(ctx context.Context, u *account) (string, error) {
 	b := append(buffer[:0], tokenVersion)
 	b = binary.BigEndian.AppendUint32(b, r.Keys[0].Number)
 	b = binary.BigEndian.AppendUint64(b, uint64(now.Add(s.life).UnixMilli()))
+	b = binary.BigEndian.AppendUint64(b, uint64(login.UnixMilli()))
 	b = binary.BigEndian.AppendUint64(b, uint64(u.generation))
 	b = append(b, u.Login...)
 	return tokenEncoding.EncodeToString(r.Keys[0].sum(b, b)), nil
 }
 
-// check returns the user that a token was made for.
-func (s *Service) check(ctx context.Context, token string) (*account, error) {
+// check returns the user that a token was made for, and when that one gave the password.
+func (s *Service) check(ctx context.Context, token string) (u *account, login time.Time, err error) {
 	if len(token) > tokenEncoding.EncodedLen(maxRawToken) {
-		return nil, errToken
+		return nil, login, errToken
 	}
 	raw := make([]byte, 0, tokenEncoding.DecodedLen(len(token))+macLength) // with room for the sum
-	raw, err := tokenEncoding.AppendDecode(raw, []byte(token))
+	raw, err = tokenEncoding.AppendDecode(raw, []byte(token))
 	if err != nil || len(raw) <= tokenHead+macLength || raw[0] != tokenVersion || tokenEncoding.EncodedLen(len(raw)) != len(token) { // the decoder skips line ends
-		return nil, errToken
+		return nil, login, errToken
 	}
 	now := s.clock.now()
 	r, err := s.keys(ctx, now)
 	if err != nil {
-		return nil, err
+		return nil, login, err
 	}
 	body, mac := raw[:len(raw)-macLength], raw[len(raw)-macLength:]
 	k := r.find(binary.BigEndian.Uint32(body[1:]), now)
 	if k == nil || subtle.ConstantTimeCompare(k.sum(raw, body)[len(raw):], mac) != 1 || now.UnixMilli() >= int64(binary.BigEndian.Uint64(body[5:])) {
-		return nil, errToken
+		return nil, login, errToken
 	}
-	u := s.users.Load().find(string(body[tokenHead:]))
-	if u == nil || u.Disabled || u.generation != int64(binary.BigEndian.Uint64(body[13:])) {
-		return nil, errToken
+	u = s.users.Load().find(string(body[tokenHead:]))
+	if u == nil || u.Disabled || u.generation != int64(binary.BigEndian.Uint64(body[21:])) {
+		return nil, login, errToken
 	}
-	return u, nil
+	return u, time.UnixMilli(int64(binary.BigEndian.Uint64(body[13:]))), nil
 }

@@ -44,6 +44,9 @@ type Engine interface {
 	// Plan returns the flow of that name in the set in force; false when there is none.
 	Plan(name string) (*flow.Plan, bool)
 
+	// PlanByID returns the flow of that number in the set in force; false when there is none.
+	PlanByID(id int64) (*flow.Plan, bool)
+
 	// Listener returns the listener of that name in the set in force; false when there is none.
 	Listener(name string) (*listener.Listener, bool)
 
@@ -86,7 +89,14 @@ func New(engine Engine) http.Handler {
 	h := &handler{engine: engine}
 	h.routes = []route{
 		{method: "POST", pattern: "/rest/v1/token-auth/issue", serve: h.issueToken},
+		{method: "POST", pattern: "/rest/v1/token-auth/refresh", action: auth.TokenRefresh, serve: h.refreshToken},
 		{method: "POST", pattern: "/plugins/flows/rest/v1/flow-name/{flow}/run", action: auth.FlowRun, serve: h.runFlow},
+		{method: "POST", pattern: "/rest/v1/flows/flow-name/{flow}/run", action: auth.FlowRun, serve: h.startFlow},
+		{method: "POST", pattern: "/plugins/flows/rest/v1/flows/flow-name/{flow}/run", action: auth.FlowRun, serve: h.startFlow},
+		{method: "POST", pattern: "/rest/v1/flows/{flowId}/run", action: auth.FlowRun, serve: h.startFlow},
+		{method: "GET", pattern: "/rest/v1/executions/{flowId}", action: auth.RunList, serve: h.executions},
+		{method: "GET", pattern: "/plugins/dashboard/rest/v1/flows/{flowId}", action: auth.RunList, serve: h.executions},
+		{method: "GET", pattern: "/rest/v1/executions/console/download", action: auth.RunLog, serve: h.executionLog},
 		{method: "GET", pattern: "/rest/v1/messages/{message}", action: auth.MessageRead, serve: h.message},
 		{method: "GET", pattern: "/rest/v1/messages/{message}/body", action: auth.MessageBody, serve: h.messageBody},
 		{method: "DELETE", pattern: "/rest/v1/messages/{message}/body", action: auth.MessageErase, serve: h.erase},

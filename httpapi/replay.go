@@ -17,17 +17,18 @@ func dryRun(r *http.Request) (bool, error) {
 			return false, problem(http.StatusBadRequest, "parameters", "Wrong parameters", "there is dry_run")
 		}
 	}
-	return dryRunOf(query.Get("dry_run"))
+	return boolOf("dry_run", query.Get("dry_run"))
 }
 
-func dryRunOf(value string) (bool, error) {
+// boolOf reads a value of the query that says yes or no; without one it is no.
+func boolOf(name, value string) (bool, error) {
 	switch value {
 	case "", "false":
 		return false, nil
 	case "true":
 		return true, nil
 	}
-	return false, problem(http.StatusBadRequest, "parameters", "Wrong parameters", "dry_run must be true or false")
+	return false, problem(http.StatusBadRequest, "parameters", "Wrong parameters", name+" must be true or false")
 }
 
 // replayed answers a replay: with the receipt of the new runs, or with what they would do.
@@ -115,7 +116,7 @@ type doneRun struct {
 
 // bulk answers what became of many runs: word names those of which something did. Nothing chosen by nothing would be everything.
 func (h *handler) bulk(w http.ResponseWriter, r *http.Request, word string, allowed func(store.Status) bool, do func(store.RunFilter) ([]flow.Done, int64, error)) error {
-	filter, undefined, err := h.filterOf(r)
+	filter, undefined, err := h.filterOf(r, "flow", "status", "since", "limit", "after")
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -196,7 +197,12 @@ func (h *handler) sendBody(w http.ResponseWriter, r *http.Request, b store.Body,
 
 // runOf returns the run that the path names, if the caller may know of it.
 func (h *handler) runOf(r *http.Request, c *call, action auth.Action) (*store.Run, error) {
-	number, err := strconv.ParseInt(c.params["run"], 10, 64)
+	return h.runNumbered(r, c, c.params["run"], action)
+}
+
+// runNumbered returns the run of that number, if the caller may know of it.
+func (h *handler) runNumbered(r *http.Request, c *call, text string, action auth.Action) (*store.Run, error) {
+	number, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || number <= 0 {
 		return nil, store.ErrNotFound
 	}
@@ -221,18 +227,18 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, c *call) error {
 	return nil
 }
 
-// filterOf reads the query of routes about many runs: flow, status, since, limit, after. It tells which flow was named that is not defined.
-func (h *handler) filterOf(r *http.Request) (filter store.RunFilter, undefined string, err error) {
+// filterOf reads the query of routes about many runs: flow, status, since, limit, after. Of others than those of the route's own (names) there are
+// none. It tells which flow was named that is not defined.
+func (h *handler) filterOf(r *http.Request, names ...string) (filter store.RunFilter, undefined string, err error) {
 	query := r.URL.Query()
 	filter.Limit = 100
 	wrong := func(name, want string) (store.RunFilter, string, error) {
 		return filter, "", problem(http.StatusBadRequest, "parameters", "Wrong parameters", name+" must be "+want)
 	}
 	for name := range query {
-		switch name {
-		case "flow", "status", "since", "limit", "after":
-		default:
-			return filter, "", problem(http.StatusBadRequest, "parameters", "Wrong parameters", "there are flow, status, since, limit and after")
+		if !slices.Contains(names, name) {
+			last := len(names) - 1
+			return filter, "", problem(http.StatusBadRequest, "parameters", "Wrong parameters", "there are "+strings.Join(names[:last], ", ")+" and "+names[last])
 		}
 	}
 	if name := query.Get("flow"); name != "" {
@@ -269,15 +275,21 @@ func (h *handler) filterOf(r *http.Request) (filter store.RunFilter, undefined s
 	return filter, undefined, nil
 }
 
+// ownOnly returns whose runs a caller sees that sees its own alone; "" for everybody's.
+func ownOnly(p auth.Principal) string {
+	if auth.Authorize(p, auth.RunRead, auth.Resource{Owner: "\x00somebody else"}) != auth.Allow {
+		return p.Login
+	}
+	return ""
+}
+
 // runs is GET /rest/v1/runs?flow=&status=&since=&limit=&after=: newest first; `after` is the last number of the page before.
 func (h *handler) runs(w http.ResponseWriter, r *http.Request, c *call) error {
-	filter, _, err := h.filterOf(r) // an api user learns nothing about what is defined
+	filter, _, err := h.filterOf(r, "flow", "status", "since", "limit", "after") // an api user learns nothing about what is defined
 	if err != nil {
 		return err
 	}
-	if auth.Authorize(c.principal, auth.RunRead, auth.Resource{Owner: "\x00somebody else"}) != auth.Allow {
-		filter.User = c.principal.Login // this role sees its own
-	}
+	filter.User = ownOnly(c.principal)
 	runs, err := h.engine.Store().Runs(r.Context(), filter)
 	if err != nil {
 		return err
@@ -387,6 +399,10 @@ func (h *handler) runLog(w http.ResponseWriter, r *http.Request, c *call) error 
 	if err != nil {
 		return err
 	}
+	return h.sendLog(w, r, run)
+}
+
+func (h *handler) sendLog(w http.ResponseWriter, r *http.Request, run *store.Run) error {
 	text, err := h.engine.Runner().Log(r.Context(), run.Number)
 	if err != nil {
 		return err

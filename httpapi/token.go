@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -43,10 +44,24 @@ func (h *handler) issueToken(w http.ResponseWriter, r *http.Request, _ *call) er
 	if err != nil {
 		return err
 	}
+	writeToken(w, token, life)
+	return nil
+}
+
+func writeToken(w http.ResponseWriter, token string, life time.Duration) {
 	writeJSON(w, http.StatusOK, struct {
 		Token     string `json:"token"`
 		ExpiresIn int    `json:"expires_in"`
 	}{token, int(math.Ceil(life.Seconds()))})
+}
+
+// refreshToken is POST /rest/v1/token-auth/refresh. The token is the call's own proof; a body is not looked at.
+func (h *handler) refreshToken(w http.ResponseWriter, r *http.Request, _ *call) error {
+	token, life, err := h.engine.Auth().Refresh(r.Context(), r)
+	if err != nil {
+		return err
+	}
+	writeToken(w, token, life)
 	return nil
 }
 
