@@ -8,10 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -312,5 +317,101 @@ users:
 		if strings.Contains(h.log.String(), token) {
 			t.Error("a token is in the log")
 		}
+	}
+}
+
+// TestProofsAreKeptNowhere sends proofs in the query and as passwords: no log, answer or file of the store has them.
+func TestProofsAreKeptNowhere(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {out: {type: file, dir: out}}
+listeners:
+  query:    {path: /query, format: json, auth_in: query}
+  password: {path: /password, format: json, auth: basic}
+flows:
+  query:    {from: {listener: query}, steps: [{map: {query: "= query", header: "= header"}}], to: {connection: out, path: "out-${run.id}.ndjson", format: ndjson}}
+  password: {from: {listener: password}, steps: [{map: {query: "= query", header: "= header"}}], to: {connection: out, path: "out-${run.id}.ndjson", format: ndjson}}
+users: {shop: {role: operator, password: "${secret.SHOP}"}}`)
+	token := h.token("shop", "secret-of-SHOP")
+	basic := base64.StdEncoding.EncodeToString([]byte("shop:secret-of-SHOP"))
+	var answers strings.Builder
+	for _, c := range []struct{ path, header string }{
+		{"/query?Authorization=Bearer%20" + token, "X-Call: 1"},
+		{"/query?authorization=Bearer%20" + token, "Authorization: Bearer " + token}, // no proof, and no parameter either
+		{"/password", "Authorization: Basic " + basic},
+		{"/password?Authorization=Basic%20" + basic, "Authorization: Basic " + basic},
+	} {
+		r := h.post(listeners+c.path, "", `{"a": 1}`, c.header)
+		if r.status != http.StatusOK {
+			t.Fatalf("%s: %d %s", c.path, r.status, r.body)
+		}
+		e := h.events.settled(decode[receipt](t, r.body).AuditID)
+		run := fmt.Sprint(e.Run.Number)
+		answers.WriteString(r.body + h.get("/rest/v1/messages/"+e.Run.Message.String(), token).body + h.get("/rest/v1/runs/"+run, token).body + h.get("/rest/v1/runs/"+run+"/log", token).body)
+	}
+	for _, c := range []string{"/query?Authorization=Bearer%20" + token + "x", "/none?Authorization=Bearer%20" + token, "/password?Authorization=Basic%20" + basic} {
+		answers.WriteString(h.post(listeners+c, "", `{"a": 1}`).body)
+	}
+	h.stop()
+	kept := map[string]string{"the log": h.log.String(), "an answer": answers.String()}
+	err := filepath.WalkDir(h.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		kept[path] = string(text)
+		return err
+	})
+	if files, _ := filepath.Glob(filepath.Join(h.dir, "out", "out-*")); err != nil || len(files) != 4 || !strings.Contains(kept[files[0]], "X-Call") {
+		t.Fatalf("the files were not read: %v, %v", files, err)
+	}
+	for where, text := range kept {
+		for _, canary := range []string{token, basic, "secret-of-SHOP"} {
+			if strings.Contains(text, canary) {
+				t.Errorf("%s has %s", where, canary)
+			}
+		}
+	}
+}
+
+// TestChallenge: a stranger learns which proofs there are, and not which paths.
+func TestChallenge(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+listeners:
+  token:    {path: /token, format: json, mode: sync}
+  password: {path: /password, format: json, mode: sync, auth: basic}
+flows:
+  token:    {from: {listener: token}, respond: {}}
+  password: {from: {listener: password}, respond: {}}
+users: {shop: {role: operator, password: password-shop}}`)
+	errorID := regexp.MustCompile(`"errorId":"\w+"`)
+	for _, header := range []string{"X-No: proof", "Authorization: Bearer x", "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("shop:wrong"))} {
+		var first string
+		for _, path := range []string{"/token", "/password", "/none"} {
+			r := h.post(listeners+path, "", "{}", header)
+			challenge := r.header.Values("WWW-Authenticate")
+			if want := []string{`Bearer realm="integrator"`, `Basic realm="integrator", charset="UTF-8"`}; r.status != 401 || !slices.Equal(challenge, want) {
+				t.Errorf("%s, %s: %d, challenge %q, want %q", path, header, r.status, challenge, want)
+			}
+			if body := errorID.ReplaceAllString(r.body, ""); first == "" {
+				first = body
+			} else if body != first {
+				t.Errorf("%s, %s: %s, elsewhere %s", path, header, body, first)
+			}
+		}
+	}
+	if challenge := h.get("/rest/v1/runs", "").header.Values("WWW-Authenticate"); len(challenge) != 1 {
+		t.Errorf("another route: challenge %q", challenge)
+	}
+	limited := false
+	for range 2 { // on any path: none tells by the time that it takes whether it looks at passwords
+		for _, path := range []string{"/token", "/password", "/none"} {
+			r := h.post(listeners+path, "", "{}", "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte("shop:wrong")))
+			limited = limited || r.status == 429
+		}
+	}
+	if !limited {
+		t.Error("passwords can be guessed without end")
 	}
 }

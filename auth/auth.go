@@ -66,6 +66,7 @@ type Principal struct {
 	Role      Role
 	Listeners []string // granted listeners, of role api: names, or beginnings followed by *
 	Flows     []string // granted flows, of role api
+	Password  bool     // the proof was a login with its password in the call itself: see [TakePassword]
 }
 
 // Verifier finds out who calls. A host gives its own in integrator.Config.Verifier. It is called when a request's header has arrived and before

@@ -360,10 +360,22 @@ func (s *Service) Remove(ctx context.Context, login string) error {
 // ErrInvalid for whatever is wrong with the credentials, *ThrottledError, ErrBusy, and ErrForbidden when they are right but this user may not
 // have tokens from there.
 func (s *Service) Issue(ctx context.Context, login, password, remote string) (token string, life time.Duration, err error) {
+	u, err := s.login(ctx, login, password, remote)
+	if err != nil {
+		return "", 0, err
+	}
+	if token, err = s.mint(ctx, u, time.Time{}); err != nil {
+		return "", 0, err
+	}
+	return token, s.life, nil
+}
+
+// login returns the user of a login and its password. Errors: those of Issue.
+func (s *Service) login(ctx context.Context, login, password, remote string) (*account, error) {
 	address := addressOf(remote)
 	from := placeOf(login, address)
 	if err := s.misses.allowed(from); err != nil {
-		return "", 0, err
+		return nil, err
 	}
 	u := s.users.Load().find(login)
 	if u == nil || u.Disabled || len(password) > maxPassword {
@@ -374,34 +386,31 @@ func (s *Service) Issue(ctx context.Context, login, password, remote string) (to
 	if known := u.known.Load(); known == nil || !hmac.Equal(known[:], mac[:]) {
 		leave, err := s.hasher.enter(ctx)
 		if err != nil {
-			return "", 0, err
+			return nil, err
 		}
 		defer leave()
 		if err := s.misses.allowed(from); err != nil { // attempts that came together
-			return "", 0, err
+			return nil, err
 		}
 		if !s.hasher.matches(u.hash, password) {
 			s.misses.miss(from)
-			return "", 0, ErrInvalid
+			return nil, ErrInvalid
 		}
 		u.known.Store(mac)
 	}
 	if !u.mayCallFrom(address) {
-		return "", 0, ErrForbidden
+		return nil, ErrForbidden
 	}
-	if token, err = s.mint(ctx, u, time.Time{}); err != nil {
-		return "", 0, err
-	}
-	return token, s.life, nil
+	return u, nil
 }
 
 // Refresh returns a token like that of Issue for the bearer token of a request, while that one is good. It makes a chain of tokens that goes back
 // to a password, and ends it [Options].RefreshLife after that. Errors: those of Verify; ErrInvalid when the chain has ended, ErrForbidden
 // when the user may not have tokens from there.
 func (s *Service) Refresh(ctx context.Context, r *http.Request) (token string, life time.Duration, err error) {
-	held, err := bearer(r)
-	if err != nil {
-		return "", 0, err
+	scheme, held := credentials(r)
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", 0, ErrNoCredentials
 	}
 	u, login, err := s.check(ctx, held)
 	if err != nil {
@@ -437,30 +446,45 @@ func addressOf(remote string) netip.Addr {
 	return a.Unmap().WithZone("")
 }
 
-// bearer returns the token of a request's one Authorization header.
-func bearer(r *http.Request) (string, error) {
-	headers := r.Header["Authorization"]
-	if len(headers) != 1 {
-		return "", ErrNoCredentials
+// credentials returns the scheme of a request's one Authorization header, and what follows it.
+func credentials(r *http.Request) (scheme, rest string) {
+	if headers := r.Header["Authorization"]; len(headers) == 1 {
+		scheme, rest, _ = strings.Cut(headers[0], " ")
 	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return "", ErrNoCredentials
-	}
-	return strings.Trim(token, " "), nil
+	return scheme, strings.Trim(rest, " ")
+}
+
+type takePassword struct{}
+
+// TakePassword returns a context in which [Service.Verify] takes a login with its password too (RFC 7617), under the rules of [Service.Issue]. Principal.Password
+// says then that they were the proof.
+func TakePassword(ctx context.Context) context.Context {
+	return context.WithValue(ctx, takePassword{}, true)
 }
 
 // Verify returns who sent a request with a bearer token (RFC 6750 section 2.1).
 func (s *Service) Verify(ctx context.Context, r *http.Request) (Principal, error) {
-	token, err := bearer(r)
+	scheme, token := credentials(r)
+	var u *account
+	var err error
+	byPassword := false
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		u, _, err = s.check(ctx, token)
+	case strings.EqualFold(scheme, "Basic") && ctx.Value(takePassword{}) != nil:
+		login, password, ok := r.BasicAuth()
+		if !ok {
+			return Principal{}, ErrInvalid
+		}
+		byPassword = true
+		u, err = s.login(ctx, login, password, r.RemoteAddr)
+	default:
+		err = ErrNoCredentials
+	}
 	if err != nil {
 		return Principal{}, err
 	}
-	u, _, err := s.check(ctx, token)
-	if err != nil {
-		return Principal{}, err
-	}
-	return Principal{Login: u.Login, Role: u.Role, Listeners: u.Listeners, Flows: u.Flows}, nil
+	return Principal{Login: u.Login, Role: u.Role, Listeners: u.Listeners, Flows: u.Flows, Password: byPassword}, nil
 }
 
 var _ Verifier = (*Service)(nil)

@@ -296,6 +296,55 @@ func TestRefreshRefuses(t *testing.T) {
 	})
 }
 
+// TestTakePassword: a password in the call is proof where the context says so, under the rules of a login.
+func TestTakePassword(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCatalog()
+		c.cheap(t, auth.User{Login: "stored", Role: auth.Viewer, Networks: []string{"192.0.2.0/24"}}, "pass:word")
+		c.cheap(t, auth.User{Login: "off", Role: auth.Viewer, Disabled: true}, "password")
+		s := service(t, c, nil)
+		s.SetDefined(shop)
+		token := issue(t, s, "shop", "password-shop")
+		taking := auth.TakePassword(t.Context())
+		basic := func(login, password string) string {
+			return "Basic " + base64.StdEncoding.EncodeToString([]byte(login+":"+password))
+		}
+		for _, c := range []struct {
+			name, header, from string
+			ctx                context.Context
+			want               auth.Principal
+			err                error
+		}{
+			{"a password", basic("shop", "password-shop"), here, taking, auth.Principal{Login: "shop", Role: auth.API, Listeners: []string{"orders"}, Flows: []string{"nightly-*"}, Password: true}, nil},
+			{"a password with a colon", basic("stored", "pass:word"), here, taking, auth.Principal{Login: "stored", Role: auth.Viewer, Password: true}, nil},
+			{"a token", "Bearer " + token, here, taking, auth.Principal{Login: "shop", Role: auth.API, Listeners: []string{"orders"}, Flows: []string{"nightly-*"}}, nil},
+			{"where none is taken", basic("shop", "password-shop"), here, t.Context(), auth.Principal{}, auth.ErrNoCredentials},
+			{"from another network", basic("stored", "pass:word"), "198.51.100.1:1", taking, auth.Principal{}, auth.ErrForbidden},
+			{"a wrong one", basic("shop", "password-stored"), here, taking, auth.Principal{}, auth.ErrInvalid},
+			{"a disabled user", basic("off", "password"), here, taking, auth.Principal{}, auth.ErrInvalid},
+			{"nobody", basic("who", "password"), here, taking, auth.Principal{}, auth.ErrInvalid},
+			{"without a colon", "Basic " + base64.StdEncoding.EncodeToString([]byte("shop")), here, taking, auth.Principal{}, auth.ErrInvalid},
+			{"no base64", "Basic shop:password-shop", here, taking, auth.Principal{}, auth.ErrInvalid},
+			{"empty", "Basic ", here, taking, auth.Principal{}, auth.ErrInvalid},
+			{"another scheme", "Digest x", here, taking, auth.Principal{}, auth.ErrNoCredentials},
+		} {
+			got, err := s.Verify(c.ctx, &http.Request{RemoteAddr: c.from, Header: http.Header{"Authorization": {c.header}}})
+			if d := cmp.Diff(c.want, got); d != "" || !errors.Is(err, c.err) {
+				t.Errorf("%s: %v, want %v %s", c.name, err, c.err, d)
+			}
+		}
+		request := &http.Request{RemoteAddr: here, Header: http.Header{"Authorization": {basic("stored", "wrong")}}}
+		var err error
+		for range 6 {
+			_, err = s.Verify(taking, request)
+		}
+		if !errors.As(err, new(*auth.ThrottledError)) {
+			t.Errorf("the sixth wrong password: %v", err)
+		}
+	})
+}
+
 func TestThrottle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

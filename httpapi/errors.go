@@ -179,7 +179,7 @@ func (h *handler) answerError(w http.ResponseWriter, r *http.Request, listener s
 	h.engine.Observe(flow.Refused{Listener: listener, Status: p.Status, Reason: p.name()})
 	header := w.Header()
 	if p.Status == http.StatusUnauthorized {
-		header.Set("WWW-Authenticate", `Bearer realm="integrator"`)
+		header["Www-Authenticate"] = append([]string{`Bearer realm="integrator"`}, header["Www-Authenticate"]...)
 	}
 	if p.allow != nil {
 		for _, m := range p.allow {

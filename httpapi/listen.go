@@ -36,12 +36,16 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		return err
 	}
 	// Without valid proof every path answers 401, known or not: so the route's own answers come after.
-	l, params, allow := h.engine.Router().Match(r.Method, path)
+	router := h.engine.Router()
+	l, params, allow := router.Match(r.Method, path)
 	if l != nil {
 		*name = l.Name
 	}
-	principal, err := h.verify(r)
+	principal, err := h.verifyListener(r, l, router.TakesBasic())
 	if err != nil {
+		if router.TakesBasic() && problemOf(err).Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Basic realm="integrator", charset="UTF-8"`)
+		}
 		return err
 	}
 	switch {
@@ -88,6 +92,48 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 	}
 	failpoint.Hit("accept.answering")
 	return h.answerListener(w, l, answer, err)
+}
+
+// crossOrigin refuses what a page of another origin makes a browser send. It matters where the browser adds the proof by itself.
+var crossOrigin = http.NewCrossOriginProtection()
+
+// verifyListener returns who calls a listener, l, or one that is not there. Where any listener takes passwords (basic), they are looked at on every path,
+// so that nothing tells a stranger which paths there are.
+func (h *handler) verifyListener(r *http.Request, l *listener.Listener, basic bool) (auth.Principal, error) {
+	proof := r
+	if l != nil && l.InQuery {
+		var err error
+		if proof, err = fromQuery(r); err != nil {
+			return auth.Principal{}, err
+		}
+	}
+	if basic {
+		proof = proof.WithContext(auth.TakePassword(proof.Context()))
+	}
+	principal, err := h.verify(proof)
+	switch {
+	case err != nil || !principal.Password:
+		return principal, err
+	case l != nil && !l.Basic:
+		return auth.Principal{}, auth.ErrNoCredentials
+	case crossOrigin.Check(r) != nil:
+		return auth.Principal{}, auth.ErrForbidden
+	}
+	return principal, nil
+}
+
+// fromQuery returns the request with the bearer token of its query in its header. A password does not belong there.
+func fromQuery(r *http.Request) (*http.Request, error) {
+	given := r.URL.Query()["Authorization"]
+	if given == nil {
+		return r, nil
+	}
+	if scheme, _, _ := strings.Cut(given[0], " "); len(given) > 1 || r.Header["Authorization"] != nil || !strings.EqualFold(scheme, "Bearer") {
+		return nil, auth.ErrNoCredentials
+	}
+	proof := r.Clone(r.Context())
+	proof.Header.Set("Authorization", given[0])
+	return proof, nil
 }
 
 // answerListener writes what a call came to.

@@ -17,12 +17,14 @@ type Definition struct {
 	Timeout time.Duration        `json:"timeout"`                // how long a synchronous call waits; 0 is 30s
 	MaxBody int64                `json:"max_body" define:"size"` // bytes; 0 is 10 MiB
 	Enabled *bool                `json:"enabled"`                // nil is true
+	Auth    string               `json:"auth"`                   // bearer (the default), basic: a login with its password too; of http alone
+	AuthIn  string               `json:"auth_in"`                // header (the default), query: a bearer token may be there too; of http alone
 
 	Idempotency Idempotency `json:"idempotency"`
 	Rate        Rate        `json:"rate"` // of http alone
 
 	Options map[string]any `json:"-" define:"rest"` // of a kind of the host
-	_       struct{}       `later:"answer auth auth_in params strict_type cors keep connection unique after"`
+	_       struct{}       `later:"answer params strict_type cors keep connection unique after"`
 }
 
 // Idempotency says what makes a call one that was there before.

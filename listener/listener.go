@@ -25,6 +25,9 @@ type Listener struct {
 	Format transform.Format // nil: payloads are stored as they are
 	Check  bool             // the payload's syntax is checked before it is accepted
 
+	Basic   bool // a login with its password is proof, as a token is
+	InQuery bool // a token may be in the query
+
 	MaxBody int64
 	Timeout time.Duration
 
@@ -57,7 +60,7 @@ var engines = []string{"type", "format", "check", "mode", "timeout", "max_body",
 
 // Compile checks a definition. Paths of faults begin with base.
 func Compile(name, base string, d Definition, env Environment) (*Listener, define.Faults) {
-	l := &Listener{Name: name, definition: d, Sync: d.Mode == "sync", Check: d.Check != "none",
+	l := &Listener{Name: name, definition: d, Sync: d.Mode == "sync", Check: d.Check != "none", Basic: d.http() && d.Auth == "basic", InQuery: d.http() && d.AuthIn == "query",
 		MaxBody: cmp.Or(d.MaxBody, DefaultMaxBody), Timeout: cmp.Or(d.Timeout, DefaultTimeout), window: cmp.Or(d.Idempotency.Window, onceWindow)}
 	var faults define.Faults
 	fault := func(key string, offset int, reason, hint string) {
@@ -83,6 +86,8 @@ func Compile(name, base string, d Definition, env Environment) (*Listener, defin
 	oneOf("check", d.Check, "syntax", "none")
 	methods := d.Method
 	if d.http() {
+		oneOf("auth", d.Auth, "bearer", "basic")
+		oneOf("auth_in", d.AuthIn, "header", "query")
 		if d.Path == "" {
 			faults = append(faults, define.Fault{Path: base, Reason: "a listener needs a path", Hint: "write path: /…"})
 		} else if segments, err := parsePattern(d.Path); err != nil {

@@ -15,8 +15,12 @@ import (
 
 // Router finds the listener of a call by method and path. It never changes and is safe for concurrent use.
 type Router struct {
-	root node
+	root  node
+	basic bool
 }
+
+// TakesBasic reports whether any listener takes a login with its password.
+func (r *Router) TakesBasic() bool { return r.basic }
 
 // node is one place in the tree of patterns; a literal segment wins over a parameter, a parameter over the rest of a path.
 type node struct {
@@ -95,6 +99,7 @@ func NewRouter(listeners []*Listener) (*Router, define.Faults) {
 		if l.entry != nil {
 			continue
 		}
+		r.basic = r.basic || l.Basic
 		at := &r.root
 		last := &at.here
 		for _, s := range l.segments {
