@@ -5,13 +5,17 @@
 //
 // # Security considerations
 //
+// API keys are 32 random bytes behind a prefix that scanners of leaks find; their SHA-256 is kept in their user's record, so that one write
+// ends them with the user's password, its disabling or its removal. They fetch no tokens.
+//
 // Passwords are kept as argon2id PHC strings (RFC 9106; 19 MiB, 2 passes). An unknown login, a wrong password and a disabled user cost the same
 // hash and get the same error. Hashes run two at a time, a bounded number waits, so a flood of logins costs neither memory nor the
 // processor. A password that was right once is known in memory by a keyed hash and costs no other. After five misses of one account from one
 // network further attempts from there wait, the right password's too; the account's owner elsewhere does not.
 //
 // Tokens carry a version, the key's number, the login, the user's generation, the expiry and when the password was given, under
-// HMAC-SHA-256. Nothing in them is negotiable. A token that is good gets another one, for half a day after the password. The generation changes with password, role, grants and disabling, so that a change ends the tokens that are out. Keys sign for
+// HMAC-SHA-256. Nothing in them is negotiable. A token that is good gets another one, for half a day after the password. The generation
+// changes with password, role, grants and disabling, so that a change ends the tokens that are out. Keys sign for
 // 30 days and verify for as long as what they signed lives. While a service lives its time never runs backwards: a token that has expired
 // stays expired when the clock is set back. A service that starts believes the clock that it finds.
 package auth

@@ -89,7 +89,8 @@ type Service struct {
 type account struct {
 	User
 	hash       string // PHC string, of stored users
-	generation int64  // what tokens are bound to: another one with each change
+	keys       []storedKey
+	generation int64 // what tokens are bound to: another one with each change
 	known      atomic.Pointer[[sha256.Size]byte]
 }
 
@@ -97,7 +98,10 @@ type account struct {
 var nobody = &account{}
 
 // directory is the users at one moment.
-type directory struct{ defined, stored map[string]*account }
+type directory struct {
+	defined, stored map[string]*account
+	keys            map[[sha256.Size]byte]heldKey // API keys by their hashes
+}
 
 // find returns the user of that login, nil when there is none. The definitions win.
 func (d *directory) find(login string) *account {
@@ -124,19 +128,20 @@ func New(ctx context.Context, catalog Catalog, options *Options) (*Service, erro
 	}
 	s := &Service{catalog: catalog, life: life, refresh: cmp.Or(options.RefreshLife, 12*time.Hour), clock: newClock(wall), hasher: newHasher(), secret: newSecret()}
 	s.misses = throttle{clock: s.clock, entries: map[place]misses{}}
-	s.users.Store(&directory{})
+	s.users.Store(newDirectory(nil, nil))
 	return s, s.Reload(ctx)
 }
 
 // stored is a user as the catalog keeps it.
 type stored struct {
 	User
-	Hash       string `json:"hash"`
-	Generation int64  `json:"generation"`
+	Hash       string      `json:"hash"`
+	Generation int64       `json:"generation"`
+	Keys       []storedKey `json:"keys,omitempty"`
 }
 
 func (r *stored) account(login string, version int64) *account {
-	u := &account{User: r.User, hash: r.Hash, generation: r.Generation}
+	u := &account{User: r.User, hash: r.Hash, keys: r.Keys, generation: r.Generation}
 	u.Login, u.version = login, version
 	return u
 }
@@ -168,7 +173,7 @@ func (s *Service) loadUsers(ctx context.Context) error {
 		}
 		users[login] = r.account(login, versions[login])
 	}
-	s.users.Store(&directory{defined: s.users.Load().defined, stored: users})
+	s.users.Store(newDirectory(s.users.Load().defined, users))
 	return nil
 }
 
@@ -214,7 +219,7 @@ func (s *Service) SetDefined(definitions map[string]UserDefinition) {
 	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	s.users.Store(&directory{defined: users, stored: s.users.Load().stored})
+	s.users.Store(newDirectory(users, s.users.Load().stored))
 }
 
 // keyed returns what is kept of a password that is known to be right.
@@ -290,7 +295,8 @@ func (u *account) public() User {
 }
 
 // Save makes or changes a user: the role, the grants, the networks and whether it is disabled are taken from u. An empty password keeps
-// the one there is; a new user needs one. Tokens that are out end. When u came from User or Users and was changed since, the error is
+// the one there is; a new user needs one. Tokens that are out end, and with a new password, or when
+// u is disabled, its API keys. When u came from User or Users and was changed since, the error is
 // ErrConflict.
 func (s *Service) Save(ctx context.Context, u User, password Secret) error {
 	for _, reason := range []string{checkLogin(u.Login), checkRole(u.Role), checkGrants(u.Listeners), checkGrants(u.Flows), checkNetworks(u.Networks)} {
@@ -320,22 +326,31 @@ func (s *Service) Save(ctx context.Context, u User, password Secret) error {
 		}
 		r.Hash = hash
 	}
+	if held != nil && password == "" && !u.Disabled {
+		r.Keys = held.keys
+	}
+	return s.put(ctx, &r, version)
+}
+
+// put stores a user in place of the one of that version. The caller holds s.changing.
+func (s *Service) put(ctx context.Context, r *stored, version int64) error {
 	value, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	if version, err = s.catalog.Put(ctx, kindUser, u.Login, value, version); err != nil {
-		return s.changed(ctx, fmt.Errorf("store user %q: %w", u.Login, err))
+	if version, err = s.catalog.Put(ctx, kindUser, r.Login, value, version); err != nil {
+		return s.changed(ctx, fmt.Errorf("store user %q: %w", r.Login, err))
 	}
-	next := r.account(u.Login, version)
+	d := s.users.Load()
+	next := r.account(r.Login, version)
 	next.User = next.public() // shares nothing with the caller
 	users := maps.Clone(d.stored)
-	users[u.Login] = next
-	s.users.Store(&directory{defined: d.defined, stored: users})
+	users[r.Login] = next
+	s.users.Store(newDirectory(d.defined, users))
 	return nil
 }
 
-// Remove removes a user. Tokens that are out end.
+// Remove removes a user. Its tokens and API keys end.
 func (s *Service) Remove(ctx context.Context, login string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
@@ -352,7 +367,7 @@ func (s *Service) Remove(ctx context.Context, login string) error {
 	}
 	users := maps.Clone(d.stored)
 	delete(users, login)
-	s.users.Store(&directory{defined: d.defined, stored: users})
+	s.users.Store(newDirectory(d.defined, users))
 	return nil
 }
 
@@ -456,19 +471,22 @@ func credentials(r *http.Request) (scheme, rest string) {
 
 type takePassword struct{}
 
-// TakePassword returns a context in which [Service.Verify] takes a login with its password too (RFC 7617), under the rules of [Service.Issue]. Principal.Password
-// says then that they were the proof.
+// TakePassword returns a context in which [Service.Verify] takes a login with its password too (RFC 7617), under the rules of
+// [Service.Issue]. Principal.Password says then that they were the proof.
 func TakePassword(ctx context.Context) context.Context {
 	return context.WithValue(ctx, takePassword{}, true)
 }
 
-// Verify returns who sent a request with a bearer token (RFC 6750 section 2.1).
+// Verify returns who sent a request with a bearer token (RFC 6750 section 2.1): one of Issue or an API key.
+// ErrForbidden says that the key is used from where its user may not call.
 func (s *Service) Verify(ctx context.Context, r *http.Request) (Principal, error) {
 	scheme, token := credentials(r)
 	var u *account
 	var err error
 	byPassword := false
 	switch {
+	case strings.EqualFold(scheme, "Bearer") && strings.HasPrefix(token, apiKeyPrefix):
+		u, err = s.checkKey(token, r.RemoteAddr)
 	case strings.EqualFold(scheme, "Bearer"):
 		u, _, err = s.check(ctx, token)
 	case strings.EqualFold(scheme, "Basic") && ctx.Value(takePassword{}) != nil:

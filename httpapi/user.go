@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/integrator-go/integrator/auth"
 )
@@ -90,6 +91,55 @@ func (h *handler) deleteUser(w http.ResponseWriter, r *http.Request, c *call) er
 	return nil
 }
 
+// keys is GET /rest/v1/users/{login}/keys: the user's API keys, without their text.
+func (h *handler) keys(w http.ResponseWriter, r *http.Request, c *call) error {
+	keys, err := h.engine.Auth().Keys(c.params["login"])
+	if err != nil {
+		return userProblem(err)
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"keys": keys})
+	return nil
+}
+
+// addKey is POST /rest/v1/users/{login}/keys. Its answer is the only one that ever holds the key.
+func (h *handler) addKey(w http.ResponseWriter, r *http.Request, c *call) error {
+	text, err := h.readAll(w, r, maxUserBody)
+	if err != nil {
+		return err
+	}
+	var body struct {
+		Name    string     `json:"name"`
+		Expires *time.Time `json:"expires"` // nil: never
+	}
+	if err := decodeJSON(text, &body); err != nil {
+		return err
+	}
+	var expires time.Time
+	if body.Expires != nil {
+		expires = *body.Expires
+	}
+	key, made, err := h.engine.Auth().AddKey(r.Context(), c.params["login"], body.Name, expires)
+	if err != nil {
+		return userProblem(err)
+	}
+	h.engine.Logger().Info("an API key is made", "login", c.params["login"], "name", made.Name, "expires", made.Expires, "user", c.principal.Login)
+	writeJSON(w, http.StatusCreated, struct {
+		Key string `json:"key"`
+		auth.APIKey
+	}{key, made})
+	return nil
+}
+
+// revokeKey is DELETE /rest/v1/users/{login}/keys/{key}.
+func (h *handler) revokeKey(w http.ResponseWriter, r *http.Request, c *call) error {
+	if err := h.engine.Auth().RevokeKey(r.Context(), c.params["login"], c.params["key"]); err != nil {
+		return userProblem(err)
+	}
+	h.engine.Logger().Info("an API key is revoked", "login", c.params["login"], "name", c.params["key"], "user", c.principal.Login)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // userProblem returns the answer to a change of users that was refused.
 func userProblem(err error) error {
 	switch {
@@ -99,6 +149,12 @@ func userProblem(err error) error {
 		return problem(http.StatusConflict, "defined-in-files", "Read-only", err.Error())
 	case errors.Is(err, auth.ErrConflict):
 		return problem(http.StatusConflict, "conflict", "Changed in the meantime", "read the user again and repeat the change")
+	case errors.Is(err, auth.ErrNoKey):
+		return problem(http.StatusNotFound, "not-found", "Not found", err.Error())
+	case errors.Is(err, auth.ErrExists):
+		return problem(http.StatusConflict, "exists", "There already", err.Error())
+	case errors.Is(err, auth.ErrKey):
+		return problem(http.StatusUnprocessableEntity, "key", "Wrong key", err.Error())
 	case errors.Is(err, auth.ErrUser):
 		return problem(http.StatusUnprocessableEntity, "user", "Wrong user", err.Error())
 	}

@@ -21,6 +21,7 @@ type userCommands struct {
 	Disable userDisable `cmd:"" help:"Lock a user out."`
 	Enable  userEnable  `cmd:"" help:"Let a user in again."`
 	Remove  userRemove  `cmd:"" help:"Remove a user."`
+	Key     keyCommands `cmd:"" help:"Make, list and revoke API keys."`
 }
 
 // reach calls use with a client of whoever holds the store. An engine of the command's own needs no definitions.
@@ -169,7 +170,7 @@ type userPasswd struct {
 }
 
 func (userPasswd) Help() string {
-	return `Tokens that are out end.
+	return `Tokens that are out end, and API keys.
 
 Example:
 
@@ -198,7 +199,7 @@ type userDisable struct {
 }
 
 func (userDisable) Help() string {
-	return `Tokens that are out end.
+	return `Tokens that are out end, and API keys.
 
 Example:
 
@@ -232,7 +233,7 @@ type userRemove struct {
 }
 
 func (userRemove) Help() string {
-	return `Tokens that are out end.
+	return `Tokens that are out end, and API keys.
 
 Example:
 
