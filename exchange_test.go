@@ -20,7 +20,7 @@ import (
 //	|  a line of its body
 //	<  the status; then headers of the answer
 //	=  the answer's body, a line each; "*" stands for anything
-//	wait  until the run of the last receipt has ended, in the status that follows
+//	wait  until the runs of the last receipt have ended, the first of them in the status that follows
 //	file  a file below the host's folder; its lines follow behind =
 //
 // ${name} in a request is the value of that field in the last answer that had one. Every user's password is "password-" and the login.
@@ -57,6 +57,7 @@ type player struct {
 	host   *host
 	tokens map[string]string // by login
 	values map[string]string // fields of answers
+	others []int64           // runs of the last receipt, when there are several
 }
 
 // play plays one block.
@@ -99,6 +100,9 @@ func (p *player) play(lines []string) {
 			if got := p.host.events.settled(number).Run.Status.String(); got != rest {
 				t.Errorf("%s: run %d ended in %s, want %s\n%s", name, number, got, rest, p.host.log)
 			}
+			for _, run := range p.others {
+				p.host.events.settled(run)
+			}
 		case "file":
 			found, err := filepath.Glob(filepath.Join(p.host.dir, rest))
 			if err != nil || len(found) != 1 {
@@ -132,6 +136,13 @@ func (p *player) play(lines []string) {
 	}
 	if want != nil {
 		compare(t, name, got.body, want)
+	}
+	var stored struct{ Runs []receipt }
+	p.others = nil
+	if json.Unmarshal([]byte(got.body), &stored) == nil {
+		for _, run := range stored.Runs {
+			p.others = append(p.others, run.AuditID)
+		}
 	}
 	var fields map[string]any
 	if json.Unmarshal([]byte(got.body), &fields) == nil {

@@ -1,0 +1,386 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const generationsDefinitions = `
+connections:
+  out:       {type: file, dir: out}
+  warehouse: {type: sql, driver: sqlite, path: warehouse.db}
+listeners:
+  orders:     {path: "/shop/{store}/orders", format: json}
+  order-list: {path: "/shop/{store}/orders", method: GET, mode: sync, auth: basic, auth_in: query}
+  quote:      {path: /quote, format: json, mode: sync}
+  patients:   {path: /hl7/patient, format: {type: xml, records: /patients/patient}}
+  unread:     {path: /unread, format: json}
+flows:
+  load-orders:
+    from: {listener: orders, records: "orders[*]"}
+    steps:
+      - filter: "qty > 0"
+      - map: {order_id: id, store: "= param.store", customer: "= customer.last + ', ' + customer.first", total: "= qty * price", note: "= note ?? ''"}
+      - reject: {when: "total > 100000", reason: needs a person}
+    to:
+      - {connection: warehouse, table: orders, action: upsert, key: [order_id], create: true}
+      - {connection: out, path: "orders-${run.id}.csv", format: csv}
+    on_reject: {action: keep, max: 100}
+  orders-of-a-store:
+    listener: order-list
+    from: {connection: warehouse, query: "select order_id, total from orders where store = :store order by order_id"}
+    respond: {format: json}
+  quote:
+    from: {listener: quote}
+    steps: [{map: {sku: sku, price: "= qty >= 10 ? 9.5 : 10"}}]
+    respond: {status: 200, format: json, headers: {X-Quote: "1"}}
+  load-patients:
+    from: {listener: patients}
+    to: {connection: out, path: "patients-${run.id}.ndjson", format: ndjson}
+  export:
+    from: {connection: warehouse, query: "select order_id, store, total from orders where store = :store order by order_id"}
+    params: {store: text}
+    to: {connection: out, path: "export-${param.store}-${run.id}.xml", format: {type: xml, root: orders, element: order}}
+  broken:
+    from: {connection: out, path: missing.csv, format: csv}
+    to: {connection: out, path: never.csv, format: csv}
+    retry: {attempts: 2, backoff: 1ms}
+users:
+  first:  {role: api, password: "${secret.SHOP}", listeners: ["*"], flows: ["*"]}
+  second: {role: operator, password: "${secret.SHOP}"}
+  root:   {role: admin, password: "${secret.SHOP}"}
+`
+
+const anOrder = `{"orders": [
+	{"id": "%[1]s-1", "qty": 3, "price": 105.55, "customer": {"first": "Ada", "last": "Lovelace"}},
+	{"id": "%[1]s-2", "qty": 0, "price": 1, "customer": {"first": "B", "last": "B"}},
+	{"id": "%[1]s-3", "qty": 2, "price": 0.1, "customer": {"first": "Cyd", "last": "Ünï"}, "note": "fünf"},
+	{"id": "%[1]s-4", "qty": 999999, "price": 1, "customer": {"first": "R", "last": "R"}}]}`
+
+// caller is what both generations of clients are made of.
+type caller struct {
+	t     *testing.T
+	base  string
+	login string
+}
+
+// send sends a request under a proof, the whole value of the header Authorization, and returns the answer with its body.
+func (c *caller) send(method, path, proof, body string) (*http.Response, string) {
+	c.t.Helper()
+	request, err := http.NewRequest(method, c.base+path, strings.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if proof != "" {
+		request.Header.Set("Authorization", proof)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return response, string(text)
+}
+
+// document is send for an answer of a known status that is JSON.
+func (c *caller) document(method, path, proof, body string, status int, v any) {
+	c.t.Helper()
+	response, text := c.send(method, path, proof, body)
+	if response.StatusCode != status {
+		c.t.Fatalf("%s %s: %s, want %d: %s", method, path, response.Status, status, text)
+	}
+	if err := json.Unmarshal([]byte(text), v); err != nil {
+		c.t.Fatalf("%s %s: %v: %s", method, path, err, text)
+	}
+}
+
+func (c *caller) issue() string {
+	c.t.Helper()
+	var issued struct{ Token string }
+	c.document("POST", "/rest/v1/token-auth/issue", "", `{"login": "`+c.login+`", "password": "a long password"}`, 200, &issued)
+	return "Bearer " + issued.Token
+}
+
+// firstGeneration fetches a token before every call, and knows the status of an answer and of a run.
+type firstGeneration struct{ caller }
+
+func (c *firstGeneration) push(method, path, payload string) (int, string) {
+	c.t.Helper()
+	response, text := c.send(method, "/plugins/schedules/rest/v1/httplistener"+path, c.issue(), payload)
+	return response.StatusCode, text
+}
+
+type firstRun struct {
+	Status    *int
+	Exception *string
+}
+
+// run runs a flow; the answer has that HTTP status.
+func (c *firstGeneration) run(flow, params string, httpStatus int) (int, string) {
+	c.t.Helper()
+	var run firstRun
+	c.document("POST", "/plugins/flows/rest/v1/flow-name/"+url.PathEscape(flow)+"/run", c.issue(), params, httpStatus, &run)
+	if run.Status == nil || run.Exception == nil {
+		c.t.Fatalf("run %s: status or exception are missing", flow)
+	}
+	return *run.Status, *run.Exception
+}
+
+func (c *firstGeneration) drive(dir string) {
+	t := c.t
+	// Orders are pushed, and pulled when they have arrived: this client has no other way to learn of it.
+	if status, text := c.push("POST", "/shop/bonn/orders", fmt.Sprintf(anOrder, "bonn")); status != 200 {
+		t.Fatalf("push: %d %s", status, text)
+	}
+	want := `[{"order_id":"bonn-1","total":316.65},{"order_id":"bonn-3","total":0.2}]`
+	for within := time.Now().Add(time.Minute); ; {
+		status, text := c.push("GET", "/shop/bonn/orders", "")
+		if status == 200 && compact(text) == want {
+			break
+		}
+		if status != 200 && status != 500 || time.Now().After(within) { // 500: there is no such table yet
+			t.Fatalf("pull: %d %s", status, text)
+		}
+	}
+	if status, text := c.push("POST", "/quote", `{"sku": "X", "qty": 12}`); status != 200 || compact(text) != `{"sku":"X","price":9.5}` {
+		t.Errorf("quote: %d %s", status, text)
+	}
+	for _, bad := range []struct {
+		path, payload string
+		want          int
+	}{
+		{"/quote", `{"sku": `, 400}, {"/hl7/patient", "<patients><patient></patients>", 400}, {"/hl7/patient", "<!DOCTYPE x><patients/>", 400},
+		{"/unread", `{}`, 404}, {"/none", `{}`, 404}, {"/shop/a/b/orders", `{}`, 404},
+	} {
+		if status, text := c.push("POST", bad.path, bad.payload); status != bad.want {
+			t.Errorf("POST %s %s: %d, want %d: %s", bad.path, bad.payload, status, bad.want, text)
+		}
+	}
+	if response, _ := c.send("POST", "/plugins/schedules/rest/v1/httplistener/quote", "Bearer none", "{}"); response.StatusCode != 401 {
+		t.Errorf("a token that is none: %s", response.Status)
+	}
+	if status, exception := c.run("export?store=bonn", "", 404); status != 1 || exception == "" {
+		t.Errorf("a flow that is not there: %d %q", status, exception)
+	}
+	if status, exception := c.run("broken", "", 200); status != 1 || !strings.Contains(exception, `flow "broken"`) {
+		t.Errorf("a run that fails: %d %q", status, exception)
+	}
+	if status, exception := c.run("load-orders", "", 200); status != 1 || !strings.Contains(exception, "/shop/{store}/orders") {
+		t.Errorf("a flow that reads a listener: %d %q", status, exception)
+	}
+	if status, exception := c.run("export", `{"stores": "bonn"}`, 400); status != 1 || !strings.Contains(exception, "stores") {
+		t.Errorf("a parameter that the flow does not know: %d %q", status, exception)
+	}
+	if status, exception := c.run("export", `{"store": "bonn"}`, 200); status != 0 || exception != "" {
+		t.Errorf("export: %d %q", status, exception)
+	}
+	if text := only(t, dir, "export-bonn-*.xml"); strings.Count(text, "<order>") != 2 || !strings.Contains(text, "<total>316.65</total>") {
+		t.Errorf("the export: %s", text)
+	}
+}
+
+// secondGeneration refreshes its token, starts runs without waiting, and looks at their executions.
+type secondGeneration struct {
+	caller
+	proof string
+}
+
+// fresh returns the proof of the next call.
+func (c *secondGeneration) fresh() string {
+	c.t.Helper()
+	if c.proof == "" {
+		c.proof = c.issue()
+		return c.proof
+	}
+	var issued struct{ Token string }
+	c.document("POST", "/rest/v1/token-auth/refresh", c.proof, "", 200, &issued)
+	c.proof = "Bearer " + issued.Token
+	return c.proof
+}
+
+type secondRun struct {
+	FlowID, AuditID int64
+	MessageUUID     string
+	Status          int
+	Exception       string
+}
+
+type secondExecution struct {
+	AuditID, ParentAuditID, FlowID, EventID, Records int64
+	Retries                                          int
+	FlowName, EventName, MessageID, User             string
+	Started, Ended                                   *int64
+	Status, Exception                                string
+}
+
+// ended looks at the execution that the query names until it has ended.
+func (c *secondGeneration) ended(flowID int64, query string) secondExecution {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	for {
+		var found []secondExecution
+		c.document("GET", fmt.Sprintf("/rest/v1/executions/%d?%s", flowID, query), c.fresh(), "", 200, &found)
+		if len(found) != 1 {
+			c.t.Fatalf("executions of flow %d, %s: %+v", flowID, query, found)
+		}
+		if e := found[0]; e.Status != "queued" && e.Status != "running" {
+			if e.Started == nil || e.Ended == nil || *e.Ended < *e.Started || *e.Started < 1_500_000_000_000 {
+				c.t.Errorf("times of an execution: %+v", e)
+			}
+			return e
+		}
+		if ctx.Err() != nil {
+			c.t.Fatalf("run %d has not ended", found[0].AuditID)
+		}
+	}
+}
+
+func (c *secondGeneration) drive(dir string) {
+	t := c.t
+	var receipt struct {
+		MessageUUID     string
+		FlowID, AuditID int64
+	}
+	c.document("POST", "/rest/v1/httplistener/shop/kiel/orders", c.fresh(), fmt.Sprintf(anOrder, "kiel"), 200, &receipt)
+	e := c.ended(receipt.FlowID, "messageId="+receipt.MessageUUID)
+	if e.Status != "warning" || e.Records != 4 || e.FlowName != "load-orders" || e.EventName != "orders" || e.User != "second" || e.AuditID != receipt.AuditID || e.MessageID != receipt.MessageUUID {
+		t.Errorf("the execution of a payload: %+v", e)
+	}
+	// Proofs for senders that have no token: a password, and an API key in the query.
+	want := `[{"order_id":"kiel-1","total":316.65},{"order_id":"kiel-3","total":0.2}]`
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(c.login+":a long password"))
+	if response, text := c.send("GET", "/rest/v1/httplistener/shop/kiel/orders", basic, ""); response.StatusCode != 200 || compact(text) != want {
+		t.Errorf("pull with a password: %s %s", response.Status, text)
+	}
+	root := caller{t, c.base, "root"}
+	var made struct{ Key string }
+	if response, text := root.send("PUT", "/rest/v1/users/machine", root.issue(), `{"role": "api", "password": "another password", "listeners": ["order-list"]}`); response.StatusCode != 201 {
+		t.Fatalf("make a user: %s %s", response.Status, text)
+	}
+	root.document("POST", "/rest/v1/users/machine/keys", root.issue(), `{"name": "press"}`, 201, &made)
+	pull := "/rest/v1/httplistener/shop/kiel/orders?Authorization=" + url.QueryEscape("Bearer "+made.Key)
+	if response, text := c.send("GET", pull, "", ""); response.StatusCode != 200 || compact(text) != want {
+		t.Errorf("pull with an API key: %s %s", response.Status, text)
+	}
+	if response, text := root.send("DELETE", "/rest/v1/users/machine/keys/press", root.issue(), ""); response.StatusCode != 204 {
+		t.Errorf("revoke a key: %s %s", response.Status, text)
+	}
+	if response, _ := c.send("GET", pull, "", ""); response.StatusCode != 401 {
+		t.Errorf("pull with an API key that was revoked: %s", response.Status)
+	}
+	// A run that is started, and one that is waited for: by both names, and by number.
+	var run secondRun
+	c.document("POST", "/rest/v1/flows/flow-name/export/run?store=kiel", c.fresh(), "", 200, &run)
+	if run.Status != 0 {
+		t.Errorf("a run that was started: %+v", run)
+	}
+	if e := c.ended(run.FlowID, fmt.Sprintf("auditId=%d", run.AuditID)); e.Status != "success" || e.Records != 2 || e.Exception != "" || e.MessageID != "" || e.Retries != 0 {
+		t.Errorf("its execution: %+v", e)
+	}
+	if text := only(t, dir, "export-kiel-*.xml"); strings.Count(text, "<order>") != 2 {
+		t.Errorf("the export: %s", text)
+	}
+	audits := []int64{run.AuditID}
+	for _, path := range []string{"/plugins/flows/rest/v1/flows/flow-name/export/run", fmt.Sprintf("/rest/v1/flows/%d/run", run.FlowID)} {
+		var waited secondRun
+		c.document("POST", path+"?wait=true", c.fresh(), `{"store": "kiel"}`, 200, &waited)
+		if waited.Status != 4 || waited.FlowID != run.FlowID || slices.Contains(audits, waited.AuditID) || waited.Exception != "" {
+			t.Errorf("%s: %+v", path, waited)
+		}
+		audits = append(audits, waited.AuditID)
+	}
+	var all []secondExecution
+	c.document("GET", fmt.Sprintf("/plugins/dashboard/rest/v1/flows/%d?status=success", run.FlowID), c.fresh(), "", 200, &all)
+	own := slices.DeleteFunc(all, func(e secondExecution) bool { return e.User != "second" })
+	if len(own) != 3 || own[0].AuditID != audits[2] || own[2].AuditID != audits[0] {
+		t.Errorf("its executions, newest first: %+v, want %v", own, audits)
+	}
+	// A run that fails is tried again unless somebody waits for it; its log tells.
+	c.document("POST", "/rest/v1/flows/flow-name/broken/run?wait=true", c.fresh(), "", 200, &run)
+	if run.Status != 5 || !strings.Contains(run.Exception, "missing.csv") {
+		t.Errorf("a run that fails: %+v", run)
+	}
+	c.document("POST", "/rest/v1/flows/flow-name/broken/run", c.fresh(), "", 200, &run)
+	if e := c.ended(run.FlowID, fmt.Sprintf("auditId=%d", run.AuditID)); e.Status != "error" || e.Retries != 1 || !strings.Contains(e.Exception, "missing.csv") {
+		t.Errorf("its execution: %+v", e)
+	}
+	response, log := c.send("GET", fmt.Sprintf("/rest/v1/executions/console/download?flowId=%d&auditId=%d", run.FlowID, run.AuditID), c.fresh(), "")
+	if response.StatusCode != 200 || !strings.HasPrefix(response.Header.Get("Content-Disposition"), "attachment") || !strings.Contains(log, "missing.csv") {
+		t.Errorf("its log: %s %s", response.Status, log)
+	}
+	// What is wrong is a problem document.
+	for path, status := range map[string]int{"/rest/v1/flows/flow-name/none/run": 404, "/rest/v1/flows/flow-name/load-orders/run": 409, "/rest/v1/flows/flow-name/export/run?wait=maybe": 400} {
+		response, text := c.send("POST", path, c.fresh(), "")
+		if response.StatusCode != status || response.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %s %s, want %d", path, response.Status, text, status)
+		}
+	}
+	c.document("POST", "/rest/v1/httplistener/hl7/patient", c.fresh(), `<patients><patient id="007"><name>Ann</name></patient><patient id="8"><name>Bo &amp; C</name></patient></patients>`, 200, &receipt)
+	if e := c.ended(receipt.FlowID, fmt.Sprintf("auditId=%d", receipt.AuditID)); e.Status != "success" || e.Records != 2 {
+		t.Errorf("patients: %+v", e)
+	}
+	if text := only(t, dir, "patients-*.ndjson"); text != `{"@id":"007","name":"Ann"}`+"\n"+`{"@id":"8","name":"Bo & C"}`+"\n" {
+		t.Errorf("patients: %s", text)
+	}
+}
+
+// compact returns JSON without the space between its parts, anything else as it is.
+func compact(text string) string {
+	var b bytes.Buffer
+	if json.Compact(&b, []byte(text)) != nil {
+		return text
+	}
+	return b.String()
+}
+
+// only returns the text of the one file in the folder out that fits the pattern.
+func only(t *testing.T, dir, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "out", pattern))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %s: %v", pattern, files)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestGenerations lets a client of each generation drive the same server at the same time, through nothing but HTTP.
+func TestGenerations(t *testing.T) {
+	t.Parallel()
+	s := newVictim(t, generationsDefinitions)
+	s.start()
+	t.Run("clients", func(t *testing.T) {
+		t.Run("first", func(t *testing.T) {
+			t.Parallel()
+			(&firstGeneration{caller{t, "http://" + s.address, "first"}}).drive(s.dir)
+		})
+		t.Run("second", func(t *testing.T) {
+			t.Parallel()
+			(&secondGeneration{caller: caller{t, "http://" + s.address, "second"}}).drive(s.dir)
+		})
+	})
+	s.stop()
+	if log := s.log.String(); strings.Contains(log, "a long password") || strings.Contains(log, "integrator_") {
+		t.Errorf("the log has a secret: %s", log)
+	}
+}
