@@ -28,7 +28,7 @@
 //   - A run is one execution of one flow version; its number is the auditId. A run that ended in error with its message kept is the
 //     dead letter.
 //   - A record is one row or document inside a run.
-//   - Users have a role and grants; a token is their short-lived proof.
+//   - Users have a role and grants; a token is their short-lived proof, an API key a long-lived one.
 //   - The store is where all of this lives.
 //
 // # Promises

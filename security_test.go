@@ -204,6 +204,14 @@ func FuzzRequests(f *testing.F) {
 		{"POST", listeners + "/rows", "Content-Type: text/csv", "a,b\n1,2\n"},
 		{"POST", listeners + "/tree", "", "<a><b>1</b></a>"},
 		{"POST", "/plugins/flows/rest/v1/flow-name/named/run?n=1", "", `{"n": 2}`},
+		{"POST", "/rest/v1/flows/flow-name/named/run?wait=true", "", `{"n": 2}`},
+		{"POST", "/rest/v1/flows/1/run?wait=false&n=3", "", ""},
+		{"GET", "/rest/v1/executions/1?auditId=1&messageId=01a212c2-2392-75e8-94bd-c80ddd6b62a6&status=success", "", ""},
+		{"GET", "/rest/v1/executions/console/download?flowId=1&auditId=1", "", ""},
+		{"POST", "/rest/v1/token-auth/refresh", "", ""},
+		{"POST", "/rest/v1/httplistener/quote?Authorization=Bearer%20x", "Authorization: Basic b3BzOnBhc3N3b3JkLW9wcw==", `{"sku": "X"}`},
+		{"POST", "/rest/v1/users/ops/keys", "", `{"name": "a", "expires": "2999-01-31T00:00:00Z"}`},
+		{"DELETE", "/rest/v1/users/ops/keys/a", "", ""},
 		{"GET", "/rest/v1/runs?limit=1&status=error&since=2026-01-01T00:00:00Z", "", ""},
 		{"GET", "/rest/v1/runs/1/rejects", "", ""},
 		{"POST", "/rest/v1/runs/1/cancel", "", ""},
@@ -217,7 +225,7 @@ func FuzzRequests(f *testing.F) {
 	engine, err := integrator.New(integrator.Config{Store: memstore.New(), BaseDir: f.TempDir(), Logger: slog.New(slog.DiscardHandler), Definitions: definitionsOf(`
 connections: {out: {type: file, dir: out}}
 listeners:
-  quote: {path: /quote, format: json, mode: sync}
+  quote: {path: /quote, format: json, mode: sync, auth: basic, auth_in: query}
   rows:  {path: /rows, format: csv, mode: sync}
   tree:  {path: "/tree", format: xml, mode: sync}
 flows:
@@ -250,7 +258,7 @@ users: {ops: {role: admin, password: password-ops}}
 			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), RemoteAddr: "127.0.0.1:1"}).WithContext(t.Context())
 		request.Header.Set("Authorization", "Bearer "+token)
 		if name, value, ok := strings.Cut(header, ":"); ok {
-			request.Header.Add(name, strings.TrimSpace(value))
+			request.Header.Set(name, strings.TrimSpace(value))
 		}
 		w := &recorder{header: http.Header{}}
 		engine.Handler().ServeHTTP(w, request)

@@ -74,8 +74,8 @@ type Principal struct {
 }
 
 // Verifier finds out who calls. A host gives its own in integrator.Config.Verifier. It is called when a request's header has arrived and before
-// its body is read; it must not read the body. Errors: ErrNoCredentials, ErrInvalid, ErrForbidden, *ThrottledError, ErrBusy; anything else is
-// an internal error.
+// its body is read; it must not read the body. A token in the query of a listener that takes it there is in the header. Errors: ErrNoCredentials,
+// ErrInvalid, ErrForbidden, *ThrottledError, ErrBusy; anything else is an internal error.
 type Verifier interface {
 	Verify(ctx context.Context, r *http.Request) (Principal, error)
 }
