@@ -60,7 +60,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		return err
 	}
 	if r.URL.RawQuery != "" {
-		switch dry, err := dryRunOf(r.URL.Query().Get("dry_run")); {
+		switch dry, err := boolOf("dry_run", r.URL.Query().Get("dry_run")); {
 		case err != nil:
 			return err
 		case dry:
