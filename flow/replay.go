@@ -138,6 +138,7 @@ func (r *Runner) Replay(ctx context.Context, s Submission) (*store.Receipt, erro
 			return nil, err
 		}
 		m.Body, s.Message = body, &m
+		failpoint.Hit("replay.copied")
 	}
 	failpoint.Hit("replay.storing")
 	receipt, err := r.Submit(ctx, s)

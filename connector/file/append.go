@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -110,6 +111,7 @@ func (w *work) append(o *out) error {
 	if err := w.keep(o.journalName(), fmt.Sprintf("%s %d %d\n", o.run.ID, offset, int64(len(head))+o.info.Size())); err != nil {
 		return err
 	}
+	failpoint.Hit("append.journaled")
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		return err
 	}
@@ -119,12 +121,14 @@ func (w *work) append(o *out) error {
 		}
 		return errors.Join(err, w.root.Remove(o.journalName()))
 	}
+	failpoint.Hit("append.written")
 	if err := f.Sync(); err != nil {
 		return err
 	}
 	if err := w.syncFolders(o, map[string]bool{}); err != nil {
 		return err
 	}
+	failpoint.Hit("append.synced")
 	if err := w.note(o, o.path); err != nil {
 		return err
 	}

@@ -298,6 +298,7 @@ func (w *work) place(o *out) error {
 		if err := w.append(o); err != nil {
 			return escape(err)
 		}
+		failpoint.Hit("append.noted")
 		return w.root.Remove(o.temp)
 	}
 	final := o.path

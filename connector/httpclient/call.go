@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -65,6 +66,7 @@ func (c *connection) call(ctx context.Context, call *call) (*answer, error) {
 	if call.key != "" {
 		request.Header.Set("Idempotency-Key", call.key)
 	}
+	failpoint.Hit("http.calling")
 	response, err := c.client.Do(request)
 	if err != nil {
 		if ended := ctx.Err(); ended != nil {
@@ -82,6 +84,7 @@ func (c *connection) call(ctx context.Context, call *call) (*answer, error) {
 	a := &answer{what: call.what, status: response.StatusCode, retryAfter: c.retryAfter(response.Header.Get("Retry-After"))}
 	// The status is the answer: what follows it is read only so that the connection can be used again, and to be shown.
 	text, _ := io.ReadAll(io.LimitReader(response.Body, drainMost))
+	failpoint.Hit("http.answered")
 	a.excerpt = c.excerpt(text)
 	return a, nil
 }

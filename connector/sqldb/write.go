@@ -446,6 +446,7 @@ func (w *work) Checkpoints(each func(connector.Checkpoint) error) error {
 
 // Checkpoint notes a part of the run and commits.
 func (w *work) Checkpoint(c connector.Checkpoint) error {
+	failpoint.Hit("part.noting")
 	if c.Position > 0 {
 		columns := "run_id char(36) not null, records bigint not null, note " + w.TypeOf(Blob) + ", applied_at varchar(40), primary key (run_id, records)"
 		if err := w.make(partsTable, columns); err != nil {
@@ -456,7 +457,11 @@ func (w *work) Checkpoint(c connector.Checkpoint) error {
 			return err
 		}
 	}
-	return w.end()
+	if err := w.end(); err != nil {
+		return err
+	}
+	failpoint.Hit("part.committed")
+	return nil
 }
 
 // mark adds a row to one of the engine's own tables.

@@ -29,6 +29,14 @@ var Points = []Point{
 	{"file.placing", "file.work.place"},                  // before it gets its name
 	{"file.placed", "file.work.Commit"},                  // it has its name, and the folder is not synced
 	{"file.committed", "file.work.Commit"},               // all files are in their places, their folders synced, and the run is not settled
+	{"append.journaled", "file.work.append"},             // it is noted where records will stand in a file, and they do not
+	{"append.written", "file.work.append"},               // they stand there, and are not synced
+	{"append.synced", "file.work.append"},                // they are synced, and no note says that the run has appended
+	{"append.noted", "file.work.place"},                  // the note does, and the run's temporary file is still there
+	{"http.calling", "httpclient.connection.call"},       // an API is about to be called
+	{"http.answered", "httpclient.connection.call"},      // it has answered, and nobody knows
+	{"part.noting", "sqldb.work.Checkpoint"},             // records of a part are written, and nothing is noted about them
+	{"part.committed", "sqldb.work.Checkpoint"},          // the part is committed, and the next one not begun
 	{"retry.decided", "flow.Runner.settlement"},          // the attempt failed, and the run is to be queued again
 	{"settle.deciding", "flow.Runner.settle"},            // destinations have committed, and nothing is written about it
 	{"settle.written", "boltstore.Queue.Settle"},         // what became of runs is written and not committed
@@ -37,7 +45,8 @@ var Points = []Point{
 	{"cancel.written", "boltstore.Queue.Cancel"},         // a queued run is canceled, and not committed
 	{"cancel.committed", "boltstore.Queue.Cancel"},       // it is committed, and nobody knows
 	{"cancel.active", "flow.Runner.cancelActive"},        // a run at work is told to stop
-	{"replay.storing", "flow.Runner.Replay"},             // the message is found, and its new runs are not stored
+	{"replay.copied", "flow.Runner.Replay"},              // rejected records are copied, and no message has them
+	{"replay.storing", "flow.Runner.Replay"},             // the message is there, and its new runs are not stored
 	{"replay.stored", "flow.Runner.Replay"},              // they are stored, and nobody knows
 	{"tick.due", "flow.Runner.fire"},                     // a schedule is due, and its run is not stored
 	{"tick.stored", "flow.Runner.tick"},                  // its run is stored under the once-key of the due time
