@@ -45,6 +45,16 @@ var faults = []fault{
 		"	for _, run := range w.runs {\n", "	for _, run := range w.runs[:0] {\n"},
 	{"no-file-note", "the folder does not know whose files it holds", "connector/file/note.go",
 		"	if id != o.run.ID && !later {\n", "	if id == o.run.ID || !later {\n"},
+	{"no-order", "the queue does not look at order keys", "store/internal/queue/queue.go",
+		"		if e.Order != \"\" {\n			k := order{e.Flow, e.Order}\n			free", "		if false {\n			k := order{e.Flow, e.Order}\n			free"},
+	{"no-append-note", "the folder does not know which runs have appended to its files", "connector/file/append.go",
+		"	return w.note(o, o.path)\n}\n\n// continues", "	return nil\n}\n\n// continues"},
+	{"no-append-cut", "what a crashed run has appended without its note is not cut off", "connector/file/write.go",
+		"		if err := w.mend(o); err != nil {\n", "		if err := error(nil); err != nil {\n"},
+	{"no-http-key", "another attempt calls an API under other keys", "connector/httpclient/write.go",
+		"	key := fmt.Sprintf(\"%s-%d\", w.run.ID, record.Index)\n", "	key := fmt.Sprintf(\"%s-%d-%p\", w.run.ID, record.Index, w)\n"},
+	{"no-part-check", "the database does not know which parts of a run it holds", "connector/sqldb/write.go",
+		"	if c.Position > 0 {\n", "	if c.Position < 0 {\n"},
 	{"no-tick-key", "the run of a schedule has no once-key", "flow/schedule.go",
 		"		Once: &store.Once{Scope: kindSchedule + \"\\x00\" + s.Name, Key: due.UTC().Format(time.RFC3339), Until: now.Add(onceFor)}})\n", "	})\n"},
 	{"early-unlink", "pruning removes large bodies before its commit", "store/boltstore/history.go",
@@ -88,8 +98,8 @@ func breakAndFind(name, scratch string, kills, size int, seed uint64, out io.Wri
 			return fmt.Errorf("fault %s was not found with %d kills, seed %d; it ended with %v\n%s", f.name, c.sum.kills, seed, err, &told)
 		}
 		first, _, _ := strings.Cut(err.Error(), "\n")
-		fmt.Fprintf(out, "%-16s found with %d kills: lost %d, doubled %d, other %d; the first: %s\n", f.name, c.sum.kills, c.sum.lost, c.sum.doubled,
-			c.sum.findings-c.sum.lost-c.sum.doubled, first)
+		fmt.Fprintf(out, "%-16s found with %d kills: lost %d, doubled %d, out of order %d, other %d; the first: %s\n", f.name, c.sum.kills, c.sum.lost, c.sum.doubled,
+			c.sum.disordered, c.sum.other(), first)
 	}
 	if !known {
 		return fmt.Errorf("there is no fault %q: -list names them", name)

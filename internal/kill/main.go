@@ -131,9 +131,13 @@ type campaign struct {
 
 // figures is what there is to tell.
 type figures struct {
-	kills, random, acknowledged, unknown, runs, dead, lost, doubled, findings int
-	at                                                                        map[string]int // kills by point
+	kills, random, acknowledged, unknown, runs, dead, lost, doubled, disordered, findings int
+	ordered, late                                                                         int            // what came in an order, and of it replays behind what was sent later
+	at                                                                                    map[string]int // kills by point
 }
+
+// other is the number of findings that are none of the others.
+func (f *figures) other() int { return f.findings - f.lost - f.doubled - f.disordered }
 
 func (c *campaign) run() error {
 	began := time.Now()
@@ -154,7 +158,8 @@ func (c *campaign) run() error {
 		float64(c.sum.kills)/took.Seconds(), c.sum.random)
 	fmt.Fprintf(c.out, "acknowledged  %d payloads; of %d more the sender does not know\nruns          %d settled; %d dead letters after three crashes, which were replayed\n",
 		c.sum.acknowledged, c.sum.unknown, c.sum.runs, c.sum.dead)
-	fmt.Fprintf(c.out, "lost          %d\ndoubled       %d\nother         %d\nseed          %d\n\n", c.sum.lost, c.sum.doubled, c.sum.findings-c.sum.lost-c.sum.doubled, c.seed)
+	fmt.Fprintf(c.out, "in order      %d records by sender; %d of them replays, behind what was sent later\n", c.sum.ordered, c.sum.late)
+	fmt.Fprintf(c.out, "lost          %d\ndoubled       %d\nout of order  %d\nother         %d\nseed          %d\n\n", c.sum.lost, c.sum.doubled, c.sum.disordered, c.sum.other(), c.seed)
 	for _, p := range failpoint.Points {
 		fmt.Fprintf(c.out, "%-18s %d\n", p.Name, c.sum.at[p.Name])
 		if err == nil && c.size >= len(failpoint.Points) && c.kills >= len(failpoint.Points) && c.sum.at[p.Name] == 0 {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,7 @@ type round struct {
 	log     *os.File // what the servers say
 	gate    gate
 	pruned  time.Time // what ended before may be gone
+	api     api
 }
 
 // kill is one life of the server: until a random moment, or to a point.
@@ -75,7 +77,7 @@ func times(point string) int {
 		return 1
 	case "cancel", "replay", "prune":
 		return 2
-	case "blob", "retry", "claim":
+	case "blob", "retry", "claim", "append", "part":
 		return 5
 	}
 	return 20
@@ -83,7 +85,11 @@ func times(point string) int {
 
 // run kills, and compares.
 func (r *round) run(kills int, sum *figures) (err error) {
-	if err := errors.Join(os.MkdirAll(r.dir, 0o700), os.WriteFile(filepath.Join(r.dir, "definitions.yaml"), []byte(definitions), 0o600)); err != nil {
+	r.api.applied = map[string]string{}
+	called := httptest.NewServer(&r.api)
+	defer called.Close()
+	text := fmt.Appendf(nil, definitions, called.URL)
+	if err := errors.Join(os.MkdirAll(r.dir, 0o700), os.WriteFile(filepath.Join(r.dir, "definitions.yaml"), text, 0o600)); err != nil {
 		return err
 	}
 	if r.log, err = os.Create(filepath.Join(r.dir, "server.log")); err != nil {
@@ -228,9 +234,9 @@ func (r *round) live(ctx context.Context, k kill) (atPoint bool, err error) {
 // process is a running server.
 type process struct {
 	command *exec.Cmd
-	stdin   io.Closer
-	ready   chan struct{} // closed when it takes calls
-	ended   chan struct{} // closed when it has ended, with err
+	stdin   io.WriteCloser // the process ends when it does
+	ready   chan struct{}  // closed when it takes calls
+	ended   chan struct{}  // closed when it has ended, with err
 	err     error
 	log     string
 }
@@ -278,12 +284,14 @@ func (p *process) diedWell(k kill) error {
 
 // stop ends a server in order.
 func (p *process) stop() error {
-	p.stdin.Close()
+	if _, err := io.WriteString(p.stdin, "stop\n"); err != nil {
+		return err
+	}
 	<-p.ended
 	return p.err
 }
 
-// drained waits until nothing is queued or running any more, dead letters that were replayed included.
+// drained waits until nothing is queued or running any more, and what was rejected or crashed too often has been replayed.
 func (r *round) drained(ctx context.Context, p *process, o *operator) error {
 	ctx, over := context.WithCancelCause(ctx)
 	defer over(nil)
@@ -306,7 +314,7 @@ func (r *round) drained(ctx context.Context, p *process, o *operator) error {
 				quiet = -1
 			}
 		}
-		found, err := o.look(ctx)
+		found, err := o.look(ctx, true)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

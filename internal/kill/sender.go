@@ -18,15 +18,18 @@ import (
 	"time"
 )
 
-// note is a line of a ledger.
+// note is a line of a ledger: send, replay, cancel before it is asked for; acknowledged, replayed, rejects (those of Run were replayed) when it was answered,
+// gone when there were no such rejects any more.
 type note struct {
-	What     string // send, acknowledged; replay, cancel, each before it is asked for
+	What     string
 	Key      string
 	Listener string    `json:",omitempty"`
+	Lines    int       `json:",omitempty"` // of the payload
+	Run      int64     `json:",omitempty"`
 	SHA256   string    `json:",omitempty"` // of the payload
 	Message  string    `json:",omitempty"`
 	Runs     []int64   `json:",omitempty"`
-	At       time.Time `json:",omitzero"`
+	At       time.Time // before anything was asked for
 }
 
 // ledger is a file of notes.
@@ -34,7 +37,6 @@ type ledger struct{ file *os.File }
 
 // write makes a note durable.
 func (l ledger) write(n note) error {
-	n.At = time.Now()
 	line, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -154,10 +156,16 @@ type sender struct {
 	random *rand.Rand
 	seq    int
 	sent   []note // acknowledged ones, of which some are replayed
+
+	listener string // that was called last
 }
 
 // listeners are how often each is called.
-var listeners = []string{"rows", "rows", "rows", "files", "files", "both", "both", "many", "many", "flaky", "flaky", "slow", "slow", "now"}
+var listeners = []string{"rows", "rows", "rows", "files", "files", "both", "both", "many", "many", "flaky", "flaky", "slow", "slow", "now",
+	"ordered", "ordered", "ordered", "append", "append", "calls", "calls", "parts"}
+
+// mostLines is how many lines a payload has at most.
+var mostLines = map[string]int{"append": 20, "calls": 5, "parts": 150}
 
 // work sends until sending ends. ctx bounds the calls.
 func (s *sender) work(ctx, sending context.Context) error {
@@ -177,13 +185,23 @@ func (s *sender) work(ctx, sending context.Context) error {
 func (s *sender) send(ctx context.Context) error {
 	s.seq++
 	key, listener := fmt.Sprintf("%d-%d", s.number, s.seq), listeners[s.random.IntN(len(listeners))]
+	if s.listener == "ordered" && s.random.IntN(3) > 0 { // several behind each other, so that one would overtake
+		listener = s.listener
+	}
+	s.listener = listener
+	lines := 1 + s.random.IntN(max(1, mostLines[listener]))
 	pad := s.random.IntN(1000)
-	if s.random.IntN(10) == 0 {
+	if s.random.IntN(10) == 0 && listener != "ordered" { // whose key is in the payload
 		pad = 70<<10 + s.random.IntN(200<<10)
 	}
-	body := fmt.Appendf(nil, `{"key": %q, "sender": %d, "seq": %d, "pad": %q}`, key, s.number, s.seq, strings.Repeat("x", pad))
+	padding := strings.Repeat("x", pad/lines)
+	body := fmt.Appendf(nil, `{"key": %q, "sender": %d, "seq": %d, "pad": %q, "lines": [`, key, s.number, s.seq, padding)
+	for n := range lines {
+		body = fmt.Appendf(body, `%s{"key": %q, "n": %d, "pad": %q}`, strings.Repeat(", ", min(n, 1)), key, n, padding)
+	}
+	body = append(body, "]}"...)
 	sum := sha256.Sum256(body)
-	n := note{What: "send", Key: key, Listener: listener, SHA256: hex.EncodeToString(sum[:])}
+	n := note{What: "send", At: time.Now(), Key: key, Listener: listener, Lines: lines, SHA256: hex.EncodeToString(sum[:])}
 	if err := s.write(n); err != nil {
 		return err
 	}
@@ -232,7 +250,8 @@ func (s *sender) replay(ctx context.Context) error {
 
 // again notes that a payload is replayed, and asks for it once. It reports whether that was answered.
 func again(ctx context.Context, l ledger, c *caller, key, message string) (answered bool, err error) {
-	if err := l.write(note{What: "replay", Key: key}); err != nil {
+	n := note{What: "replay", At: time.Now(), Key: key, Message: message}
+	if err := l.write(n); err != nil {
 		return false, err
 	}
 	status, answer, err := c.call(ctx, "POST", "/rest/v1/messages/"+message+"/replay", "", nil)
@@ -244,16 +263,16 @@ func again(ctx context.Context, l ledger, c *caller, key, message string) (answe
 	case status != http.StatusOK:
 		return false, fmt.Errorf("the replay of %s was answered %d: %s", message, status, answer)
 	}
-	_, runs, err := readReceipt(answer)
-	if err != nil {
+	n.What = "replayed"
+	if _, n.Runs, err = readReceipt(answer); err != nil {
 		return false, fmt.Errorf("the replay of %s: %w", message, err)
 	}
-	return true, l.write(note{What: "acknowledged", Key: key, Message: message, Runs: runs})
+	return true, l.write(n)
 }
 
 // stop asks once for a run to be canceled.
 func (s *sender) stop(ctx context.Context, n note) error {
-	if err := s.write(note{What: "cancel", Key: n.Key, Runs: n.Runs}); err != nil {
+	if err := s.write(note{What: "cancel", At: time.Now(), Key: n.Key, Runs: n.Runs}); err != nil {
 		return err
 	}
 	status, answer, err := s.call(ctx, "POST", fmt.Sprintf("/rest/v1/runs/%d/cancel", n.Runs[0]), "", nil)
@@ -264,7 +283,8 @@ func (s *sender) stop(ctx context.Context, n note) error {
 	return ctx.Err()
 }
 
-// operator replays dead letters: runs that ended in error because they were at work in three crashes. Any other failure is a finding.
+// operator replays dead letters, runs that ended in error because they were at work in three crashes, and what runs have rejected. Any other failure is a
+// finding.
 type operator struct {
 	caller
 	ledger
@@ -273,49 +293,97 @@ type operator struct {
 	seen map[int64]bool
 }
 
-// look replays the dead letters that are new, and returns how many that were.
-func (o *operator) look(ctx context.Context) (found int, err error) {
+// failed is a run in the history, as far as it matters here.
+type failed struct {
+	AuditID                                  int64
+	Status, FlowName, MessageUUID, Exception string
+}
+
+// look replays what is new: of the newest runs, or of all. It returns how many that were.
+func (o *operator) look(ctx context.Context, all bool) (found int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	status, answer, err := o.ask(ctx, "GET", "/rest/v1/runs?status=error&limit=1000", "", nil)
-	if err != nil {
-		return 0, err
-	}
-	var page struct {
-		Runs []struct {
-			AuditID                          int64
-			FlowName, MessageUUID, Exception string
-		}
-	}
-	if err := json.Unmarshal(answer, &page); err != nil || status != http.StatusOK {
-		return 0, fmt.Errorf("the history answered %d: %s", status, answer)
-	}
-	for _, run := range page.Runs {
-		if o.seen[run.AuditID] {
-			continue
-		}
-		if !strings.Contains(run.Exception, crashedTooOften) {
-			return found, fmt.Errorf("run %d of %s failed: %s", run.AuditID, run.FlowName, run.Exception)
-		}
-		if run.MessageUUID != "" {
-			status, body, err := o.ask(ctx, "GET", "/rest/v1/messages/"+run.MessageUUID+"/body", "", nil)
+	for _, state := range []string{"error", "warning"} {
+		for after := int64(1); after != 0; {
+			path := "/rest/v1/runs?limit=100&status=" + state
+			if after > 1 {
+				path += fmt.Sprint("&after=", after)
+			}
+			status, answer, err := o.ask(ctx, "GET", path, "", nil)
 			if err != nil {
 				return found, err
 			}
-			var payload struct{ Key string }
-			if err := json.Unmarshal(body, &payload); err != nil || status != http.StatusOK {
-				return found, fmt.Errorf("the payload of run %d, a dead letter, cannot be read: %d %s", run.AuditID, status, body)
+			var page struct {
+				Runs  []failed
+				After int64
 			}
-			for answered := false; !answered; {
-				if answered, err = again(ctx, o.ledger, &o.caller, payload.Key, run.MessageUUID); err != nil {
+			if err := json.Unmarshal(answer, &page); err != nil || status != http.StatusOK {
+				return found, fmt.Errorf("the history answered %d: %s", status, answer)
+			}
+			for _, run := range page.Runs {
+				if o.seen[run.AuditID] {
+					continue
+				}
+				replay := o.again
+				if state == "warning" {
+					replay = o.rejects
+				}
+				if err := replay(ctx, run); err != nil {
 					return found, err
 				}
+				o.seen[run.AuditID] = true
+				found++
+			}
+			if after = page.After; !all {
+				break
 			}
 		}
-		o.seen[run.AuditID] = true
-		found++
 	}
 	return found, nil
+}
+
+// again replays a dead letter.
+func (o *operator) again(ctx context.Context, run failed) error {
+	if !strings.Contains(run.Exception, crashedTooOften) {
+		return fmt.Errorf("run %d of %s failed: %s", run.AuditID, run.FlowName, run.Exception)
+	}
+	if run.MessageUUID == "" {
+		return nil
+	}
+	status, body, err := o.ask(ctx, "GET", "/rest/v1/messages/"+run.MessageUUID+"/body", "", nil)
+	if err != nil {
+		return err
+	}
+	var payload struct{ Key string } // of the whole, or of the first of some lines
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&payload); err != nil || status != http.StatusOK {
+		return fmt.Errorf("the payload of run %d, a dead letter, cannot be read: %d %s", run.AuditID, status, body)
+	}
+	for answered := false; !answered; {
+		if answered, err = again(ctx, o.ledger, &o.caller, payload.Key, run.MessageUUID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rejects replays what a run has rejected. That happens once, however often it is asked for.
+func (o *operator) rejects(ctx context.Context, run failed) error {
+	n := note{What: "rejects", At: time.Now(), Run: run.AuditID}
+	status, answer, err := o.ask(ctx, "POST", fmt.Sprintf("/rest/v1/runs/%d/rejects/replay", run.AuditID), "", nil)
+	if err != nil {
+		return err
+	}
+	switch status {
+	case http.StatusNotFound: // their time was over
+		n.What = "gone"
+	case http.StatusOK:
+		if n.Message, n.Runs, err = readReceipt(answer); err != nil {
+			return fmt.Errorf("the replay of what run %d has rejected: %w", run.AuditID, err)
+		}
+	default:
+		return fmt.Errorf("the replay of what run %d has rejected was answered %d: %s", run.AuditID, status, answer)
+	}
+	return o.write(n)
 }
 
 // crashedTooOften is what the exception says of a run that was at work in three crashes.
@@ -324,7 +392,7 @@ const crashedTooOften = "when the engine crashed"
 // work looks until sending ends.
 func (o *operator) work(ctx, sending context.Context) error {
 	for sending.Err() == nil {
-		if _, err := o.look(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		if _, err := o.look(ctx, false); err != nil && !errors.Is(err, context.Canceled) {
 			return err
 		}
 		select {

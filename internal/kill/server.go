@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -21,12 +21,14 @@ import (
 	"github.com/integrator-go/integrator/transform"
 )
 
-// definitions is what the server does. What arrives says its key and the run that brought it; rows have no key of the database's and
-// files with exists: unique get a name each, so that what comes twice shows.
+// definitions is what the server does; the verb is the address of the API that it calls. What arrives says its key and the run that brought it; rows have
+// no key of the database's and files with exists: unique get a name each, so that what comes twice shows.
 const definitions = `
 connections:
   warehouse: {type: sql, driver: sqlite, path: warehouse.db}
   out:       {type: file, dir: out}
+  grown:     {type: file, dir: grown}
+  api:       {type: http, url: %q}
 listeners:
   rows:  {path: /rows, format: json}
   files: {path: /files, format: json}
@@ -35,6 +37,10 @@ listeners:
   flaky: {path: /flaky, format: json}
   slow:  {path: /slow, format: json}
   now:   {path: /now, format: json, mode: sync}
+  ordered: {path: /ordered, format: json}
+  append:  {path: /append, format: json}
+  calls:   {path: /calls, format: json}
+  parts:   {path: /parts, format: json}
 flows:
   rows:
     from: {listener: rows}
@@ -74,6 +80,29 @@ flows:
     from: {listener: now}
     steps: [{map: {key: key, sender: sender, seq: seq, run: "= run.number"}}]
     to: {connection: warehouse, table: now_rows, create: true}
+  ordered:
+    from: {listener: ordered}
+    order_by: sender
+    steps: [{go: stumble}, {map: {key: key, sender: sender, seq: seq, run: "= run.number"}}]
+    to:
+      - {connection: warehouse, table: ordered_rows, create: true}
+      - {connection: grown, path: ordered.ndjson, format: ndjson, exists: append}
+    retry: {attempts: 1000}
+  append:
+    from: {listener: append, records: "lines[*]"}
+    steps: [{map: {key: key, n: n, run: "= run.number", pad: pad}}]
+    to:
+      - {connection: grown, path: append.ndjson, format: ndjson, exists: append}
+      - {connection: grown, path: append.csv, format: csv, exists: append}
+  calls:
+    from: {listener: calls, records: "lines[*]"}
+    to: {connection: api, path: "/runs/${run.number}/${record.n}", map: {key: key, n: n, run: "= run.number"}}
+    retry: {attempts: 1000, backoff: 1ms, max_backoff: 10ms}
+  parts:
+    from: {listener: parts, records: "lines[*]"}
+    steps: [{go: fussy}, {map: {key: key, n: n, run: "= run.number"}}]
+    to: {connection: warehouse, table: parts_rows, create: true, commit: 20}
+    on_reject: keep
   tick:
     steps: [{map: {key: "= run.due", run: "= run.number"}}]
     to: {connection: warehouse, table: tick_rows, create: true}
@@ -83,20 +112,22 @@ schedules:
 
 // flowsOf is which flows read a listener.
 var flowsOf = map[string][]string{"rows": {"rows"}, "files": {"files"}, "both": {"both"}, "many": {"many-a", "many-b"}, "flaky": {"flaky"}, "slow": {"slow"},
-	"now": {"now"}}
+	"now": {"now"}, "ordered": {"ordered"}, "append": {"append"}, "calls": {"calls"}, "parts": {"parts"}}
 
-// placesOf is where a flow writes: tables, and folders of files.
+// placesOf is where a flow writes: tables, folders of files, files that grow, and the API.
 var placesOf = map[string][]string{"rows": {"rows"}, "files": {"own/", "unique/"}, "both": {"both_rows", "both/"}, "many-a": {"many_rows"}, "many-b": {"many/"},
-	"flaky": {"flaky_rows"}, "slow": {"slow_rows"}, "now": {"now_rows"}, "tick": {"tick_rows"}}
+	"flaky": {"flaky_rows"}, "slow": {"slow_rows"}, "now": {"now_rows"}, "tick": {"tick_rows"},
+	"ordered": {"ordered_rows", "ordered.ndjson"}, "append": {"append.ndjson", "append.csv"}, "calls": {"api"}, "parts": {"parts_rows"}}
 
-// serve serves the folder of a round until its standard input ends. It prints its address once it takes calls.
+// serve serves the folder of a round until it reads a line. It prints its address once it takes calls. When its standard input ends, nobody is there any
+// more who would stop it, and it exits at once.
 func serve(dir string, retention time.Duration) error {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	anybody := auth.VerifierFunc(func(context.Context, *http.Request) (auth.Principal, error) {
 		return auth.Principal{Login: "sender", Role: auth.Operator}, nil
 	})
 	engine, err := integrator.New(integrator.Config{Dir: filepath.Join(dir, "data"), BaseDir: dir, Definitions: os.DirFS(dir), Drivers: []sqldb.Driver{sqlite.Driver()},
-		Steps: map[string]transform.Func{"stumble": stumble, "pause": pause}, Verifier: anybody, Logger: logger, Retention: integrator.Retention{Runs: retention}})
+		Steps: map[string]transform.Func{"stumble": stumble, "pause": pause, "fussy": fussy}, Verifier: anybody, Logger: logger, Retention: integrator.Retention{Runs: retention}})
 	if err != nil {
 		return err
 	}
@@ -116,9 +147,12 @@ func serve(dir string, retention time.Duration) error {
 	defer listener.Close()
 	go http.Serve(listener, engine.Handler()) // ends with the listener
 	fmt.Println(listener.Addr())
-	go func() { // until the other side wants the end
-		io.Copy(io.Discard, os.Stdin)
-		stop()
+	go func() { // as long as the process
+		if line := bufio.NewScanner(os.Stdin); line.Scan() {
+			stop()
+			line.Scan()
+		}
+		os.Exit(1)
 	}()
 	return <-ended
 }
@@ -139,4 +173,12 @@ func pause(ctx context.Context, _ *transform.Record) error {
 	case <-time.After(10 * time.Millisecond):
 		return nil
 	}
+}
+
+// fussy rejects a record at times. What an attempt has rejected and committed stays rejected; when it is replayed it may pass.
+func fussy(context.Context, *transform.Record) error {
+	if rand.IntN(10) == 0 {
+		return errors.New("not today")
+	}
+	return nil
 }
