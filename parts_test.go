@@ -305,6 +305,59 @@ func TestPartsOfRejectsAlone(t *testing.T) {
 	})
 }
 
+// TestPartsOfReplayedRejects replays records of several parts, few enough to be committed at once with those of another run, and loses the answer to that
+// commit: each run finds itself applied.
+func TestPartsOfReplayedRejects(t *testing.T) {
+	t.Parallel()
+	held, gathered := make(chan struct{}), make(chan struct{})
+	l := &ledger{
+		write: func(r *transform.Record) error {
+			if r.Value.Field("n").Text() == "99" {
+				close(held)
+				<-gathered
+			}
+			return nil
+		},
+		commit: func(number int) (before, after error) {
+			if number == 8 { // behind three of each payload, and that of the one that is held
+				after = errors.New("connection reset")
+			}
+			return nil, after
+		},
+	}
+	check := func(_ context.Context, r *transform.Record) error {
+		if r.Index%5 == 1 {
+			return errors.New("never")
+		}
+		return nil
+	}
+	h := start(t, partsYAML, func(c *integrator.Config) {
+		c.Connectors, c.Steps = []connector.Kind{l.kind()}, map[string]transform.Func{"check": check}
+	})
+	token := h.token("ops", "password-ops")
+	send := func(path, body string) int64 { return decode[receipt](t, h.post(path, token, body).body).AuditID }
+	var first, replays []int64
+	for range 2 {
+		run := send(listeners+"/a", numbered(27))
+		h.events.settled(run)
+		first = append(first, run)
+	}
+	send(listeners+"/a", `[{"n": 99}]`)
+	<-held
+	for _, run := range first {
+		replays = append(replays, send(fmt.Sprintf("/rest/v1/runs/%d/rejects/replay", run), ""))
+	}
+	close(gathered)
+	for _, run := range replays {
+		if e := h.events.settled(run); e.Run.Status != store.Warning || e.Run.Read != 6 || e.Run.Rejected != 6 {
+			t.Errorf("the replay is %v: read %d, rejected %d: %s", e.Run.Status, e.Run.Read, e.Run.Rejected, e.Run.Exception)
+		}
+	}
+	if l.tries != 8 {
+		t.Errorf("%d commits, want 8", l.tries)
+	}
+}
+
 // TestPartsOfACanceledRun stops a run in its second part: the first one stays, and is what the run says is written.
 func TestPartsOfACanceledRun(t *testing.T) {
 	t.Parallel()

@@ -201,9 +201,10 @@ func (p *parts) reject(r Rejected) {
 	}
 }
 
-// commit commits the open part, which ends before the record with that index. One that has nothing to keep stays open.
+// commit commits the open part, which ends before the record with that index. One that has nothing to keep stays open. A run that was found complete may have been
+// committed as one part with those of other runs, although its records are of several: those of a replay keep the places that they had.
 func (p *parts) commit(end int64) error {
-	if !p.dirty && len(p.note.Rejects) == 0 {
+	if p.applied || !p.dirty && len(p.note.Rejects) == 0 {
 		return nil
 	}
 	if err := context.Cause(p.job.ctx); err != nil {

@@ -162,7 +162,7 @@ type sender struct {
 
 // listeners are how often each is called.
 var listeners = []string{"rows", "rows", "rows", "files", "files", "both", "both", "many", "many", "flaky", "flaky", "slow", "slow", "now",
-	"ordered", "ordered", "ordered", "append", "append", "calls", "calls", "parts"}
+	"ordered", "append", "calls", "calls", "parts"}
 
 // mostLines is how many lines a payload has at most.
 var mostLines = map[string]int{"append": 20, "calls": 5, "parts": 150}
