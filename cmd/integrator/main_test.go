@@ -28,7 +28,19 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"integrator": main})
+	testscript.Main(m, map[string]func(){"integrator": func() {
+		go followParent(os.Getppid())
+		main()
+	}})
+}
+
+// followParent ends the process when the test that started it is gone, which may have been killed or have run out of time: nobody else would stop a server.
+func followParent(parent int) {
+	for range time.Tick(time.Second) {
+		if os.Getppid() != parent {
+			os.Exit(1)
+		}
+	}
 }
 
 // TestCommand plays the scripts with the command as a process of its own.
