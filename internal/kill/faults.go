@@ -44,7 +44,7 @@ var faults = []fault{
 	{"no-applied-table", "the database does not know which runs it holds", "connector/sqldb/write.go",
 		"	for _, run := range w.runs {\n", "	for _, run := range w.runs[:0] {\n"},
 	{"no-file-note", "the folder does not know whose files it holds", "connector/file/note.go",
-		"	if id != o.run.ID && !later {\n", "	if id == o.run.ID || !later {\n"},
+		"	if id != o.run.ID && !later {\n", "	if id == o.run.ID && o.target.Exists != \"append\" || id != o.run.ID && !later {\n"},
 	{"no-order", "the queue does not look at order keys", "store/internal/queue/queue.go",
 		"		if e.Order != \"\" {\n			k := order{e.Flow, e.Order}\n			free", "		if false {\n			k := order{e.Flow, e.Order}\n			free"},
 	{"no-append-note", "the folder does not know which runs have appended to its files", "connector/file/append.go",

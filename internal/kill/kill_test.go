@@ -9,11 +9,11 @@ import (
 	"github.com/integrator-go/integrator/internal/failpoint"
 )
 
-// TestKilled kills a server once at each point and some times at random moments. The command does it for longer.
+// TestKilled kills a server once at each point and ten times at random moments. The command does it for longer.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	var told strings.Builder
-	err := run([]string{"-kills", strconv.Itoa(len(failpoint.Points) + 20)}, &told)
+	err := run([]string{"-kills", strconv.Itoa(len(failpoint.Points) + 10)}, &told)
 	t.Log(told.String())
 	if err != nil {
 		t.Error(err)

@@ -78,9 +78,9 @@ func times(point string) int {
 	case "cancel", "replay", "prune":
 		return 2
 	case "blob", "retry", "claim", "append", "part":
-		return 5
+		return 4
 	}
-	return 20
+	return 10
 }
 
 // run kills, and compares.
