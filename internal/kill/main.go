@@ -4,7 +4,7 @@
 // The server is this program in another role, built with the tag failpoints. Eight senders note in files of their own what they are about
 // to send and, once they have a receipt, that it is acknowledged; each note is synced. The server dies at a random moment, or kills itself
 // at one of the points of internal/failpoint, and is started again. After each round of kills it works off what is left and stops in order; then every
-// row, file and run is compared with the notes. A finding ends the program with exit code 1 and leaves the folder of the round.
+// row, file, call of an API and run is compared with the notes. A finding ends the program with exit code 1 and leaves the folder of the round.
 //
 // -break NAME does the same to a server with one deliberate fault, and succeeds when the fault is found; -list names the faults and points.
 // The seed decides what is sent and which kills are tried in which order; the moments are the machine's.

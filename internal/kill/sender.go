@@ -295,8 +295,8 @@ type operator struct {
 
 // failed is a run in the history, as far as it matters here.
 type failed struct {
-	AuditID                                  int64
-	Status, FlowName, MessageUUID, Exception string
+	AuditID                          int64
+	FlowName, MessageUUID, Exception string
 }
 
 // look replays what is new: of the newest runs, or of all. It returns how many that were.
@@ -304,11 +304,8 @@ func (o *operator) look(ctx context.Context, all bool) (found int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, state := range []string{"error", "warning"} {
-		for after := int64(1); after != 0; {
-			path := "/rest/v1/runs?limit=100&status=" + state
-			if after > 1 {
-				path += fmt.Sprint("&after=", after)
-			}
+		replay := map[string]func(context.Context, failed) error{"error": o.again, "warning": o.rejects}[state]
+		for path, more := "/rest/v1/runs?limit=100&status="+state, true; more; {
 			status, answer, err := o.ask(ctx, "GET", path, "", nil)
 			if err != nil {
 				return found, err
@@ -324,19 +321,16 @@ func (o *operator) look(ctx context.Context, all bool) (found int, err error) {
 				if o.seen[run.AuditID] {
 					continue
 				}
-				replay := o.again
-				if state == "warning" {
-					replay = o.rejects
-				}
-				if err := replay(ctx, run); err != nil {
+				if err := replay(ctx, run); errors.Is(err, errActive) {
+					continue
+				} else if err != nil {
 					return found, err
 				}
 				o.seen[run.AuditID] = true
 				found++
 			}
-			if after = page.After; !all {
-				break
-			}
+			more = all && page.After != 0
+			path = fmt.Sprintf("/rest/v1/runs?limit=100&status=%s&after=%d", state, page.After)
 		}
 	}
 	return found, nil
@@ -366,6 +360,9 @@ func (o *operator) again(ctx context.Context, run failed) error {
 	return nil
 }
 
+// errActive says that a run is at work once more. Readers see a commit while it is synced; it may have been lost in a crash, and the run has ended for nobody.
+var errActive = errors.New("the run has not ended")
+
 // rejects replays what a run has rejected. That happens once, however often it is asked for.
 func (o *operator) rejects(ctx context.Context, run failed) error {
 	n := note{What: "rejects", At: time.Now(), Run: run.AuditID}
@@ -376,6 +373,8 @@ func (o *operator) rejects(ctx context.Context, run failed) error {
 	switch status {
 	case http.StatusNotFound: // their time was over
 		n.What = "gone"
+	case http.StatusConflict:
+		return errActive
 	case http.StatusOK:
 		if n.Message, n.Runs, err = readReceipt(answer); err != nil {
 			return fmt.Errorf("the replay of what run %d has rejected: %w", run.AuditID, err)
