@@ -352,6 +352,11 @@ func (o *operator) again(ctx context.Context, run failed) error {
 	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&payload); err != nil || status != http.StatusOK {
 		return fmt.Errorf("the payload of run %d, a dead letter, cannot be read: %d %s", run.AuditID, status, body)
 	}
+	if run.FlowName == "now" { // a synchronous call that failed runs again when its caller repeats it
+		if err := o.write(note{What: "replay", At: time.Now(), Key: payload.Key}); err != nil {
+			return err
+		}
+	}
 	for answered := false; !answered; {
 		if answered, err = again(ctx, o.ledger, &o.caller, payload.Key, run.MessageUUID); err != nil {
 			return err
