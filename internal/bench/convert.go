@@ -210,7 +210,7 @@ func contentOf(path string) (string, error) {
 }
 
 func convertWithEngine(args []string, c *control) error {
-	return withEngine(args[0], func(ctx context.Context, engine *integrator.Engine) error {
+	_, err := withEngine(args[0], integrator.Retention{}, func(ctx context.Context, engine *integrator.Engine) error {
 		began := time.Now()
 		result, err := engine.RunFlow(ctx, "convert", nil)
 		if err == nil {
@@ -221,6 +221,7 @@ func convertWithEngine(args []string, c *control) error {
 		}
 		return c.report(converted{time.Since(began).Seconds(), memory(os.Getpid(), "VmHWM"), result.Written})
 	})
+	return err
 }
 
 // convertWithMaps converts as one does it in Go with the standard library.

@@ -41,9 +41,12 @@ type benchmark struct {
 var cases = []benchmark{
 	{"p1", "asynchronous listener, synced before the answer, against a bare net/http handler and the disk's own sync rate", asynchronous},
 	{"p2", "synchronous flow with history, against a bare net/http handler", synchronous},
+	{"p3", "tokens for a user who has logged in before, against a bare net/http handler; the check of a token", tokens},
 	{"p4", "CSV to NDJSON from file to file, against encoding/csv and maps, and against DuckDB", convert},
 	{"p8", "time from the start of the process until calls are taken, and memory at rest", ready},
+	{"p9", "latency of acceptance with many listeners, queued runs and ended runs, against an empty store", growth},
 	{"p10", "size and modules of a program that imports the root module alone", embed},
+	{"prune", "latency of acceptance while very many runs are pruned, and after that", bulkPrune},
 }
 
 // roles are the parts that the program plays as a process of its own.
@@ -52,6 +55,7 @@ var roles = map[string]func(args []string, c *control) error{
 	"engine":         serveEngine,
 	"convert-engine": convertWithEngine,
 	"convert-maps":   convertWithMaps,
+	"verify":         verifyTokens,
 }
 
 func main() {
@@ -69,7 +73,7 @@ func run() error {
 	parent := flag.String("dir", "", "make the scratch folder in this `folder`; its disk is what is measured")
 	flag.IntVar(&c.rounds, "rounds", 5, "rounds of each measurement")
 	flag.DurationVar(&c.length, "length", 2*time.Second, "of one measurement of a server")
-	flag.BoolVar(&c.large, "large", false, "p4: also a file of 2 GB; p8: also 1,000,000 queued runs")
+	flag.BoolVar(&c.large, "large", false, "p4: also a file of 2 GB; p8: also 1,000,000 queued runs; p9: 10,000,000 ended runs; prune: 2,000,000 runs")
 	flag.StringVar(&c.duckdb, "duckdb", "", "p4: a `folder` in which `npm install @duckdb/node-api` was done")
 	flag.StringVar(&c.profile, "profile", "", "write profiles of the processes, .cpu and .allocs, into this `folder`")
 	flag.Parse()
@@ -78,7 +82,7 @@ func run() error {
 	}
 	if *list {
 		for _, one := range cases {
-			fmt.Printf("%-4s %s\n", one.name, one.about)
+			fmt.Printf("%-5s %s\n", one.name, one.about)
 		}
 		return nil
 	}

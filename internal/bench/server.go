@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/store/boltstore"
 )
 
 // serving is what a server reports once it takes calls.
@@ -25,6 +27,9 @@ type serving struct {
 	Addr  string
 	Token string // of the engine alone
 }
+
+// ended is what an engine reports once it has stopped.
+type ended struct{ Syncs int64 }
 
 // serveBare serves a handler that reads the body and answers as many bytes as its argument says.
 func serveBare(args []string, c *control) error {
@@ -44,47 +49,75 @@ func serveBare(args []string, c *control) error {
 	}))
 }
 
-// serveEngine serves the definitions in the folder flows of the folder that is its argument, with a store beside them and a user who may
-// do all.
+// What an engine is started with, beside its folder.
+const (
+	called  = "called"  // calls will come: there is a user, with a token
+	pruning = "pruning" // runs that ended more than 30 days ago are removed
+)
+
+// login and password are those of the user who calls.
+const (
+	login    = "bench"
+	password = "a long password"
+)
+
+// serveEngine serves the definitions in the folder flows of the folder that is its first argument, with a store beside them.
 func serveEngine(args []string, c *control) error {
-	return withEngine(args[0], func(ctx context.Context, engine *integrator.Engine) error {
-		users, err := engine.Auth()
-		if err != nil {
-			return err
-		}
-		const login, password = "bench", "a long password"
+	retention := integrator.Retention{Runs: -1}
+	if slices.Contains(args, pruning) {
+		retention.Runs = kept
+	}
+	syncs, err := withEngine(args[0], retention, func(ctx context.Context, engine *integrator.Engine) (err error) {
 		token := ""
-		if len(args) > 1 { // calls will come
-			if err := users.Save(ctx, auth.User{Login: login, Role: auth.API, Listeners: []string{"*"}}, password); err != nil {
-				return err
-			}
-			if token, _, err = users.Issue(ctx, login, password, "127.0.0.1:1"); err != nil {
+		if slices.Contains(args, called) {
+			if _, token, err = logIn(ctx, engine); err != nil {
 				return err
 			}
 		}
 		return serve(c, token, engine.Handler())
 	})
+	return errors.Join(err, c.report(ended{syncs}))
 }
 
-// withEngine runs an engine while do does something with it.
-func withEngine(dir string, do func(context.Context, *integrator.Engine) error) error {
-	engine, err := integrator.New(integrator.Config{Dir: filepath.Join(dir, "data"), Definitions: os.DirFS(filepath.Join(dir, "flows")), BaseDir: dir,
-		Auth: auth.Options{TokenLife: time.Hour}})
+// logIn makes a user who may call all listeners, and issues a token.
+func logIn(ctx context.Context, engine *integrator.Engine) (users *auth.Service, token string, err error) {
+	if users, err = engine.Auth(); err != nil {
+		return nil, "", err
+	}
+	if err := users.Save(ctx, auth.User{Login: login, Role: auth.API, Listeners: []string{"*"}}, password); err != nil {
+		return nil, "", err
+	}
+	token, _, err = users.Issue(ctx, login, password, "127.0.0.1:1")
+	return users, token, err
+}
+
+// withEngine runs an engine while do does something with it, and returns how often its store was synced.
+func withEngine(dir string, retention integrator.Retention, do func(context.Context, *integrator.Engine) error) (syncs int64, err error) {
+	st, err := boltstore.Open(filepath.Join(dir, "data"), nil)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	defer func() {
+		err = errors.Join(err, st.Close())
+		syncs = st.Syncs()
+	}()
+	engine, err := integrator.New(integrator.Config{Store: st, Definitions: os.DirFS(filepath.Join(dir, "flows")), BaseDir: dir,
+		Auth: auth.Options{TokenLife: time.Hour}, Limits: integrator.Limits{MaxQueued: 2 * manyRuns}, Retention: retention})
+	if err != nil {
+		return 0, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- engine.Run(ctx) }()
+	over := make(chan error, 1)
+	go func() { over <- engine.Run(ctx) }()
 	select {
 	case <-engine.Ready():
-	case err := <-ended:
-		return err
+	case err := <-over:
+		return 0, err
 	}
 	err = do(ctx, engine)
 	stop()
-	return errors.Join(err, <-ended)
+	return 0, errors.Join(err, <-over)
 }
 
 func serve(c *control, token string, handler http.Handler) error {
@@ -114,7 +147,7 @@ type load struct {
 
 // drive sends calls over a number of connections for a time, each the next one when it has its answer. It returns answers a second.
 func (l *load) drive(connections int, length time.Duration) (float64, error) {
-	transport := &http.Transport{MaxIdleConns: connections, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections, DisableCompression: true}
+	transport := l.transport(connections)
 	defer transport.CloseIdleConnections()
 	before, began := l.answered.Load(), time.Now()
 	var group sync.WaitGroup
@@ -135,6 +168,11 @@ func (l *load) drive(connections int, length time.Duration) (float64, error) {
 		return 0, err
 	}
 	return float64(l.answered.Load()-before) / time.Since(began).Seconds(), nil
+}
+
+// transport keeps a number of connections.
+func (l *load) transport(connections int) *http.Transport {
+	return &http.Transport{MaxIdleConns: connections, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections, DisableCompression: true}
 }
 
 func (l *load) call(transport *http.Transport) error {
@@ -175,23 +213,35 @@ type pair struct {
 	toBare       *load
 }
 
-// listenerRoute is where listeners are.
-const listenerRoute = "/rest/v1/httplistener"
+// routes of the engine
+const (
+	listenerRoute = "/rest/v1/httplistener"
+	tokenRoute    = "/rest/v1/token-auth/issue"
+)
 
-// startPair starts both, over definitions with a listener at path.
+// startEngine starts an engine, and returns it with a load of calls of a path.
+func (c *config) startEngine(dir, path string, body []byte, with ...string) (*process, *load, error) {
+	p, err := c.start("engine", append([]string{dir, called}, with...)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	var at serving
+	if err := p.read(&at); err != nil {
+		return nil, nil, err
+	}
+	return p, &load{url: "http://" + at.Addr + path, token: at.Token, body: body}, nil
+}
+
+// startPair starts both, over definitions; the calls are of a path.
 func (c *config) startPair(dir, definitions, path string, body []byte) (p *pair, err error) {
 	if err := write(filepath.Join(dir, "flows", "flows.yaml"), []byte(definitions)); err != nil {
 		return nil, err
 	}
 	p = &pair{dir: dir}
-	if p.engine, err = c.start("engine", dir, "called"); err != nil {
+	if p.engine, p.toEngine, err = c.startEngine(dir, path, body); err != nil {
 		return nil, err
 	}
 	var at serving
-	if err := p.engine.read(&at); err != nil {
-		return nil, err
-	}
-	p.toEngine = &load{url: "http://" + at.Addr + listenerRoute + path, token: at.Token, body: body}
 	size := 0
 	p.toEngine.check = func(answer []byte) error { size = len(answer); return nil }
 	if err := p.toEngine.call(&http.Transport{DisableKeepAlives: true}); err != nil {
@@ -227,8 +277,11 @@ func (p *pair) compare(c *config, connections int, goal float64) error {
 	return nil
 }
 
-// stop ends both.
-func (p *pair) stop() error { return errors.Join(p.engine.stop(), p.bare.stop()) }
+// stop ends both. It returns how often the engine's store was synced.
+func (p *pair) stop() (syncs int64, err error) {
+	syncs, err = p.engine.end()
+	return syncs, errors.Join(err, p.bare.stop())
+}
 
 // payload is an order as JSON, of about a size in bytes: ten fields and a nested list.
 func payload(size int) []byte {

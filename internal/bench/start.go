@@ -1,17 +1,11 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
-	"github.com/integrator-go/integrator/store"
-	"github.com/integrator-go/integrator/store/boltstore"
 )
 
 // ready measures how long an engine takes from the start of its process until it takes calls; its store is there already.
@@ -56,7 +50,11 @@ func ready(c *config) error {
 	if !c.large {
 		return nil
 	}
-	if err := queueRuns(filepath.Join(few, "data")); err != nil {
+	names := make([]string, 10)
+	for i := range names {
+		names[i] = "f" + strconv.Itoa(i)
+	}
+	if _, err := queueRuns(few, manyRuns, names...); err != nil {
 		return err
 	}
 	var restingQueued figures
@@ -90,39 +88,6 @@ func makeFlows(dir string, flows int) error {
 		}
 		path := filepath.Join(dir, "flows", "part"+strconv.Itoa(first)+".yaml")
 		if err := write(path, []byte("listeners:\n"+listeners.String()+"flows:\n"+text.String())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// queueRuns fills a store with runs that are due in a year.
-func queueRuns(data string) (err error) {
-	const runs, together = 1_000_000, 1000
-	st, err := boltstore.Open(data, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	ctx := context.Background()
-	queue, err := st.Join(ctx, "bench")
-	if err != nil {
-		return err
-	}
-	defer queue.Leave()
-	now := time.Now()
-	for n := 0; n < runs; n += together {
-		a := &store.Acceptance{}
-		for i := range together {
-			id, err := uuid.NewV7()
-			if err != nil {
-				return err
-			}
-			flow := int64((n+i)%10 + 1)
-			a.Runs = append(a.Runs, &store.Run{ID: id, Flow: "f" + strconv.FormatInt(flow-1, 10), FlowID: flow, Trigger: "listener", User: "bench", Queued: now,
-				Due: now.Add(365 * 24 * time.Hour)})
-		}
-		if _, err := queue.Accept(ctx, a); err != nil {
 			return err
 		}
 	}

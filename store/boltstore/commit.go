@@ -326,6 +326,7 @@ func (s *Store) settled() error {
 		return err
 	}
 	failpoint.Hit("checkpoint.committed")
+	s.checkpoints.Add(1)
 	s.journal.restart(next)
 	if s.options.OnCheckpoint != nil {
 		s.options.OnCheckpoint(size, time.Since(began))
