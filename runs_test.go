@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/connector"
@@ -154,6 +156,50 @@ func TestFailStop(t *testing.T) {
 	if err := <-done; !errors.Is(err, store.ErrBroken) {
 		t.Errorf("Run: %v", err)
 	}
+}
+
+// claims is a store that counts how often somebody asks for runs.
+type claims struct {
+	store.Store
+	n *atomic.Int64
+}
+
+func (c claims) Join(ctx context.Context, engine string) (store.Queue, error) {
+	q, err := c.Store.Join(ctx, engine)
+	return claimsQueue{q, c.n}, err
+}
+
+type claimsQueue struct {
+	store.Queue
+	n *atomic.Int64
+}
+
+func (q claimsQueue) Claim(ctx context.Context, want map[int64]store.Want, limit int, now time.Time) ([]store.Run, time.Time, error) {
+	q.n.Add(1)
+	return q.Queue.Claim(ctx, want, limit, now)
+}
+
+// TestNothingIsClaimedWhereNothingWaits lets runs find their places free: the store is not asked for others when they end, because to ask takes
+// the longer the more flows there are.
+func TestNothingIsClaimedWhereNothingWaits(t *testing.T) {
+	t.Parallel()
+	s := &scripted{write: func(*transform.Batch) error { return nil }}
+	n := new(atomic.Int64)
+	inBubble(t, scriptedYAML, func(b *bubble) {
+		token := b.login()
+		before := int64(0)
+		for run := range int64(20) {
+			b.must("POST", listeners+"/a", token, "{}")
+			b.events.settled(run + 1)
+			synctest.Wait()
+			if run == 0 { // it may have waited for the first look at what an earlier engine left
+				before = n.Load()
+			}
+		}
+		if more := n.Load() - before; more != 0 {
+			t.Errorf("the store was asked %d times", more)
+		}
+	}, func(c *integrator.Config) { c.Connectors, c.Store = []connector.Kind{s.kind()}, claims{c.Store, n} })
 }
 
 // TestBacklogComesFirst lets one run work while others queue behind it: they begin in the order in which they came.

@@ -290,6 +290,14 @@ func (l *lane) limit() int {
 	}
 }
 
+// leave gives a place back. It reports whether a claim may find something for it: otherwise nothing waits but what the queue tells of. The
+// caller holds Runner.mu.
+func (l *lane) leave() (look bool) {
+	look = l.backlog || l.held >= l.limit()
+	l.held--
+	return look
+}
+
 // take makes jobs of claimed runs and lets the workers have them.
 func (r *Runner) take(ctx context.Context, runs []store.Run) {
 	for i := range runs {
@@ -498,11 +506,12 @@ func (r *Runner) settle(jobs []*job) {
 	if err != nil && !errors.Is(err, store.ErrClaimLost) {
 		r.fail(fmt.Errorf("settle runs: %w", err))
 	}
+	look := false
 	var late []int64 // canceled when it was decided that they are tried again
 	r.mu.Lock()
 	for _, j := range jobs {
 		delete(r.active, j.run.Number)
-		r.laneOf(j).held--
+		look = r.laneOf(j).leave() || look
 		if j.run.Status == store.Queued && errors.Is(context.Cause(j.ctx), errCanceled) {
 			late = append(late, j.run.Number)
 		}
@@ -516,7 +525,9 @@ func (r *Runner) settle(jobs []*job) {
 			r.options.Logger.Error("a run that was canceled is tried again", "run", number, "error", err)
 		}
 	}
-	r.Look()
+	if look {
+		r.Look()
+	}
 }
 
 // commit tries a write until it succeeds or is refused for good: while the store is full or cannot be reached it waits. No caller can end it;

@@ -101,12 +101,15 @@ func (r *Runner) stored(plans []*Plan) {
 }
 
 func (r *Runner) release(plans []*Plan) {
+	look := false
 	r.mu.Lock()
 	for _, p := range plans {
-		r.lane(p).held--
+		look = r.lane(p).leave() || look
 	}
 	r.mu.Unlock()
-	r.Look()
+	if look {
+		r.Look()
+	}
 }
 
 // Admit says beforehand whether runs of the flows would be refused: the error is ErrStopping or ErrQueueFull. It is for what is better known
