@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/store"
 )
 
 const converting = `
@@ -210,7 +211,7 @@ func contentOf(path string) (string, error) {
 }
 
 func convertWithEngine(args []string, c *control) error {
-	_, err := withEngine(args[0], integrator.Retention{}, func(ctx context.Context, engine *integrator.Engine) error {
+	_, err := withEngine(args[0], integrator.Retention{}, func(ctx context.Context, engine *integrator.Engine, _ store.Store) error {
 		began := time.Now()
 		result, err := engine.RunFlow(ctx, "convert", nil)
 		if err == nil {

@@ -212,7 +212,6 @@ func bulkPrune(c *config) error {
 				p99, err = s.measure(l, 2*c.length)
 			}
 			answered[dir] += l.answered.Load()
-			time.Sleep(time.Second / 4) // the last runs end
 			return p99, errors.Join(err, p.stop())
 		}
 	}

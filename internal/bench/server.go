@@ -19,6 +19,7 @@ import (
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/store/boltstore"
 )
 
@@ -67,16 +68,34 @@ func serveEngine(args []string, c *control) error {
 	if slices.Contains(args, pruning) {
 		retention.Runs = kept
 	}
-	syncs, err := withEngine(args[0], retention, func(ctx context.Context, engine *integrator.Engine) (err error) {
+	syncs, err := withEngine(args[0], retention, func(ctx context.Context, engine *integrator.Engine, st store.Store) (err error) {
 		token := ""
 		if slices.Contains(args, called) {
 			if _, token, err = logIn(ctx, engine); err != nil {
 				return err
 			}
 		}
-		return serve(c, token, engine.Handler())
+		return errors.Join(serve(c, token, engine.Handler()), rest(ctx, engine, st))
 	})
 	return errors.Join(err, c.report(ended{syncs}))
+}
+
+// rest returns when no run is at work and none is due. Those of the calls are the newest.
+func rest(ctx context.Context, engine *integrator.Engine, st store.Store) error {
+	for {
+		var metrics bytes.Buffer
+		if err := engine.WriteMetrics(ctx, &metrics); err != nil {
+			return err
+		}
+		queued, err := st.Runs(ctx, store.RunFilter{Status: store.Queued, Limit: 1})
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(metrics.Bytes(), []byte("\nintegrator_runs_running 0\n")) && (len(queued) == 0 || queued[0].Due.After(time.Now())) {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // logIn makes a user who may call all listeners, and issues a token.
@@ -92,7 +111,7 @@ func logIn(ctx context.Context, engine *integrator.Engine) (users *auth.Service,
 }
 
 // withEngine runs an engine while do does something with it, and returns how often its store was synced.
-func withEngine(dir string, retention integrator.Retention, do func(context.Context, *integrator.Engine) error) (syncs int64, err error) {
+func withEngine(dir string, retention integrator.Retention, do func(context.Context, *integrator.Engine, store.Store) error) (syncs int64, err error) {
 	st, err := boltstore.Open(filepath.Join(dir, "data"), nil)
 	if err != nil {
 		return 0, err
@@ -115,7 +134,7 @@ func withEngine(dir string, retention integrator.Retention, do func(context.Cont
 	case err := <-over:
 		return 0, err
 	}
-	err = do(ctx, engine)
+	err = do(ctx, engine, st)
 	stop()
 	return 0, errors.Join(err, <-over)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/store"
 )
 
 // tokens measures how fast tokens are issued to a user whose password is known to be right, and how fast one is checked.
@@ -58,7 +59,7 @@ type verified struct {
 
 // verifyTokens measures the check of a token.
 func verifyTokens(args []string, c *control) error {
-	_, err := withEngine(args[0], integrator.Retention{}, func(ctx context.Context, engine *integrator.Engine) error {
+	_, err := withEngine(args[0], integrator.Retention{}, func(ctx context.Context, engine *integrator.Engine, _ store.Store) error {
 		users, token, err := logIn(ctx, engine)
 		if err != nil {
 			return err
