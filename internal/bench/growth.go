@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/store/boltstore"
 )
 
@@ -242,7 +243,7 @@ func pruneAll(dir string) (runs int, took time.Duration, err error) {
 	defer func() { err = errors.Join(err, st.Close()) }()
 	began := time.Now()
 	for {
-		n, err := st.Prune(context.Background(), began.Add(-kept), 200)
+		n, err := st.Prune(context.Background(), store.Keep{Since: began.Add(-kept)}, 200)
 		if err != nil || n == 0 {
 			return runs, time.Since(began), err
 		}

@@ -48,7 +48,7 @@ var faults = []fault{
 	{"no-order", "the queue does not look at order keys", "store/internal/queue/queue.go",
 		"		if e.Order != \"\" {\n			k := order{e.Flow, e.Order}\n			free", "		if false {\n			k := order{e.Flow, e.Order}\n			free"},
 	{"no-append-note", "the folder does not know which runs have appended to its files", "connector/file/append.go",
-		"	return w.note(o, o.path)\n}\n\n// continues", "	return nil\n}\n\n// continues"},
+		"	if err := w.note(o, o.path); err != nil {\n", "	if err := error(nil); err != nil {\n"},
 	{"no-append-cut", "what a crashed run has appended without its note is not cut off", "connector/file/write.go",
 		"		if err := w.mend(o); err != nil {\n", "		if err := error(nil); err != nil {\n"},
 	{"no-http-key", "another attempt calls an API under other keys", "connector/httpclient/write.go",
