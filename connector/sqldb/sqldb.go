@@ -173,6 +173,18 @@ func (c *connection) Close() error {
 	return err
 }
 
+// marks reports whether the table of applied runs is there, and whether old rows are to be deleted now.
+func (c *connection) marks() (there, prune bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := c.now(); c.pruned.IsZero() {
+		c.pruned = now // not at once: runs that wait for their second attempt come first
+	} else if now.Sub(c.pruned) >= pruneEvery {
+		c.pruned, prune = now, true
+	}
+	return c.marked, prune
+}
+
 func (c *connection) setMarked(marked bool) {
 	c.mu.Lock()
 	c.marked = marked

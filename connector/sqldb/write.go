@@ -113,14 +113,17 @@ func (w *writer) BeginPart(ctx context.Context) (connector.Part, error) {
 	if err != nil {
 		return nil, err
 	}
+	marked, prune := w.c.marks() // before the transaction, which may not see what another has made meanwhile
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, w.c.fault(ctx, "begin a transaction", err)
 	}
-	work := &work{writer: w, Dialect: &w.c.driver.Dialect, ctx: ctx, tx: tx, tables: make([]*table, len(w.targets)), statements: map[string]*sql.Stmt{}}
-	if err := work.prepareMarks(); err != nil {
-		work.Rollback()
-		return nil, err
+	work := &work{writer: w, Dialect: &w.c.driver.Dialect, ctx: ctx, tx: tx, tables: make([]*table, len(w.targets)), statements: map[string]*sql.Stmt{}, prune: prune}
+	if !marked {
+		if err := work.make(appliedTable, "run_id char(36) not null primary key, flow varchar(255), applied_at varchar(40)"); err != nil {
+			work.Rollback()
+			return nil, err
+		}
 	}
 	return work, nil
 }
@@ -143,22 +146,6 @@ type work struct {
 }
 
 func (w *work) fault(doing string, err error) error { return w.c.fault(w.ctx, doing, err) }
-
-// prepareMarks makes the table of applied runs when it is missing, and decides whether old rows are deleted.
-func (w *work) prepareMarks() error {
-	w.c.mu.Lock()
-	marked := w.c.marked
-	if now := w.c.now(); w.c.pruned.IsZero() {
-		w.c.pruned = now // not at once: runs that wait for their second attempt come first
-	} else if now.Sub(w.c.pruned) >= pruneEvery {
-		w.c.pruned, w.prune = now, true
-	}
-	w.c.mu.Unlock()
-	if marked {
-		return nil
-	}
-	return w.make(appliedTable, "run_id char(36) not null primary key, flow varchar(255), applied_at varchar(40)")
-}
 
 // make makes one of the engine's own tables when it is missing.
 func (w *work) make(table, columns string) error {
