@@ -172,10 +172,22 @@ func (h *handler) answerError(w http.ResponseWriter, r *http.Request, listener s
 		p.ErrorID = newErrorID()
 	}
 	level := slog.LevelDebug
-	if p.Status >= 500 && p.unexpected != nil {
-		level = slog.LevelError
+	attrs := []any{"method", r.Method, "status", p.Status, "problem", p.name(), "errorID", p.ErrorID}
+	if listener != "" {
+		attrs = append(attrs, "listener", listener)
 	}
-	h.engine.Logger().Log(r.Context(), level, "refused", "method", r.Method, "status", p.Status, "problem", p.name(), "errorID", p.ErrorID, "error", p.unexpected)
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity: // a payload that somebody misses
+		level = slog.LevelInfo
+		attrs = append(attrs, "detail", p.Detail)
+	}
+	if p.unexpected != nil {
+		attrs = append(attrs, "error", p.unexpected)
+		if p.Status >= 500 {
+			level = slog.LevelError
+		}
+	}
+	h.engine.Logger().Log(r.Context(), level, "refused", attrs...)
 	h.engine.Observe(flow.Refused{Listener: listener, Status: p.Status, Reason: p.name()})
 	header := w.Header()
 	if p.Status == http.StatusUnauthorized {

@@ -54,6 +54,9 @@ func (c *checkCommand) Run(ctx context.Context) error {
 		}
 	}
 	d := engine.Definitions()
+	if len(d.Flows) == 0 {
+		fmt.Fprintf(os.Stderr, "integrator: %s defines no flow: is it the folder of the definitions?\n", c.Dir)
+	}
 	fmt.Printf("%s is in order: flows %d, listeners %d, connections %d, users %d\n", c.Dir, len(d.Flows), len(d.Listeners), len(d.Connections), len(d.Users))
 	return nil
 }
