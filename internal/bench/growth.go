@@ -184,7 +184,7 @@ const kept = 30 * 24 * time.Hour
 
 // bulkPrune measures acceptance while an engine removes very many runs at a time, and when it has.
 func bulkPrune(c *config) error {
-	runs := 200_000
+	runs := 500_000
 	if c.large {
 		runs = 2_000_000
 	}
@@ -207,10 +207,10 @@ func bulkPrune(c *config) error {
 			if err != nil {
 				return 0, err
 			}
-			_, err = l.pace(c.length / 2) // it comes to its work
+			_, err = l.pace(c.length / 4) // it comes to its work
 			p99 := 0.0
 			if err == nil {
-				p99, err = s.measure(l, 2*c.length)
+				p99, err = s.measure(l, c.length)
 			}
 			answered[dir] += l.answered.Load()
 			return p99, errors.Join(err, p.stop())
@@ -234,7 +234,7 @@ func bulkPrune(c *config) error {
 	return errors.Join(allSucceeded(fresh, 0, answered[fresh]), allSucceeded(full, last, answered[full]))
 }
 
-// pruneAll removes what is over, page by page as an engine does it, but without its pauses.
+// pruneAll removes what is over, page by page as an engine does it, without pauses.
 func pruneAll(dir string) (runs int, took time.Duration, err error) {
 	st, err := boltstore.Open(filepath.Join(dir, "data"), nil)
 	if err != nil {

@@ -112,13 +112,17 @@ func logIn(ctx context.Context, engine *integrator.Engine) (users *auth.Service,
 
 // withEngine runs an engine while do does something with it, and returns how often its store was synced.
 func withEngine(dir string, retention integrator.Retention, do func(context.Context, *integrator.Engine, store.Store) error) (syncs int64, err error) {
-	st, err := boltstore.Open(filepath.Join(dir, "data"), nil)
+	var n atomic.Int64
+	st, err := boltstore.Open(filepath.Join(dir, "data"), &boltstore.Options{
+		OnCommit:     func(int, time.Duration) { n.Add(1) },
+		OnCheckpoint: func(int64, time.Duration) { n.Add(2) }, // the database's pages, then the page that makes them valid
+	})
 	if err != nil {
 		return 0, err
 	}
 	defer func() {
 		err = errors.Join(err, st.Close())
-		syncs = st.Syncs()
+		syncs = n.Load()
 	}()
 	engine, err := integrator.New(integrator.Config{Store: st, Definitions: os.DirFS(filepath.Join(dir, "flows")), BaseDir: dir,
 		Auth: auth.Options{TokenLife: time.Hour}, Limits: integrator.Limits{MaxQueued: 2 * manyRuns}, Retention: retention})
