@@ -96,12 +96,11 @@ type Store struct {
 	onCorrupt func(error)
 	index     *queue.Index
 
-	journal     *journal
-	opened      sync.RWMutex // guards lacks and tx: readers share it, the writer has it to itself while it changes something
-	lacks       bool         // the database lacks what the journal has, and tx is not open
-	tx          *writeTx     // open from the first change to the next checkpoint; nil: the database has all
-	commits     atomic.Int64 // of the journal
-	checkpoints atomic.Int64
+	journal *journal
+	opened  sync.RWMutex // guards lacks and tx: readers share it, the writer has it to itself while it changes something
+	lacks   bool         // the database lacks what the journal has, and tx is not open
+	tx      *writeTx     // open from the first change to the next checkpoint; nil: the database has all
+	commits atomic.Int64
 
 	operations chan *operation
 	follower   *follower // a backup's, or nil; the writer's
@@ -358,10 +357,6 @@ func (s *Store) Size() (int64, error) {
 	}
 	return size, nil
 }
-
-// Syncs returns how often the store has waited for its disk since it was opened: once for each commit, however many calls shared it, and twice
-// for each checkpoint. Large bodies, and the moments at which the database's file grows, are not counted.
-func (s *Store) Syncs() int64 { return s.commits.Load() + 2*s.checkpoints.Load() }
 
 // Close ends the store after the commit that is under way.
 func (s *Store) Close() error {

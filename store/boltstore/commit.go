@@ -326,7 +326,6 @@ func (s *Store) settled() error {
 		return err
 	}
 	failpoint.Hit("checkpoint.committed")
-	s.checkpoints.Add(1)
 	s.journal.restart(next)
 	if s.options.OnCheckpoint != nil {
 		s.options.OnCheckpoint(size, time.Since(began))

@@ -10,11 +10,11 @@ import (
 	"github.com/integrator-go/integrator/store"
 )
 
-// Commits returns how many commits the journal has taken since the store was opened.
+// Commits returns how many commits were synced since the store was opened.
 func (s *Store) Commits() int64 { return s.commits.Load() }
 
-// AllSynced reports whether every commit is synced, and the file's growth.
-func (s *Store) AllSynced() bool { return !s.db.NoSync && !s.db.NoGrowSync }
+// Syncs reports whether every commit is synced, and the file's growth.
+func (s *Store) Syncs() bool { return !s.db.NoSync && !s.db.NoGrowSync }
 
 // Hold keeps the writer in a commit until release is called.
 func (s *Store) Hold() (release func()) {
