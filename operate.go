@@ -45,48 +45,30 @@ func (e *Engine) WriteRejects(ctx context.Context, w io.Writer, run int64, forma
 // run. The error wraps store.ErrNotFound when there is no such run, or no such flow any more; flow.ErrActive before the run has ended, and
 // flow.ErrNoRejects when it ended in anything but a warning: nothing of it was written then, and it is replayed as a whole.
 func (e *Engine) ReplayRejects(ctx context.Context, run int64) (*store.Receipt, error) {
-	fail := func(err error) (*store.Receipt, error) {
-		return nil, fmt.Errorf("integrator: replay the rejects of run %d: %w", run, err)
-	}
-	s := e.state.Load()
-	if s == nil {
-		return fail(flow.ErrStopping)
-	}
-	of, err := s.store.Run(ctx, run)
-	if err != nil {
-		return fail(err)
-	}
-	submission, err := s.runner.OfRejects(ctx, of, "")
-	if err != nil {
-		return fail(err)
-	}
-	receipt, err := s.runner.Replay(ctx, submission)
-	if err != nil {
-		return fail(err)
-	}
-	return receipt, nil
+	return with(e, fmt.Sprintf("replay the rejects of run %d", run), func(s *state) (*store.Receipt, error) {
+		of, err := s.store.Run(ctx, run)
+		if err != nil {
+			return nil, err
+		}
+		submission, err := s.runner.OfRejects(ctx, of, "")
+		if err != nil {
+			return nil, err
+		}
+		return s.runner.Replay(ctx, submission)
+	})
 }
 
 // ReplayRun runs a run's flow as it is today once more, on the same payload or, where there was none, with the same parameters, and returns the receipt of
 // the new run, which names the first one as its parent. The error wraps store.ErrNotFound when there is no such run, or no such flow any more;
 // flow.ErrActive before the run has ended; store.ErrErased when its payload was erased.
 func (e *Engine) ReplayRun(ctx context.Context, run int64) (*store.Receipt, error) {
-	fail := func(err error) (*store.Receipt, error) {
-		return nil, fmt.Errorf("integrator: replay run %d: %w", run, err)
-	}
-	s := e.state.Load()
-	if s == nil {
-		return fail(flow.ErrStopping)
-	}
-	of, err := s.store.Run(ctx, run)
-	if err != nil {
-		return fail(err)
-	}
-	receipt, err := s.runner.ReplayRun(ctx, of, "")
-	if err != nil {
-		return fail(err)
-	}
-	return receipt, nil
+	return with(e, fmt.Sprintf("replay run %d", run), func(s *state) (*store.Receipt, error) {
+		of, err := s.store.Run(ctx, run)
+		if err != nil {
+			return nil, err
+		}
+		return s.runner.ReplayRun(ctx, of, "")
+	})
 }
 
 // RunFilter chooses runs. Zero fields do not restrict, unless the method says what it takes them for.
@@ -174,24 +156,11 @@ func (e *Engine) DryRun(ctx context.Context, name string, params map[string]any)
 
 // DryReplay finds out what Replay would do, flow by flow, as DryRun does. The error is that of Replay.
 func (e *Engine) DryReplay(ctx context.Context, message uuid.UUID) ([]*flow.Preview, error) {
-	fail := func(err error) ([]*flow.Preview, error) {
-		return nil, fmt.Errorf("integrator: dry run of message %s: %w", message, err)
-	}
-	s := e.state.Load()
-	if s == nil {
-		return fail(flow.ErrStopping)
-	}
-	m, err := s.store.Message(ctx, message)
-	if err != nil {
-		return fail(err)
-	}
-	submission, err := s.runner.OfMessage(ctx, m, e.readers(m), "")
-	if err != nil {
-		return fail(err)
-	}
-	previews, err := s.runner.DryRun(ctx, submission)
-	if err != nil {
-		return fail(err)
-	}
-	return previews, nil
+	return with(e, fmt.Sprintf("dry run of message %s", message), func(s *state) ([]*flow.Preview, error) {
+		submission, err := e.ofMessage(ctx, s, message)
+		if err != nil {
+			return nil, err
+		}
+		return s.runner.DryRun(ctx, submission)
+	})
 }

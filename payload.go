@@ -18,26 +18,35 @@ import (
 // last run before them as their parent. Rejected records that were replayed are a message too: of their own flow. The error wraps store.ErrNotFound
 // for a message that is not there or that no enabled flow takes, and store.ErrErased when its payload was erased.
 func (e *Engine) Replay(ctx context.Context, message uuid.UUID) (*store.Receipt, error) {
-	fail := func(err error) (*store.Receipt, error) {
-		return nil, fmt.Errorf("integrator: replay message %s: %w", message, err)
+	return with(e, fmt.Sprintf("replay message %s", message), func(s *state) (*store.Receipt, error) {
+		submission, err := e.ofMessage(ctx, s, message)
+		if err != nil {
+			return nil, err
+		}
+		return s.runner.Replay(ctx, submission)
+	})
+}
+
+// with returns what f makes of the running engine; the error says what was being done.
+func with[T any](e *Engine, doing string, f func(*state) (T, error)) (T, error) {
+	s, err := e.state.Load(), flow.ErrStopping
+	if s != nil {
+		var made T
+		if made, err = f(s); err == nil {
+			return made, nil
+		}
 	}
-	s := e.state.Load()
-	if s == nil {
-		return fail(flow.ErrStopping)
-	}
+	var none T
+	return none, fmt.Errorf("integrator: %s: %w", doing, err)
+}
+
+// ofMessage returns what replays a message.
+func (e *Engine) ofMessage(ctx context.Context, s *state, message uuid.UUID) (flow.Submission, error) {
 	m, err := s.store.Message(ctx, message)
 	if err != nil {
-		return fail(err)
+		return flow.Submission{}, err
 	}
-	submission, err := s.runner.OfMessage(ctx, m, e.readers(m), "")
-	if err != nil {
-		return fail(err)
-	}
-	receipt, err := s.runner.Replay(ctx, submission)
-	if err != nil {
-		return fail(err)
-	}
-	return receipt, nil
+	return s.runner.OfMessage(ctx, m, e.readers(m), "")
 }
 
 // readers returns the flows that read a message's listener today.

@@ -696,7 +696,7 @@ func (c *compiler) to(destinations []Destination) {
 	}
 }
 
-// paths settles what the writer of a connection makes of paths and records: what values in paths look like, whether each record may have a
+// writer settles what the writer of a connection makes of paths and records: what values in paths look like, whether each record may have a
 // path of its own, and whether it is written when it is handed over.
 func (c *compiler) writer(indexes []int, o *output) {
 	o.encode = fileName

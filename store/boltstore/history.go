@@ -371,7 +371,6 @@ func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed 
 	}
 	var blobs []uuid.UUID
 	err = s.do(ctx, &operation{apply: func(tx *writeTx) error {
-		removed, blobs = 0, nil
 		for after := []byte(nil); removed < limit; removed++ {
 			run := s.over(tx.Tx, keep, after)
 			if run == nil {

@@ -11,8 +11,8 @@ import (
 )
 
 // image is a database file as it lies on the disk: bbolt's pages, read one by one and never mapped, so that damage is an error where the
-// database itself would panic, fault or walk in circles. It is what tells how much of a damaged file is still good, and what a commit has
-// changed. It is used by one goroutine.
+// database itself would panic, fault or walk in circles. It is what tells how much of a damaged file is still good. It is used by
+// one goroutine.
 //
 // A page is a header (id, kind, count, overflow), an element of 16 bytes for each entry, then their keys and values one behind the other in
 // the order of the elements; so everything but the keys and values themselves can be told from its neighbours.
@@ -21,7 +21,7 @@ type image struct {
 	size     int64
 	pageSize int64
 	head     head
-	cache    map[uint64]*page // nil: every page is read anew, because the file changes
+	cache    map[uint64]*page // nil: every page is read anew
 	cached   int              // bytes
 	read     func(bytes int)  // told of each page that is read; nil: nobody
 }
