@@ -107,6 +107,10 @@ func problemOf(err error) *Problem {
 	if errors.As(err, &key) {
 		return problem(http.StatusUnprocessableEntity, "key", "No key", key.Error())
 	}
+	var unacceptable *flow.AcceptError
+	if errors.As(err, &unacceptable) {
+		return problem(http.StatusNotAcceptable, "not-acceptable", "Not acceptable", unacceptable.Error())
+	}
 	var params *flow.ParamError
 	if errors.As(err, &params) {
 		return problem(http.StatusBadRequest, "parameters", "Wrong parameters", params.Error())
@@ -168,27 +172,7 @@ func (h *handler) answerError(w http.ResponseWriter, r *http.Request, listener s
 		panic(http.ErrAbortHandler) // nobody is there to read an answer
 	}
 	p := problemOf(err)
-	if p.ErrorID == "" {
-		p.ErrorID = newErrorID()
-	}
-	level := slog.LevelDebug
-	attrs := []any{"method", r.Method, "status", p.Status, "problem", p.name(), "errorID", p.ErrorID}
-	if listener != "" {
-		attrs = append(attrs, "listener", listener)
-	}
-	switch p.Status {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity: // a payload that somebody misses
-		level = slog.LevelInfo
-		attrs = append(attrs, "detail", p.Detail)
-	}
-	if p.unexpected != nil {
-		attrs = append(attrs, "error", p.unexpected)
-		if p.Status >= 500 {
-			level = slog.LevelError
-		}
-	}
-	h.engine.Logger().Log(r.Context(), level, "refused", attrs...)
-	h.engine.Observe(flow.Refused{Listener: listener, Status: p.Status, Reason: p.name()})
+	h.refused(r, listener, p)
 	header := w.Header()
 	if p.Status == http.StatusUnauthorized {
 		header["Www-Authenticate"] = append([]string{`Bearer realm="integrator"`}, header["Www-Authenticate"]...)
@@ -210,6 +194,31 @@ func (h *handler) answerError(w http.ResponseWriter, r *http.Request, listener s
 	}
 	header.Set("Content-Type", "application/problem+json")
 	writeJSON(w, p.Status, p)
+}
+
+// refused logs a problem, and what the caller does not learn of it, and counts it.
+func (h *handler) refused(r *http.Request, listener string, p *Problem) {
+	if p.ErrorID == "" {
+		p.ErrorID = newErrorID()
+	}
+	level := slog.LevelDebug
+	attrs := []any{"method", r.Method, "status", p.Status, "problem", p.name(), "errorID", p.ErrorID}
+	if listener != "" {
+		attrs = append(attrs, "listener", listener)
+	}
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity: // a payload that somebody misses
+		level = slog.LevelInfo
+		attrs = append(attrs, "detail", p.Detail)
+	}
+	if p.unexpected != nil {
+		attrs = append(attrs, "error", p.unexpected)
+		if p.Status >= 500 {
+			level = slog.LevelError
+		}
+	}
+	h.engine.Logger().Log(r.Context(), level, "refused", attrs...)
+	h.engine.Observe(flow.Refused{Listener: listener, Status: p.Status, Reason: p.name()})
 }
 
 func newErrorID() string {

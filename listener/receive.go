@@ -45,6 +45,8 @@ type Call struct {
 	Length int64        // of the body, as it was announced; -1 when it was not
 	Once   *store.Once  // the sender's key, which comes before the listener's own; its BodyHash and Until are set by Receive
 	Anew   bool         // it is sent once more on purpose: the listener's own key is not looked for
+
+	Stream flow.StreamFunc // takes an answer that is sent while its run goes on; nil: every answer comes when it has ended
 }
 
 // Answer is what a call comes to: the receipt, and for a synchronous listener the outcome of its run.
@@ -86,7 +88,7 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	}
 	message := &store.Message{ID: id, Listener: l.Name, User: c.User, ReceivedAt: r.now(), Method: c.Method, Params: c.Params, Query: c.Query,
 		Header: c.Header, Body: body}
-	submission := flow.Submission{Message: message, Decoded: decoded, Plans: l.plans, Trigger: "listener", User: c.User}
+	submission := flow.Submission{Message: message, Decoded: decoded, Plans: l.plans, Trigger: "listener", User: c.User, Stream: c.Stream}
 	if submission.Once, err = l.onceOf(c, message); err != nil {
 		r.discard(ctx, body)
 		return nil, err

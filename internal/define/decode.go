@@ -36,10 +36,16 @@ func (t *Tree) DecodeAt(names []string, v any, options DecodeOptions) Faults {
 	}
 	n, path := t.root, ""
 	for _, name := range names {
-		path = Join(path, name)
-		if n, _ = n.child(name); n == nil {
+		next, _ := n.child(name)
+		if next == nil {
 			return nil
 		}
+		if n.kind == list || next == n { // a place in a list, or in one of a single value
+			path += "[" + name + "]"
+		} else {
+			path = Join(path, name)
+		}
+		n = next
 	}
 	return decode(n, path, v, options)
 }
