@@ -319,6 +319,7 @@ listeners:
   late:     {path: /late, format: json, mode: sync}
   away:     {path: /away, format: json, mode: sync}
   canceled: {path: /canceled, format: json, mode: sync}
+  plain:    {path: "/plain/{n}", format: json, mode: sync}
 flows:
   late:
     from: {listener: late}
@@ -335,6 +336,7 @@ flows:
     steps: [{go: wait}]
     respond: {}
     on_error: {kind: canceled, respond: {status: 204, headers: {X-Kind: canceled}}}
+  plain: {from: {listener: plain}, steps: [{go: wait}], respond: {}, on_error: {kind: input, respond: {status: 400}}}
 users: {shop: {role: api, password: password-shop, listeners: ["*"]}, ops: {role: operator, password: password-ops}}
 `, func(c *integrator.Config) {
 		f := &flaky{fails: 100, err: errors.New("dial 10.1.2.3: no route")}
@@ -349,14 +351,20 @@ users: {shop: {role: api, password: password-shop, listeners: ["*"]}, ops: {role
 		r.header.Get("Content-Type") != "application/problem+json" || !strings.Contains(r.body, `"status":503`) || strings.Contains(r.body, "10.1.2.3") {
 		t.Errorf("a system that is away: %d %v %s", r.status, r.header, r.body)
 	}
-	answered := make(chan reply)
-	go func() { answered <- h.post(listeners+"/canceled", token, `{}`) }()
-	begun := await(h.events, func(e flow.Started) bool { return e.Flow == "canceled" })
-	if r := h.post(fmt.Sprintf("/rest/v1/runs/%d/cancel", begun.Run), h.token("ops", "password-ops"), ""); r.status != 202 {
-		t.Errorf("cancel: %d %s", r.status, r.body)
+	canceled := func(flowName, path string) reply {
+		answered := make(chan reply)
+		go func() { answered <- h.post(listeners+path, token, `{}`) }()
+		begun := await(h.events, func(e flow.Started) bool { return e.Flow == flowName })
+		if r := h.post(fmt.Sprintf("/rest/v1/runs/%d/cancel", begun.Run), h.token("ops", "password-ops"), ""); r.status != 202 {
+			t.Errorf("cancel: %d %s", r.status, r.body)
+		}
+		return <-answered
 	}
-	if r := <-answered; r.status != 204 || r.header.Get("X-Kind") != "canceled" || r.body != "" || r.header.Get("Content-Type") != "" {
+	if r := canceled("canceled", "/canceled"); r.status != 204 || r.header.Get("X-Kind") != "canceled" || r.body != "" || r.header.Get("Content-Type") != "" {
 		t.Errorf("a canceled run: %d %v %q", r.status, r.header, r.body)
+	}
+	if r := canceled("plain", "/plain/1"); r.status != 409 || !strings.Contains(r.body, `problem:canceled"`) {
+		t.Errorf("a canceled run whose flow says nothing to that: %d %s", r.status, r.body)
 	}
 }
 

@@ -300,7 +300,7 @@ func (j *job) finish() error {
 		return nil
 	}
 	err := j.plan.rejects.atEnd(j)
-	if err == nil && j.response != nil && !allRejected(&j.run) {
+	if err == nil && j.response != nil && !(j.response.unsent() && allRejected(&j.run)) {
 		if err = j.response.finish(endEnv(j.plan, j.message, &j.run)); err != nil {
 			err = j.notWritten(err)
 		}

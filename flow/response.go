@@ -197,6 +197,9 @@ func (r *Response) finish(env *transform.Env) error {
 	return r.encoder.Close()
 }
 
+// unsent reports whether the answer would be sent at once and has not begun: there is still time to say something else.
+func (r *Response) unsent() bool { return r.send != nil && r.sent == nil }
+
 // Empty reports whether the status allows no body.
 func (r *Response) Empty() bool { return r.plan.empty }
 

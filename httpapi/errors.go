@@ -51,21 +51,24 @@ func (p *Problem) name() string { return p.Type[len("urn:integrator:problem:"):]
 // Error returns the title and the detail.
 func (p *Problem) Error() string { return p.Title + ": " + p.Detail }
 
-// conditions is the one table from errors to answers. What is not in it is an internal error of which the caller learns the id only.
-var conditions = []struct {
+// condition is what an error that callers branch on is answered with.
+type condition struct {
 	err    error
 	status int
 	name   string
 	title  string
 	detail string
 	retry  time.Duration
-}{
+}
+
+// conditions is the one table from errors to answers. What is not in it is an internal error of which the caller learns the id only.
+var conditions = []condition{
 	{auth.ErrNoCredentials, 401, "unauthorized", "No valid credentials", "send Authorization: Bearer with a token of POST /rest/v1/token-auth/issue", 0},
 	{auth.ErrInvalid, 401, "unauthorized", "No valid credentials", "the credentials are wrong or have expired: fetch a new token", 0},
 	{auth.ErrForbidden, 403, "forbidden", "Not allowed", "this user may not do this", 0},
 	{auth.ErrBusy, 503, "busy", "Too busy", "too many logins at this moment: try again", time.Second},
 	{listener.ErrTooLarge, 413, "payload-too-large", "Too large", "the body is larger than is allowed here; a listener takes what max_body of its definition says", 0},
-	{errTooSlow, 408, "timeout", "Too slow", "the body came too slowly", 0},
+	{errTooSlow, 408, "too-slow", "Too slow", "the body came too slowly", 0},
 	{errCut, 400, "payload-cut", "Cut off", "the body ended before its Content-Length", 0},
 	{listener.ErrLength, 400, "payload-cut", "Cut off", "the body is not as long as its Content-Length", 0},
 	{flow.ErrStopping, 503, "not-ready", "Not ready", "the engine is starting or stopping: try again", time.Second},
