@@ -305,8 +305,9 @@ users: {ops: {role: operator, password: password-ops}}
 			path = listeners + "/list/3" + path // as a client resolves it
 		}
 	}
-	if want := "id,1,2,3 id,4,5,6 id,7"; strings.Join(got, " ") != want {
-		t.Errorf("got %s, want %s", got, want)
+	// The file has more than a page each time, of which the step leaves some out: only a page without a record is the last.
+	if want := "id,1,2,3 id,4,5,6 id,7 "; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

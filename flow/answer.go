@@ -20,6 +20,7 @@ type answer struct {
 	status  int  // 0: whoever sends it knows
 	empty   bool // the status has no body (RFC 9110 section 6.4.1)
 	formats []answerFormat
+	types   []string // their media types
 	headers []header
 	body    *transform.Mapping // nil: the run's records
 	page    *Page
@@ -28,9 +29,8 @@ type answer struct {
 
 // answerFormat is a format that an answer may have.
 type answerFormat struct {
-	format    transform.Format
-	options   transform.EncodeOptions
-	mediaType string
+	format  transform.Format
+	options transform.EncodeOptions
 }
 
 type header struct {
@@ -58,15 +58,7 @@ func (p *Plan) Acceptable(values []string) error {
 	if p.answer == nil || p.answer.choose(values) >= 0 {
 		return nil
 	}
-	return &AcceptError{p.answer.mediaTypes()}
-}
-
-func (a *answer) mediaTypes() []string {
-	var types []string
-	for _, f := range a.formats {
-		types = append(types, f.mediaType)
-	}
-	return types
+	return &AcceptError{p.answer.types}
 }
 
 // choose returns which of the formats the caller wants, -1 for none of several.
@@ -74,19 +66,20 @@ func (a *answer) choose(values []string) int {
 	if len(a.formats) < 2 {
 		return 0
 	}
-	return accept.Choose(values, a.mediaTypes())
+	return accept.Choose(values, a.types)
 }
 
-// accepted returns what the call that a message came with accepts; m may be nil.
-func accepted(m *store.Message) (values []string) {
-	if m != nil {
+// chosen returns which of the formats the call wants that a message came with; the first for one that wants none, or without a message.
+func (a *answer) chosen(m *store.Message) int {
+	var values []string
+	if len(a.formats) > 1 && m != nil {
 		for _, p := range m.Header {
 			if strings.EqualFold(p.Name, "Accept") {
 				values = append(values, p.Value)
 			}
 		}
 	}
-	return values
+	return max(0, a.choose(values)) // who wants none was refused before, or gets what there is for an error
 }
 
 // What an answer that is made when the run has ended finds in run beyond runNames, and that of on_error in error.
@@ -154,15 +147,15 @@ func (c *compiler) formats(a *answer, path string, r *Respond, records bool) {
 		if f == nil {
 			continue
 		}
-		as := c.answerAs(at, f, &refs[i], single)
-		answered := answerFormat{format: f, options: transform.EncodeOptions{As: as}, mediaType: transform.MediaTypeOf(f, transform.EncodeOptions{As: as})}
+		options := transform.EncodeOptions{As: c.answerAs(at, f, &refs[i], single)}
 		if records && r.Body == nil {
-			answered.options.Columns = c.plan.mapped
+			options.Columns = c.plan.mapped
 		}
-		if twice := slices.Index(a.mediaTypes(), answered.mediaType); twice >= 0 {
-			c.fault(at, 0, fmt.Sprintf("another format is of type %s as well: no Accept tells them apart", answered.mediaType), "leave one of them out")
+		mediaType := transform.MediaTypeOf(f, options)
+		if slices.Contains(a.types, mediaType) {
+			c.fault(at, 0, fmt.Sprintf("another format is of type %s as well: no Accept tells them apart", mediaType), "leave one of them out")
 		}
-		a.formats = append(a.formats, answered)
+		a.formats, a.types = append(a.formats, answerFormat{f, options}), append(a.types, mediaType)
 	}
 }
 

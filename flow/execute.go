@@ -301,7 +301,11 @@ func (j *job) finish() error {
 	}
 	err := j.plan.rejects.atEnd(j)
 	if err == nil && j.response != nil && !(j.response.unsent() && allRejected(&j.run)) {
-		if err = j.response.finish(endEnv(j.plan, j.message, &j.run)); err != nil {
+		env := j.env
+		if a := j.plan.answer; a.body != nil || a.headers != nil || a.page != nil {
+			env = endEnv(j.plan, j.message, &j.run)
+		}
+		if err = j.response.finish(env); err != nil {
 			err = j.notWritten(err)
 		}
 	}

@@ -24,7 +24,7 @@ type Response struct {
 	Header http.Header
 
 	plan    *answer
-	format  answerFormat
+	format  int                            // of the plan's
 	query   []store.Pair                   // of the call
 	leftOut func(header string, err error) // told of a header that cannot be sent
 	send    func() io.Writer               // sends the head and returns where the body goes; nil: it is kept
@@ -47,10 +47,9 @@ const responseMemory = 256 << 10
 
 func (r *Runner) newResponse(a *answer, m *store.Message, run *store.Run) *Response {
 	number, flow := run.Number, run.Flow
-	response := &Response{Status: a.status, Header: http.Header{}, plan: a, leftOut: func(header string, err error) {
+	response := &Response{Status: a.status, Header: http.Header{}, plan: a, format: a.chosen(m), leftOut: func(header string, err error) {
 		r.options.Logger.Warn("a header of an answer is left out", "flow", flow, "run", number, "header", header, "error", err)
 	}}
-	response.format = a.formats[max(0, a.choose(accepted(m)))] // who accepts none was refused before, or gets what there is for an error
 	if m != nil {
 		response.query = m.Query
 	}
@@ -102,14 +101,15 @@ func (r *Response) begin(env *transform.Env) (err error) {
 		r.head(env)
 		r.sent = r.send()
 	}
-	r.encoder, err = r.format.format.NewEncoder(r, r.format.options)
+	format := &r.plan.formats[r.format]
+	r.encoder, err = format.format.NewEncoder(r, format.options)
 	return err
 }
 
 // head fills in the header.
 func (r *Response) head(env *transform.Env) {
 	if !r.plan.empty {
-		r.Header.Set("Content-Type", r.format.mediaType)
+		r.Header.Set("Content-Type", r.plan.types[r.format])
 	}
 	if len(r.plan.formats) > 1 {
 		r.Header.Set("Vary", "Accept")
@@ -127,10 +127,11 @@ func (r *Response) head(env *transform.Env) {
 	}
 }
 
-// link adds the link to the next page behind a full one. It is relative to the call's own address, wherever a proxy has put that.
+// link adds the link to the next page behind one that is full, as the answer or as it was read. It is relative to the call's own address, wherever a proxy has put that.
 func (r *Response) link(env *transform.Env) {
 	size, err := strconv.ParseInt(env.Param.Field(r.plan.page.Size).Text(), 10, 64)
-	if err != nil || size <= 0 || r.records < size {
+	read, _ := strconv.ParseInt(env.Run.Get().Field("read").Text(), 10, 64)
+	if err != nil || size <= 0 || max(r.records, read) < size || r.records == 0 { // what steps leave out was of the page too
 		return
 	}
 	last := r.last.Field(r.plan.page.After)

@@ -90,8 +90,10 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 			return err
 		}
 	}
-	sent := &stream{w: w, patience: l.Timeout}
-	c.Stream = sent.begin
+	sent := stream{w: w, patience: l.Timeout}
+	if l.Sync {
+		c.Stream = sent.begin
+	}
 	answer, err := h.engine.Receiver().Receive(r.Context(), l, c)
 	if errors.Is(err, errTooSlow) && h.engine.Accepting() != nil {
 		err = flow.ErrStopping // it was not given all of its time
