@@ -95,6 +95,14 @@ func send(w http.ResponseWriter, r *http.Request, response *flow.Response, statu
 	}
 }
 
+// asGet returns the method that a call is routed by: a HEAD is a GET of which only the head is answered.
+func asGet(method string) string {
+	if method == http.MethodHead {
+		return http.MethodGet
+	}
+	return method
+}
+
 // stream is an answer that is sent while its run goes on.
 type stream struct {
 	w        http.ResponseWriter

@@ -35,7 +35,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 	}
 	// Without valid proof every path answers 401, known or not: so the route's own answers come after.
 	router := h.engine.Router()
-	l, params, allow := router.Match(r.Method, path)
+	l, params, allow := router.Match(asGet(r.Method), path)
 	if l != nil {
 		*name = l.Name
 	}

@@ -180,11 +180,7 @@ func (n *node) find(method string, segments []string, others *[]string) *Listene
 	return choose(n.rest, method, others)
 }
 
-// choose returns the listener of a method: that of GET answers HEAD too (RFC 9110 section 9.3.2).
 func choose(listeners map[string]*Listener, method string, others *[]string) *Listener {
-	if method == "HEAD" {
-		method = "GET"
-	}
 	l := listeners[method]
 	if l == nil {
 		*others = slices.AppendSeq(*others, maps.Keys(listeners))

@@ -34,25 +34,25 @@ func (t *Tree) DecodeAt(names []string, v any, options DecodeOptions) Faults {
 	if t == nil {
 		return nil
 	}
-	n, path := t.root, ""
+	path := ""
 	for _, name := range names {
-		next, _ := n.child(name)
-		if next == nil {
-			return nil
-		}
-		if n.kind == list || next == n { // a place in a list, or in one of a single value
-			path += "[" + name + "]"
-		} else {
-			path = Join(path, name)
-		}
-		n = next
+		path = Join(path, name)
 	}
-	return decode(n, path, v, options)
+	return t.DecodePath(path, v, options)
 }
 
 // DecodePath is DecodeAt with the path as faults have it.
 func (t *Tree) DecodePath(path string, v any, options DecodeOptions) Faults {
-	return t.DecodeAt(split(path), v, options)
+	if t == nil {
+		return nil
+	}
+	n := t.root
+	for _, name := range split(path) {
+		if n, _ = n.child(name); n == nil {
+			return nil
+		}
+	}
+	return decode(n, path, v, options)
 }
 
 func decode(n *node, path string, v any, options DecodeOptions) Faults {
