@@ -21,6 +21,7 @@ import (
 	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/store"
+	"github.com/integrator-go/integrator/store/memstore"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -255,11 +256,67 @@ users: {ops: {role: operator, password: password-ops}}
 		t.Fatal(err)
 	}
 	request.Header.Set("Authorization", "Bearer "+h.token("ops", "password-ops"))
-	w := &recorder{header: http.Header{}}
-	h.engine.Handler().ServeHTTP(w, request)
-	if w.status != 201 || w.body.String() != "{}\n" {
-		t.Errorf("%d %s", w.status, w.body.String())
+	for method, body := range map[string]string{"GET": "{}\n", "HEAD": ""} {
+		request.Method = method
+		w := &recorder{header: http.Header{}}
+		h.engine.Handler().ServeHTTP(w, request)
+		if w.status != 201 || w.body.String() != body {
+			t.Errorf("%s: %d %s", method, w.status, w.body.String())
+		}
 	}
+}
+
+// settling is a store that does something before it settles a run.
+type settling struct {
+	store.Store
+	settle func() error
+}
+
+func (s settling) Join(ctx context.Context, engine string) (store.Queue, error) {
+	q, err := s.Store.Join(ctx, engine)
+	return settlingQueue{q, s.settle}, err
+}
+
+type settlingQueue struct {
+	store.Queue
+	settle func() error
+}
+
+func (q settlingQueue) Settle(ctx context.Context, s []*store.Settlement) error {
+	if err := q.settle(); err != nil {
+		return err
+	}
+	return q.Queue.Settle(ctx, s)
+}
+
+// TestStreamAndStore streams over stores that take their time with a run, longer than a reader may, and that fail: an answer ends when its run is stored.
+func TestStreamAndStore(t *testing.T) {
+	t.Parallel()
+	const yaml = `
+listeners: {a: {path: /a, format: json, mode: sync, timeout: 30s}}
+flows: {a: {from: {listener: a}, respond: {stream: true}}}
+users: {ops: {role: operator, password: password-ops}}
+`
+	over := func(settle func() error) func(*integrator.Config) {
+		return func(c *integrator.Config) { c.Store = settling{memstore.New(), settle} }
+	}
+	inBubble(t, yaml, func(b *bubble) {
+		transport := &http.Transport{DialContext: b.pipes.dial}
+		defer transport.CloseIdleConnections()
+		b.client = &http.Client{Transport: transport}
+		for range 2 { // over one connection
+			if r := b.must("POST", listeners+"/a", b.login(), `{"a": 1}`); r.status != 200 || r.body != "{\"a\":1}\n" {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+			time.Sleep(time.Hour)
+		}
+	}, over(func() error { time.Sleep(time.Minute); return nil }))
+	inBubble(t, yaml, func(b *bubble) {
+		token := b.login()
+		if r, err := b.do(context.Background(), "POST", listeners+"/a", token, strings.NewReader(`{"a": 1}`)); err == nil {
+			t.Errorf("a run that is not stored is answered with %d %s", r.status, r.body)
+		}
+	}, over(func() error { return fmt.Errorf("a row: %w", store.ErrConflict) }))
 }
 
 // TestPages reads a table page by page, as long as there are links.

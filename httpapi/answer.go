@@ -137,8 +137,8 @@ func (s *stream) end(answer *listener.Answer, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	control := http.NewResponseController(s.w)
-	control.Flush()
-	control.SetWriteDeadline(time.Time{}) // the next answer on the connection has its own
+	control.SetWriteDeadline(time.Now().Add(s.patience)) // for what the server still holds
+	control.Flush()                                      // a short body gets no length, which would leave no room for a trailer
 	if n := answer.Outcome.Run.Rejected; n > 0 {
 		s.w.Header().Set(http.TrailerPrefix+rejectedHeader, strconv.FormatInt(n, 10))
 	}

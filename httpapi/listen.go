@@ -91,7 +91,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		}
 	}
 	sent := stream{w: w, patience: l.Timeout}
-	if l.Sync {
+	if l.Sync && r.Method != http.MethodHead {
 		c.Stream = sent.begin
 	}
 	answer, err := h.engine.Receiver().Receive(r.Context(), l, c)
