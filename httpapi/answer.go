@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -66,7 +67,7 @@ func (h *handler) answerFailed(w http.ResponseWriter, r *http.Request, l *listen
 	defer response.Close()
 	p.Status = cmp.Or(response.Status, p.Status)
 	if response.HeadOnly() && !response.Empty() {
-		maps.Copy(w.Header(), response.Header)
+		setHeader(w.Header(), response)
 		return p
 	}
 	if p.Status >= http.StatusBadRequest {
@@ -76,10 +77,19 @@ func (h *handler) answerFailed(w http.ResponseWriter, r *http.Request, l *listen
 	return nil
 }
 
+// setHeader sets what the response says. What else the answer varies with stays.
+func setHeader(header http.Header, response *flow.Response) {
+	varies := header["Vary"]
+	maps.Copy(header, response.Header)
+	if varies != nil {
+		header["Vary"] = append(slices.Clone(varies), response.Header["Vary"]...)
+	}
+}
+
 // send writes an answer that is complete.
 func send(w http.ResponseWriter, r *http.Request, response *flow.Response, status int) {
 	header := w.Header()
-	maps.Copy(header, response.Header)
+	setHeader(header, response)
 	if response.Empty() {
 		w.WriteHeader(status)
 		return
@@ -114,7 +124,7 @@ type stream struct {
 func (s *stream) begin(ctx context.Context, response *flow.Response) io.Writer {
 	s.begun = true
 	header := s.w.Header()
-	maps.Copy(header, response.Header)
+	setHeader(header, response)
 	header.Set("X-Content-Type-Options", "nosniff")
 	s.w.WriteHeader(response.Status)
 	control := http.NewResponseController(s.w)

@@ -68,7 +68,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 	}
 	if l.Sync {
 		if err := l.Plans()[0].Acceptable(r.Header.Values("Accept")); err != nil {
-			w.Header().Set("Vary", "Accept")
+			w.Header().Add("Vary", "Accept")
 			return err
 		}
 	}
