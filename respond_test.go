@@ -319,12 +319,12 @@ users: {ops: {role: operator, password: password-ops}}
 	}, over(func() error { return fmt.Errorf("a row: %w", store.ErrConflict) }))
 }
 
-// TestPages reads a table page by page, as long as there are links.
+// TestPages reads a table page by page, as long as there are links. What proves who calls is in none of them, also where it came in the query.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	h := start(t, `
 connections: {in: {type: file, dir: in}}
-listeners: {list: {path: "/list/{limit}", method: GET, mode: sync}}
+listeners: {list: {path: "/list/{limit}", method: GET, mode: sync, auth_in: query}}
 flows:
   list:
     listener: list
@@ -348,14 +348,14 @@ users: {ops: {role: operator, password: password-ops}}
 	token := h.token("ops", "password-ops")
 	var got []string
 	for path := listeners + "/list/3?q=a+b"; path != ""; {
-		r := h.call("GET", path, token, nil, "Accept: text/csv")
+		r := h.call("GET", path+"&Authorization=Bearer%20"+token, "", nil, "Accept: text/csv")
 		if r.status != 200 {
 			t.Fatalf("%s: %d %s", path, r.status, r.body)
 		}
 		got = append(got, strings.Join(strings.Fields(r.body), ","))
 		link := r.header.Get("Link")
 		path, _, _ = strings.Cut(strings.TrimPrefix(link, "<"), ">")
-		if path != "" && (!strings.HasPrefix(path, "?") || !strings.Contains(path, "q=a+b") || !strings.HasSuffix(link, `; rel="next"`)) {
+		if path != "" && (!strings.HasPrefix(path, "?") || !strings.Contains(path, "q=a+b") || !strings.HasSuffix(link, `; rel="next"`) || strings.Contains(link, "uthorization")) {
 			t.Errorf("the link is %s", link)
 		}
 		if path != "" {
