@@ -273,13 +273,13 @@ func (c *compiler) onError(handlers []OnError) {
 	if c.plan.Listener == "" || c.facts != nil && !c.facts.Sync {
 		c.fault("on_error", 0, "nobody waits for the answer: it is given to calls of a synchronous listener", "leave it out, or let a listener with `mode: sync` start the flow")
 	}
-	any := false
+	all := false // kinds are answered for
 	for i, h := range handlers {
 		path := fmt.Sprintf("on_error[%d]", i)
-		if any {
+		if all {
 			c.fault(path, 0, "nothing is left for it: the one before takes every kind", "the first that fits is taken")
 		}
-		any = any || h.Kind == nil
+		all = all || h.Kind == nil
 		for k, kind := range h.Kind {
 			if publicKinds[kind] == "" {
 				c.fault(fmt.Sprintf("%s.kind[%d]", path, k), 0, fmt.Sprintf("kind %q is not known", kind), "there are input, connection, refused, timeout, canceled, internal")

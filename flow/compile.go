@@ -157,7 +157,7 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.plan = &Plan{Name: name, ID: id, Version: env.Version, enabled: d.Enabled == nil || *d.Enabled, zone: time.UTC, params: d.Params,
 		timeout: d.Timeout, maxRunning: d.MaxRunning, group: cmp.Or(d.Group, 100), paths: &transform.Paths{}, users: env.Users}
 	c.options.Paths = c.plan.paths
-	c.options.Known = map[string][]string{"run": runNames, "message": messageNames}
+	c.options.Known = map[string][]string{"run": runNames, "message": messageNames, "error": nil}
 	if len(d.Params) > 0 {
 		c.options.Known["param"] = slices.Sorted(maps.Keys(d.Params))
 	}

@@ -237,8 +237,9 @@ func allRejected(run *store.Run) bool { return run.Rejected > 0 && run.Rejected 
 func (o *Outcome) AllRejected() bool { return o.Failure == nil && allRejected(&o.Run) }
 
 // OnError returns what the flow's on_error answers to a run that failed, or that rejected all of its records; nil when it says nothing to that.
-// exception is as much of the causes as the caller may know, in the form of store.Run's Exception and Reason. The receiver closes the response.
-func (o *Outcome) OnError(r *Runner, exception string) (*Response, error) {
+// exception is as much of the causes as the caller may know, in the form of store.Run's Exception and Reason. The error says why the answer cannot be
+// made. The receiver closes the response.
+func (r *Runner) OnError(o *Outcome, exception string) (*Response, error) {
 	kind := cmp.Or(o.Run.Kind, KindInput)
 	i := slices.IndexFunc(o.plan.onError, func(h errorAnswer) bool { return h.kinds == nil || slices.Contains(h.kinds, kind) })
 	if i < 0 {

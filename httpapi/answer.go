@@ -57,7 +57,7 @@ func (h *handler) answerListener(w http.ResponseWriter, r *http.Request, l *list
 
 // answerFailed writes what the flow's on_error says to a run that did not go well; without a word of it the problem is returned.
 func (h *handler) answerFailed(w http.ResponseWriter, r *http.Request, l *listener.Listener, outcome *flow.Outcome, p *Problem, causes string) error {
-	response, err := outcome.OnError(h.engine.Runner(), causes)
+	response, err := h.engine.Runner().OnError(outcome, causes)
 	if err != nil {
 		h.engine.Logger().Error("an error has no answer of its own: it could not be made", "listener", l.Name, "run", outcome.Run.Number, "error", err)
 	}
