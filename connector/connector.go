@@ -105,7 +105,8 @@ type Destination interface {
 type Target struct {
 	Table   string
 	Path    string   // may hold ${…}: filled in by the flow for each run, or, with ${record.…} in it, for each record: see PathWriter
-	Action  string   // insert (the default), upsert, update, delete, replace
+	Action  string   // insert (the default), upsert, update, delete, replace: the rows of a key become those that the last record of the source brings for it
+	Each    bool     // a record of the source may be several in Write, one after the other, each with its Index
 	Key     []string // columns that tell rows apart
 	Create  bool     // make the table or the folder when it is missing
 	Exists  string   // files: replace (the default), append, fail, unique

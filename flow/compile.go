@@ -64,6 +64,9 @@ type Plan struct {
 	source     source
 	steps      []step
 	outputs    []output
+	rejected   *output // where rejected records go: of one target; nil: nowhere
+	joined     int     // index of the output whose work takes them too; -1: they are a piece of work of their own
+	routed     bool    // each destination takes some records only, so that there may be some that none takes
 	answer     *answer
 	onError    []errorAnswer
 	rejects    rejectPolicy
@@ -98,17 +101,32 @@ type output struct {
 	connection string
 	writer     connector.Writer
 	targets    []target
+	writes     int                          // how many targets the writer has
 	encode     func(string) (string, error) // a value that fills in a path
 	immediate  bool                         // writes take effect when they are made
 	commit     int64                        // records of the source after which a part is committed; 0: the run is one piece of work
 }
 
+// target is one destination.
 type target struct {
 	table   string
 	action  string
-	mapping *transform.Mapping // nil: the record as it is
-	path    *template          // nil: no path
+	at      int                // index of the writer's target
+	each    *transform.Mapping // of one field, the list whose elements are the rows; nil: each record is one
+	list    string             // its path
+	when    *transform.Expression
+	choose  *transform.Expression // the action of each row; nil: it is the same for all
+	actions map[string]int        // with choose: indexes of the writer's targets
+	clear   *transform.Mapping    // with each and action replace: the key, of a record that brings no rows; nil with any other
+	clearAt int                   // index of the writer's target that deletes by it
+	mapping *transform.Mapping    // nil: the record as it is
+	path    *template             // nil: no path
+	fill    bool                  // of rejected records: each has the fields of all
+	flat    bool                  // and single values
 }
+
+// plain reports whether each record is one row, in all of its fields.
+func (t *target) plain() bool { return t.each == nil && t.when == nil && t.choose == nil }
 
 // rejectPolicy is a compiled [OnReject].
 type rejectPolicy struct {
@@ -118,11 +136,11 @@ type rejectPolicy struct {
 }
 
 // pure reports whether executing the plan changes nothing outside the engine.
-func (p *Plan) pure() bool { return len(p.outputs) == 0 }
+func (p *Plan) pure() bool { return len(p.outputs) == 0 && p.rejected == nil }
 
 // every returns after how many records of the source a part of a run is committed; 0: runs are committed as a whole.
 func (p *Plan) every() int64 {
-	if p.pure() {
+	if len(p.outputs) == 0 {
 		return 0
 	}
 	return p.outputs[0].commit // the compiler lets one with parts stand alone
@@ -147,6 +165,7 @@ type compiler struct {
 	faults  define.Faults
 	plan    *Plan
 	facts   *ListenerFacts // of the plan's listener; nil: nothing is known
+	element bool           // what is compiled sees the elements of a list
 	options transform.CompileOptions
 }
 
@@ -168,9 +187,9 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.from(d)
 	c.orderBy(d.OrderBy)
 	c.steps(d.Steps)
-	c.to(d.To)
-	c.respond(d)
 	c.onReject(d.OnReject)
+	c.to(d.To, d.OnReject.To)
+	c.respond(d)
 	c.onError(d.OnError)
 	if len(d.To) == 0 && d.Respond == nil && !c.plan.reads && d.Listener == "" {
 		c.fault("", 0, "the flow leads nowhere", "give it `to`, `respond` or both")
@@ -473,7 +492,11 @@ func (c *compiler) expression(path, text string) *transform.Expression {
 		c.report(path, err)
 		return nil
 	}
-	c.needs(e.NeedsScope(), false)
+	if c.element {
+		c.needs(e.NeedsDoc(), false)
+	} else {
+		c.needs(e.NeedsScope(), false)
+	}
 	return e
 }
 
@@ -483,7 +506,13 @@ func (c *compiler) mapping(path string, m transform.Map) *transform.Mapping {
 		c.report(path, err)
 		return nil
 	}
-	c.needs(mapping.NeedsScope(), mapping.NeedsRaw())
+	if !c.element {
+		c.needs(mapping.NeedsScope(), mapping.NeedsRaw())
+		return mapping
+	}
+	if c.needs(mapping.NeedsDoc(), false); mapping.NeedsRaw() {
+		c.fault(path, 0, "gjson and xpath read the record's own text, which an element of it has not", "use them in a step before")
+	}
 	return mapping
 }
 
@@ -613,102 +642,285 @@ func without(names, dropped []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(dropped, n) })
 }
 
-func (c *compiler) to(destinations []Destination) {
-	type group struct {
-		connection connector.Destination
-		targets    []connector.Target
-		indexes    []int
+// written is what a flow writes on one connection.
+type written struct {
+	connection connector.Destination
+	output     *output
+	specs      []connector.Target
+	places     []string // of their definitions
+}
+
+func (w *written) add(t target, specs []connector.Target, place string) {
+	w.output.targets = append(w.output.targets, t.moved(len(w.specs)))
+	w.take(specs, place)
+}
+
+func (w *written) take(specs []connector.Target, place string) {
+	for _, spec := range specs {
+		w.specs, w.places = append(w.specs, spec), append(w.places, place)
 	}
-	groups := map[string]*group{}
-	var order []string
-	outputs := map[string]*output{}
+}
+
+// moved returns the target with its writer's targets behind n others.
+func (t target) moved(n int) target {
+	t.at += n
+	t.clearAt += n
+	for action := range t.actions {
+		t.actions[action] += n
+	}
+	return t
+}
+
+// to compiles the destinations, and the one of rejected records.
+func (c *compiler) to(destinations []Destination, rejected *Destination) {
+	connections := map[string]*written{}
+	var order []*written
 	for i, d := range destinations {
-		path, before := fmt.Sprintf("to[%d]", i), len(c.faults)
-		if d.Connection == "" {
-			c.fault(path, 0, "a destination needs a connection", "")
-			continue
-		}
-		connection := c.connection(path+".connection", d.Connection)
+		place := fmt.Sprintf("to[%d]", i)
+		connection, t, specs := c.destination(place, d, c.plan.mapped)
 		if connection == nil {
+			continue // it would repeat what was said
+		}
+		w := connections[d.Connection]
+		if w == nil {
+			w = &written{connection: connection, output: &output{connection: d.Connection}}
+			connections[d.Connection], order = w, append(order, w)
+		}
+		w.add(t, specs, place)
+	}
+	late := c.toRejected(rejected, connections)
+	for _, w := range order {
+		if c.prepare(w) {
+			c.parts(w, destinations, len(order))
+			c.plan.outputs = append(c.plan.outputs, *w.output)
+		}
+	}
+	if late != nil && c.prepare(late) {
+		c.plan.rejected = late.output
+	}
+	if r := c.plan.rejected; r != nil && c.plan.joined >= 0 {
+		w := connections[r.connection]
+		c.plan.joined, r.encode, r.immediate = slices.Index(order, w), w.output.encode, w.output.immediate
+	}
+	c.plan.routed = len(c.plan.outputs) > 0
+	for _, o := range c.plan.outputs {
+		for _, t := range o.targets {
+			c.plan.routed = c.plan.routed && (t.each != nil || t.when != nil)
+		}
+	}
+}
+
+// toRejected compiles the destination of rejected records. Rows of a table on a connection that the flow writes to are written in the same piece of work; of anything else it
+// returns a piece of work of its own.
+func (c *compiler) toRejected(d *Destination, connections map[string]*written) *written {
+	const place = "on_reject.to"
+	if d == nil {
+		return nil
+	}
+	if !c.plan.rejects.keep {
+		c.fault(place, 0, "with stop the first rejected record ends the run, and nothing is written", "write action: keep beside to")
+	}
+	if d.Commit != 0 {
+		c.fault(place+".commit", 0, "rejected records are written when all others are", "leave it out")
+	}
+	outer := c.options
+	c.options.Known = maps.Clone(outer.Known)
+	delete(c.options.Known, "this") // a rejected record has its source's fields
+	connection, t, specs := c.destination(place, *d, nil)
+	c.options = outer
+	if connection == nil {
+		return nil
+	}
+	t.fill = specs[0].Format == nil && d.Table != "" || specs[0].Format != nil && specs[0].Format.MediaType() == keptCSV.MediaType()
+	t.flat = t.fill && specs[0].Format != nil
+	if w := connections[d.Connection]; w != nil && d.Table != "" {
+		c.plan.rejected = &output{connection: d.Connection, targets: []target{t.moved(len(w.specs))}}
+		w.take(specs, place)
+		return nil
+	}
+	c.plan.joined = -1
+	late := &written{connection: connection, output: &output{connection: d.Connection}}
+	late.add(t, specs, place)
+	return late
+}
+
+// prepare lets the connection check what is written to it; false when something of it is wrong.
+func (c *compiler) prepare(w *written) bool {
+	writer, err := w.connection.PrepareWrite(w.specs)
+	if err != nil {
+		c.reportTargets(w.places, err)
+		return false
+	}
+	w.output.writer, w.output.writes = writer, len(w.specs)
+	c.writer(w)
+	c.plan.group = min(c.plan.group, writer.MaxRuns())
+	return true
+}
+
+// actions are what a destination may do with a record.
+var actions = []string{"insert", "upsert", "update", "delete", "replace"}
+
+// destination compiles one destination, and returns what its connection is asked to write; no connection when there are faults. columns are the
+// names of the records' fields, nil when unknown.
+func (c *compiler) destination(place string, d Destination, columns []string) (connector.Destination, target, []connector.Target) {
+	before := len(c.faults)
+	if d.Connection == "" {
+		c.fault(place, 0, "a destination needs a connection", "")
+		return nil, target{}, nil
+	}
+	connection := c.connection(place+".connection", d.Connection)
+	if connection == nil {
+		return nil, target{}, nil
+	}
+	destination, ok := connection.(connector.Destination)
+	if !ok {
+		c.fault(place+".connection", 0, fmt.Sprintf("connection %q cannot be written to", d.Connection), "")
+		return nil, target{}, nil
+	}
+	outer := c.options
+	defer func() { c.options, c.element = outer, false }()
+	t := target{table: d.Table, action: cmp.Or(d.Action, "insert"), list: d.Each}
+	if d.Each != "" {
+		t.each = c.mapping(place, transform.Map{{Name: "each", Term: transform.Term{Text: d.Each}}})
+		c.elements(columns)
+		columns = nil
+	}
+	if d.When != "" {
+		t.when = c.expression(place+".when", d.When)
+	}
+	choice, chosen := strings.CutPrefix(d.Action, "=")
+	switch {
+	case chosen:
+		if t.choose = c.expression(place+".action", choice); t.choose == nil {
+			c.faults[len(c.faults)-1].Offset++ // behind the =
+		}
+	case !slices.Contains(actions, t.action):
+		c.fault(place+".action", 0, fmt.Sprintf("action %q is not known", d.Action), "there are "+strings.Join(actions, ", "))
+	}
+	t.path = c.template(place+".path", d.Path, true)
+	if d.Map != nil {
+		if t.mapping = c.mapping(place+".map", d.Map); t.mapping != nil {
+			columns = t.mapping.Columns()
+		}
+	}
+	spec := connector.Target{Table: d.Table, Path: d.Path, Action: t.action, Each: d.Each != "", Key: d.Key, Create: d.Create, Exists: d.Exists, Commit: d.Commit, Columns: columns,
+		Fixed: c.plan.source.reader == nil}
+	if d.Format != nil {
+		spec.Format, spec.Encode.As = c.format(place+".format", d.Format), c.as(place+".format", d.Format)
+		c.writes(place+".format", spec.Format, spec.Encode)
+	}
+	spec.Encode.Columns = columns
+	if d.Commit < 0 {
+		c.fault(place+".commit", 0, "a negative number means nothing here", "")
+	}
+	specs := []connector.Target{spec}
+	switch {
+	case len(c.faults) > before:
+	case chosen:
+		specs = c.choice(place, destination, spec, &t)
+	case t.each != nil && t.action == "replace" && len(d.Key) > 0:
+		if t.clear = c.clear(place, d); t.clear != nil {
+			t.clearAt = 1
+			spec.Action, spec.Columns = "delete", d.Key
+			specs = append(specs, spec)
+		}
+	}
+	if len(c.faults) > before {
+		return nil, target{}, nil
+	}
+	return destination, t, specs
+}
+
+// elements lets what is compiled next see the elements of a list of records with these fields, nil when they are unknown.
+func (c *compiler) elements(columns []string) {
+	c.element = true
+	c.options.Known = maps.Clone(c.options.Known)
+	delete(c.options.Known, "this")
+	if columns != nil {
+		c.options.Known["parent"] = columns
+	}
+}
+
+// choice makes a target of each action that the connection takes: the record's is found when it is written.
+func (c *compiler) choice(place string, connection connector.Destination, spec connector.Target, t *target) (specs []connector.Target) {
+	t.actions = map[string]int{}
+	var refused error
+	for _, action := range actions {
+		again := action == "insert" && spec.Commit > 0 && !spec.Fixed // see parts
+		if again || action == "replace" && spec.Each {                // nobody could tell for a record without rows
 			continue
 		}
-		destination, ok := connection.(connector.Destination)
-		if !ok {
-			c.fault(path+".connection", 0, fmt.Sprintf("connection %q cannot be written to", d.Connection), "")
+		spec.Action = action
+		if _, err := connection.PrepareWrite([]connector.Target{spec}); err != nil {
+			refused = cmp.Or(refused, err)
 			continue
 		}
-		switch d.Action {
-		case "", "insert", "upsert", "update", "delete", "replace":
-		default:
-			c.fault(path+".action", 0, fmt.Sprintf("action %q is not known", d.Action), "there are insert, upsert, update, delete, replace")
-		}
-		spec := connector.Target{Table: d.Table, Path: d.Path, Action: cmp.Or(d.Action, "insert"), Key: d.Key, Create: d.Create, Exists: d.Exists, Commit: d.Commit, Columns: c.plan.mapped,
-			Fixed: c.plan.source.reader == nil}
-		compiled := target{table: d.Table, action: spec.Action, path: c.template(path+".path", d.Path, true)}
-		if d.Map != nil {
-			if compiled.mapping = c.mapping(path+".map", d.Map); compiled.mapping != nil {
-				spec.Columns = compiled.mapping.Columns()
+		t.actions[action] = len(specs)
+		specs = append(specs, spec)
+	}
+	if len(specs) < 2 {
+		c.reportTargets([]string{place}, refused)
+	}
+	return specs
+}
+
+// clear compiles the key of a record that brings no rows: it must not come from one.
+func (c *compiler) clear(place string, d Destination) *transform.Mapping {
+	var key transform.Map
+	for _, name := range d.Key {
+		i := slices.IndexFunc(d.Map, func(f transform.MapField) bool { return f.Name == name })
+		if i >= 0 {
+			if one, err := transform.CompileMap(d.Map[i:i+1], c.options); err == nil && !one.NeedsElement() { // an error was told
+				key = append(key, d.Map[i])
+				continue
 			}
 		}
-		if d.Format != nil {
-			spec.Format, spec.Encode.As = c.format(path+".format", d.Format), c.as(path+".format", d.Format)
-			c.writes(path+".format", spec.Format, spec.Encode)
-		}
-		spec.Encode.Columns = spec.Columns
-		if d.Commit < 0 {
-			c.fault(path+".commit", 0, "a negative number means nothing here", "")
-		}
-		if len(c.faults) > before {
-			continue // the connection would repeat what was said
-		}
-		g := groups[d.Connection]
-		if g == nil {
-			g = &group{connection: destination}
-			groups[d.Connection], outputs[d.Connection] = g, &output{connection: d.Connection}
-			order = append(order, d.Connection)
-		}
-		g.targets, g.indexes = append(g.targets, spec), append(g.indexes, i)
-		outputs[d.Connection].targets = append(outputs[d.Connection].targets, compiled)
+		c.fault(place+".key", 0, fmt.Sprintf("a record without elements in %s replaces its rows too, and its %q would come from one", d.Each, name),
+			fmt.Sprintf("map it from the record: {%s: parent.id}", name))
 	}
-	for _, name := range order {
-		writer, err := groups[name].connection.PrepareWrite(groups[name].targets)
-		if err != nil {
-			c.reportTargets(groups[name].indexes, err)
-			continue
-		}
-		outputs[name].writer = writer
-		c.writer(groups[name].indexes, outputs[name])
-		c.parts(groups[name].indexes, destinations, outputs[name], len(order))
-		c.plan.outputs = append(c.plan.outputs, *outputs[name])
-		c.plan.group = min(c.plan.group, writer.MaxRuns())
+	if len(key) < len(d.Key) {
+		return nil
 	}
+	options := c.options
+	options.Paths = nil // they are told of by the map
+	mapping, err := transform.CompileMap(key, options)
+	if err != nil {
+		c.report(place+".map", err)
+	}
+	return mapping
 }
 
 // writer settles what the writer of a connection makes of paths and records: what values in paths look like, whether each record may have a
 // path of its own, and whether it is written when it is handed over.
-func (c *compiler) writer(indexes []int, o *output) {
+func (c *compiler) writer(w *written) {
+	o := w.output
 	o.encode = fileName
 	_, o.immediate = o.writer.(connector.ImmediateWriter)
 	writer, ok := o.writer.(connector.PathWriter)
 	if ok {
 		o.encode = writer.PathValue
 	}
-	for i, t := range o.targets {
+	for _, t := range o.targets {
 		if !ok && t.path != nil && t.path.record {
-			c.fault(fmt.Sprintf("to[%d].path", indexes[i]), 0, fmt.Sprintf("a destination on connection %q has one path for the whole run", o.connection),
+			c.fault(w.places[t.at]+".path", 0, fmt.Sprintf("a destination on connection %q has one path for the whole run", o.connection),
 				"leave ${record.…} out; there are param, header, query, run, message and now")
 		}
 	}
 }
 
 // parts settles after how many records the destinations of a connection are committed.
-func (c *compiler) parts(indexes []int, destinations []Destination, o *output, connections int) {
-	for _, i := range indexes {
-		d := destinations[i]
-		if d.Commit == 0 {
+func (c *compiler) parts(w *written, destinations []Destination, connections int) {
+	o := w.output
+	var own []string // places of the destinations, and no others
+	for i, d := range destinations {
+		place := fmt.Sprintf("to[%d]", i)
+		if !slices.Contains(w.places, place) {
 			continue
 		}
-		path := fmt.Sprintf("to[%d].commit", i)
+		if own = append(own, place); d.Commit == 0 {
+			continue
+		}
+		path := place + ".commit"
 		if _, ok := o.writer.(connector.PartWriter); !ok {
 			c.fault(path, 0, fmt.Sprintf("connection %q commits a run as a whole", o.connection), "leave it out")
 		}
@@ -725,27 +937,32 @@ func (c *compiler) parts(indexes []int, destinations []Destination, o *output, c
 	if o.commit == 0 || c.plan.source.reader == nil {
 		return
 	}
-	for _, i := range indexes {
-		if action := destinations[i].Action; action == "" || action == "insert" {
-			c.fault(fmt.Sprintf("to[%d].commit", i), 0, "another attempt reads the source from its first record, and insert would write the parts twice that are committed",
+	for i, t := range o.targets {
+		if t.action == "insert" {
+			c.fault(own[i]+".commit", 0, "another attempt reads the source from its first record, and insert would write the parts twice that are committed",
 				"write action: upsert and a key, or leave commit out")
 		}
 	}
 }
 
-func (c *compiler) reportTargets(indexes []int, err error) {
+// reportTargets adds the faults of a connection's targets, each once: one destination may be several of them.
+func (c *compiler) reportTargets(places []string, err error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
-			c.reportTargets(indexes, e)
+			c.reportTargets(places, e)
 		}
 		return
 	}
+	before := len(c.faults)
 	var fault *connector.Fault
 	if errors.As(err, &fault) {
-		c.fault(fmt.Sprintf("to[%d].%s", indexes[fault.Target], fault.Key), fault.Offset, fault.Reason, fault.Hint)
-		return
+		c.fault(places[fault.Target]+"."+fault.Key, fault.Offset, fault.Reason, fault.Hint)
+	} else {
+		c.report(places[0], err)
 	}
-	c.report(fmt.Sprintf("to[%d]", indexes[0]), err)
+	if len(c.faults) == before+1 && slices.Contains(c.faults[:before], c.faults[before]) {
+		c.faults = c.faults[:before]
+	}
 }
 
 // writes checks that a format can write with the options.

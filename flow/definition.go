@@ -77,13 +77,15 @@ type Destination struct {
 	Table      string               `json:"table"`
 	Path       string               `json:"path" define:"template"`
 	Format     *transform.FormatRef `json:"format"`
-	Action     string               `json:"action"`           // insert (the default), upsert, update, delete, replace
-	Key        []string             `json:"key" define:"one"` // columns that tell rows apart
-	Map        transform.Map        `json:"map"`              // this destination's own fields; nil: the record as it is
-	Create     bool                 `json:"create"`           // make the table when it is missing
-	Exists     string               `json:"exists"`           // files: replace (the default), append, fail, unique
-	Commit     int                  `json:"commit"`           // SQL: records of the source after which a part of the run is committed; 0: the run is one transaction
-	_          struct{}             `later:"each when to subject attach"`
+	Each       string               `json:"each" define:"expression"`   // path of a list: a row for each of its elements, which is `this` then, `parent` the record and `index` its position; "": the record is the row
+	When       string               `json:"when" define:"expression"`   // what it is not true for is not written here; "" takes all
+	Action     string               `json:"action" define:"expression"` // insert (the default), upsert, update, delete, replace, or an expression that gives one of them for each record
+	Key        []string             `json:"key" define:"one"`           // columns that tell rows apart
+	Map        transform.Map        `json:"map"`                        // this destination's own fields; nil: the record as it is
+	Create     bool                 `json:"create"`                     // make the table when it is missing
+	Exists     string               `json:"exists"`                     // files: replace (the default), append, fail, unique
+	Commit     int                  `json:"commit"`                     // SQL: records of the source after which a part of the run is committed; 0: the run is one transaction
+	_          struct{}             `later:"to subject attach"`
 }
 
 // Respond is the answer to whoever waits for the run.
@@ -118,9 +120,11 @@ type ErrorRespond struct {
 
 // OnReject says what a rejected record does to its run.
 type OnReject struct {
-	Action string   `json:"action" define:"short"` // stop (the default): the run fails and what can roll back does · keep: it goes on
-	Max    string   `json:"max"`                   // with keep: more than this many, or this share ("5%"), act as stop; "" is no bound
-	_      struct{} `later:"to"`
+	Action string `json:"action" define:"short"` // stop (the default): the run fails and what can roll back does · keep: it goes on
+	Max    string `json:"max"`                   // with keep: more than this many, or this share ("5%"), act as stop; "" is no bound
+
+	// To is where the rejected records of a run that ends in warning go, as [Runner.Rejects] shows them; nil: they are kept with the run alone.
+	To *Destination `json:"to"`
 }
 
 // Retry says how often and when a run that failed for a passing reason is tried again. Runs that somebody waits for have one attempt.

@@ -81,15 +81,18 @@ func (r *Runner) preview(j *job) *Preview {
 	defer stop()
 	j.begin(r)
 	j.rejects.spool = nil // they are told, not kept
-	w := &works{plan: j.plan, applied: make([]bool, len(j.plan.outputs))}
+	w := &works{ctx: j.ctx, plan: j.plan, applied: make([]bool, len(j.plan.outputs))}
 	var watches []*watch
 	for _, o := range j.plan.outputs {
-		some := make([]watch, len(o.targets))
-		for i := range some {
-			watches = append(watches, &some[i])
+		some := make(watching, o.writes)
+		for _, target := range o.targets {
+			seen := &watch{}
+			watches, some[target.at] = append(watches, seen), seen
+			for _, at := range target.actions {
+				some[at] = seen
+			}
 		}
-		w.work = append(w.work, watching{some})
-		w.scratch = append(w.scratch, make([]transform.Batch, len(o.targets))...)
+		w.add(some, len(o.targets))
 	}
 	var answer watch
 	var first *transform.Record // that a body of the answer's own may read
@@ -169,8 +172,8 @@ func (w *watch) see(b *transform.Batch) {
 	}
 }
 
-// watching is work on a connection that writes nothing.
-type watching struct{ targets []watch }
+// watching is work on a connection that writes nothing: for each of the writer's targets what sees its records, nil for those that are no rows.
+type watching []*watch
 
 func (w watching) Start(connector.Run, []string) (bool, error) { return false, nil }
 func (w watching) Commit() error                               { return nil }
@@ -181,6 +184,8 @@ func (w watching) WriteAt(target int, b *transform.Batch, _ []string) error {
 }
 
 func (w watching) Write(target int, b *transform.Batch) error {
-	w.targets[target].see(b)
+	if seen := w[target]; seen != nil {
+		seen.see(b)
+	}
 	return nil
 }

@@ -42,6 +42,7 @@ type job struct {
 
 	parts     *parts // of an attempt that is committed in parts
 	committed int64  // records that are written for good although the run has not ended
+	untaken   int64  // records that no destination took
 }
 
 // small reports whether the run's payload is small enough to be held in memory with those of other runs.
@@ -59,8 +60,8 @@ func (j *job) failed(step string, err error) {
 // begin prepares an attempt, also after an earlier one of the same job was rolled back.
 func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
-	j.failure, j.parts, j.committed, j.wrote = nil, nil, 0, nil
-	j.discard()
+	j.failure, j.parts, j.committed, j.untaken, j.wrote = nil, nil, 0, 0, nil
+	j.discard(r)
 	j.rejects = newRejects(context.WithoutCancel(j.ctx), r) // what a run rejected before it was stopped is kept too
 	if j.waiter != nil && j.plan.answer != nil {
 		j.response = r.newResponse(j.plan.answer, j.message, &j.run)
@@ -84,9 +85,9 @@ func (j *job) missed() []string {
 }
 
 // discard throws away what an attempt collected.
-func (j *job) discard() {
+func (j *job) discard(r *Runner) {
 	if j.rejects != nil {
-		j.rejects.spool.Abort()
+		j.rejects.discard(r)
 	}
 	if j.response != nil {
 		j.response.Close()
@@ -232,8 +233,14 @@ func (r *Runner) writeTogether(plan *Plan, jobs []*job, batches [][]*transform.B
 			if err := works.write(j, b); err != nil {
 				return err
 			}
+			if err := j.answer(b); err != nil {
+				return err
+			}
 		}
 		if err := j.finish(); err != nil {
+			return err
+		}
+		if err := works.deliver(r, j); err != nil {
 			return err
 		}
 	}
@@ -256,7 +263,7 @@ func (r *Runner) executeAlone(j *job) {
 			return err
 		}
 		if j.run.Crashes >= maxCrashes { // it is not executed again, but it may be that the last attempt was through
-			if !slices.Contains(works.applied, false) {
+			if len(works.applied) > 0 && !slices.Contains(works.applied, false) {
 				return nil
 			}
 			return &Failure{Flow: j.run.Flow, Kind: KindInternal, Err: crashedTooOften(j.run)}
@@ -274,6 +281,9 @@ func (r *Runner) executeAlone(j *job) {
 			return err
 		}
 		if err := context.Cause(j.ctx); err != nil {
+			return err
+		}
+		if err := works.deliver(r, j); err != nil {
 			return err
 		}
 		connection, err := works.commit()
@@ -327,7 +337,7 @@ func (j *job) answer(b *transform.Batch) error {
 		}
 		j.response.saw(b)
 	}
-	if j.plan.pure() {
+	if len(j.plan.outputs) == 0 {
 		j.run.Written += int64(len(b.Records))
 	}
 	return nil
@@ -408,87 +418,123 @@ func (p rejectPolicy) atEnd(j *job) error {
 
 // works is the open work of a run, or of a group, on each of its connections.
 type works struct {
+	ctx      context.Context
 	plan     *Plan
 	observer Observer
 	work     []connector.Work
-	applied  []bool // of the run that was started last
-	scratch  []transform.Batch
+	applied  []bool         // of the run that was started last
+	rejects  connector.Work // that takes rejected records alone; nil: there are none yet, or another work takes them
+	scratch  []rows
+	taken    []bool // of a routed plan: which records of the batch some destination takes
 	done     bool
 }
 
 func (r *Runner) beginWorks(ctx context.Context, p *Plan) (*works, error) {
-	w := &works{plan: p, observer: r.options.Observer, applied: make([]bool, len(p.outputs))}
+	w := &works{ctx: ctx, plan: p, observer: r.options.Observer, applied: make([]bool, len(p.outputs))}
 	for _, o := range p.outputs {
 		work, err := o.writer.Begin(ctx)
 		if err != nil {
 			return w, fail(ctx, p.Name, o.connection, err)
 		}
-		w.work = append(w.work, work)
-		w.scratch = append(w.scratch, make([]transform.Batch, len(o.targets))...)
+		w.add(work, len(o.targets))
 	}
 	return w, nil
+}
+
+func (w *works) add(work connector.Work, targets int) {
+	w.work, w.scratch = append(w.work, work), append(w.scratch, make([]rows, targets)...)
 }
 
 // start begins the run's writes everywhere.
 func (w *works) start(j *job) error {
 	next := 0
-	for i, o := range w.plan.outputs {
-		paths := make([]string, len(o.targets))
-		for t, target := range o.targets {
-			if target.path == nil || target.path.record {
-				continue
-			}
-			path, err := target.path.fill(j.env, nil, o.encode)
-			if err != nil {
-				return fail(j.ctx, w.plan.Name, o.connection, err)
-			}
-			paths[t] = path
+	for i := range w.plan.outputs {
+		o := &w.plan.outputs[i]
+		paths, err := o.runPaths(j.env)
+		if err != nil {
+			return fail(j.ctx, w.plan.Name, o.connection, err)
 		}
-		run := connector.Run{ID: j.run.ID, Number: j.run.Number, Flow: w.plan.Name, Attempt: j.run.Attempts, Time: j.run.Started}
-		applied, err := w.work[i].Start(run, paths)
+		applied, err := w.work[i].Start(connectorRun(j), paths)
 		if err != nil {
 			return fail(j.ctx, w.plan.Name, o.connection, err)
 		}
 		w.applied[i] = applied
-		for t, target := range o.targets {
+		for _, target := range o.targets {
 			if next++; next > len(j.wrote) { // the first part of the run
-				j.wrote = append(j.wrote, destination{connection: o.connection, action: target.action, where: cmp.Or(paths[t], target.table), applied: applied})
+				j.wrote = append(j.wrote, destination{connection: o.connection, action: target.action, where: cmp.Or(paths[target.at], target.table), applied: applied})
 			}
 		}
 	}
 	return nil
 }
 
+// connectorRun is what destinations are told of the run.
+func connectorRun(j *job) connector.Run {
+	return connector.Run{ID: j.run.ID, Number: j.run.Number, Flow: j.plan.Name, Attempt: j.run.Attempts, Time: j.run.Started}
+}
+
+// runPaths returns the path of each of the writer's targets, filled in for a run: "" where it has none, or one for each record.
+func (o *output) runPaths(env *transform.Env) ([]string, error) {
+	paths := make([]string, o.writes)
+	for _, target := range o.targets {
+		if target.path == nil || target.path.record {
+			continue
+		}
+		path, err := target.path.fill(env, nil, o.encode)
+		if err != nil {
+			return nil, err
+		}
+		paths[target.at] = path
+		for _, at := range target.actions {
+			paths[at] = path
+		}
+	}
+	return paths, nil
+}
+
 // write hands the batch to every destination. Records that one of them rejects are out of the batch afterwards.
 func (w *works) write(j *job, b *transform.Batch) error {
+	if w.plan.routed {
+		w.taken = append(w.taken[:0], make([]bool, len(b.Records))...)
+	}
 	next := 0
-	for i, o := range w.plan.outputs {
+	for i := range w.plan.outputs {
+		o := &w.plan.outputs[i]
 		scratch := w.scratch[next : next+len(o.targets)]
 		if next += len(scratch); w.applied[i] {
+			w.takes(j, o, scratch, b)
 			continue
 		}
 		most := len(b.Records)
 		if o.immediate { // nothing is written behind a record that ends the run
 			most = 1
 		}
-		kept := b.Records[:0]
+		kept, at := b.Records[:0], 0
 		for rest := b.Records; len(rest) > 0; {
 			n := min(most, len(rest))
 			some := transform.Batch{Records: rest[:n:n]}
 			rest = rest[n:]
-			if err := w.writeTo(j, i, scratch, &some); err != nil {
+			var taken []bool
+			if w.plan.routed {
+				taken = w.taken[at : at+n]
+			}
+			if err := w.writeTo(j, i, scratch, &some, taken); err != nil {
 				return fail(j.ctx, w.plan.Name, o.connection, err)
 			}
 			for t := range scratch {
-				for k := range scratch[t].Records {
-					if scratch[t].Records[k].Err == nil {
-						j.wrote[next-len(scratch)+t].records++
-					}
+				j.wrote[next-len(scratch)+t].records += scratch[t].written()
+			}
+			left := len(kept) // what is known of records that are rejected goes with them
+			for k := range taken {
+				if some.Records[k].Err == nil {
+					w.taken[left] = taken[k]
+					left++
 				}
 			}
 			if err := j.sift(o.connection, &some); err != nil {
 				return err
 			}
+			at += n
 			kept = append(kept, some.Records...)
 			if o.immediate && len(w.work) == 1 {
 				j.committed += int64(len(some.Records))
@@ -497,17 +543,35 @@ func (w *works) write(j *job, b *transform.Batch) error {
 		b.Records = kept
 	}
 	if len(w.work) > 0 {
-		j.run.Written += int64(len(b.Records))
+		untaken := int64(0)
+		for k := 0; w.plan.routed && k < len(b.Records); k++ {
+			if !w.taken[k] {
+				untaken++
+			}
+		}
+		j.untaken += untaken
+		j.run.Written += int64(len(b.Records)) - untaken
 	}
 	return nil
 }
 
-// writeTo hands the batch to the destinations on one connection. A record that one of them rejects is in none of them, when the work can
-// take back what those before it wrote.
-func (w *works) writeTo(j *job, i int, scratch []transform.Batch, b *transform.Batch) error {
-	targets := w.plan.outputs[i].targets
+// takes notes which records the destinations of an output have taken that an earlier attempt has written.
+func (w *works) takes(j *job, o *output, scratch []rows, b *transform.Batch) {
+	if !w.plan.routed {
+		return
+	}
+	same := transform.Batch{Records: slices.Clone(b.Records)}
+	for t := range o.targets {
+		o.targets[t].rows(j.env, o.encode, &same, &scratch[t], w.taken)
+	}
+}
+
+// writeTo hands the batch to the destinations on one connection. A record that one of them rejects, or of whose rows one is rejected, is in none of them, when the work can
+// take back what was written. taken is of a routed plan: it tells which records some destination takes.
+func (w *works) writeTo(j *job, i int, scratch []rows, b *transform.Batch, taken []bool) error {
+	o := &w.plan.outputs[i]
 	undoer, _ := w.work[i].(connector.Undoer)
-	if len(targets) == 1 {
+	if len(o.targets) == 1 && o.targets[0].each == nil {
 		undoer = nil
 	}
 	for again := true; again; {
@@ -517,25 +581,14 @@ func (w *works) writeTo(j *job, i int, scratch []transform.Batch, b *transform.B
 				return err
 			}
 		}
-		for t, target := range targets {
-			out := &scratch[t]
-			out.Records = append(out.Records[:0], b.Records...)
-			paths := w.plan.outputs[i].paths(t, j.env, out)
-			if target.mapping != nil {
-				for k := range out.Records {
-					if record := &out.Records[k]; record.Err == nil {
-						record.Value, record.Err = apply(target.mapping, j.env, record)
-					}
-				}
-			}
-			if err := writeAt(w.work[i], t, out, paths); err != nil {
+		for t := range o.targets {
+			target, out := &o.targets[t], &scratch[t]
+			rejected := target.rows(j.env, o.encode, b, out, taken)
+			if err := o.hand(w.work[i], target, out); err != nil {
 				return err
 			}
-			for k := range out.Records {
-				if err := out.Records[k].Err; err != nil && b.Records[k].Err == nil {
-					b.Records[k].Err = err
-					again = again || undoer != nil && t > 0
-				}
+			if refused := out.settle(target, b); refused && target.each != nil || (refused || rejected) && t > 0 {
+				again = undoer != nil
 			}
 		}
 		if again { // without the records that are rejected now
@@ -547,41 +600,29 @@ func (w *works) writeTo(j *job, i int, scratch []transform.Batch, b *transform.B
 	return nil
 }
 
-// paths fills in the path of each record, nil for a destination with one path. A record without a fitting value is rejected.
-func (o *output) paths(target int, env *transform.Env, b *transform.Batch) []string {
-	t := o.targets[target].path
-	if t == nil || !t.record {
-		return nil
-	}
-	paths := make([]string, len(b.Records))
-	for k := range b.Records {
-		if record := &b.Records[k]; record.Err == nil {
-			paths[k], record.Err = t.fill(env, record, o.encode)
-		}
-	}
-	return paths
-}
-
-func writeAt(work connector.Work, target int, b *transform.Batch, paths []string) error {
-	if paths == nil {
-		return work.Write(target, b)
-	}
-	return work.(connector.PathWork).WriteAt(target, b, paths)
-}
-
-func apply(m *transform.Mapping, env *transform.Env, record *transform.Record) (transform.Value, error) {
-	value, err := m.Apply(env, record)
-	if err != nil {
-		return record.Value, err
-	}
-	return value, nil
-}
-
-// commit commits the work of every connection in order; it names the connection that failed.
+// commit commits the work of every connection in order, that with rejected records first; it names the connection that failed.
 func (w *works) commit() (connection string, err error) {
-	for i, work := range w.work {
-		if err := w.delivered(i, work.Commit); err != nil {
-			return w.plan.outputs[i].connection, err
+	first := -1
+	if to := w.plan.rejected; to != nil && w.rejects != nil {
+		if err := w.delivered(to.connection, w.rejects.Commit); err != nil {
+			return to.connection, err
+		}
+	} else if to != nil {
+		first = w.plan.joined
+	}
+	for n := -1; n < len(w.work); n++ {
+		i := n
+		if n < 0 {
+			i = first
+		} else if n == first {
+			continue
+		}
+		if i < 0 {
+			continue
+		}
+		connection := w.plan.outputs[i].connection
+		if err := w.delivered(connection, w.work[i].Commit); err != nil {
+			return connection, err
 		}
 	}
 	w.done = true
@@ -589,10 +630,10 @@ func (w *works) commit() (connection string, err error) {
 }
 
 // delivered commits on one connection, and tells of it.
-func (w *works) delivered(output int, commit func() error) error {
+func (w *works) delivered(connection string, commit func() error) error {
 	began := time.Now()
 	err := commit()
-	w.observer.Observe(Delivered{Connection: w.plan.outputs[output].connection, Took: time.Since(began), Err: err})
+	w.observer.Observe(Delivered{Connection: connection, Took: time.Since(began), Err: err})
 	return err
 }
 
@@ -604,6 +645,9 @@ func (w *works) rollback() {
 	}
 	for _, work := range w.work {
 		work.Rollback() // the fault that led here is the one to tell
+	}
+	if w.rejects != nil {
+		w.rejects.Rollback()
 	}
 }
 

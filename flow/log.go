@@ -129,6 +129,9 @@ func (j *job) destinations() {
 			j.log.add("  %s: %d records", d, d.records)
 		}
 	}
+	if j.untaken > 0 {
+		j.log.add("  no destination took: %d records", j.untaken)
+	}
 	if j.rejects == nil {
 		return
 	}

@@ -44,6 +44,7 @@ type parts struct {
 type partNote struct {
 	Attempt int        `json:"attempt"`
 	Written int64      `json:"written"`
+	Untaken int64      `json:"untaken,omitempty"`
 	Rejects []Rejected `json:"rejects,omitempty"`
 }
 
@@ -75,7 +76,7 @@ func (r *Runner) executeParts(j *job) error {
 	if err := context.Cause(j.ctx); err != nil {
 		return err
 	}
-	return p.end()
+	return p.end(r)
 }
 
 // begin opens a part.
@@ -85,7 +86,8 @@ func (p *parts) begin() error {
 		return p.fail(err)
 	}
 	p.part, p.dirty = part, false
-	p.works = &works{plan: p.job.plan, observer: p.told, work: []connector.Work{part}, applied: make([]bool, 1), scratch: make([]transform.Batch, len(p.output.targets))}
+	p.works = &works{ctx: p.job.ctx, plan: p.job.plan, observer: p.told, applied: make([]bool, 1)}
+	p.works.add(part, len(p.output.targets))
 	return p.works.start(p.job)
 }
 
@@ -137,6 +139,7 @@ func (p *parts) resume(r *Runner) error {
 			}
 			p.start, last = c.Position, note.Attempt
 			j.committed += note.Written
+			j.untaken += note.Untaken
 			return p.rejects.add(note.Rejects)
 		})
 		if err == nil {
@@ -186,11 +189,12 @@ func (p *parts) write(b *transform.Batch) error {
 		return err
 	}
 	p.dirty = true
-	before := j.run.Written
+	written, untaken := j.run.Written, j.untaken
 	if err := p.works.write(j, b); err != nil {
 		return err
 	}
-	p.note.Written += j.run.Written - before
+	p.note.Written += j.run.Written - written
+	p.note.Untaken += j.untaken - untaken
 	return nil
 }
 
@@ -222,7 +226,7 @@ func (p *parts) commit(end int64) error {
 		}
 		c = connector.Checkpoint{Position: end, Note: note}
 	}
-	if err := p.works.delivered(0, func() error { return p.part.Checkpoint(c) }); err != nil {
+	if err := p.works.delivered(p.output.connection, func() error { return p.part.Checkpoint(c) }); err != nil {
 		return p.fail(err)
 	}
 	p.works.done = true
@@ -233,11 +237,14 @@ func (p *parts) commit(end int64) error {
 }
 
 // end commits the last part, and with it the run.
-func (p *parts) end() error {
+func (p *parts) end(r *Runner) error {
 	if p.applied {
 		return nil
 	}
 	if err := p.open(); err != nil {
+		return err
+	}
+	if err := p.works.deliver(r, p.job); err != nil {
 		return err
 	}
 	if _, err := p.works.commit(); err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -29,6 +31,7 @@ type rejects struct {
 	batch   transform.Batch
 	scope   *transform.Scope // of the record before
 	first   []Rejected
+	whole   *store.Body      // what was collected, once it is complete
 	note    func(Rejected)   // is told each of them; nil: nobody is
 	count   map[string]int64 // by step
 	steps   []string         // in the order of their first reject, some at most
@@ -101,8 +104,128 @@ func (r *rejects) body() (store.Body, error) {
 	if r == nil || r.encoder == nil {
 		return store.Body{}, nil
 	}
+	if r.whole != nil {
+		return *r.whole, nil
+	}
 	if err := r.encoder.Close(); err != nil {
 		return store.Body{}, err
 	}
-	return r.spool.Body()
+	body, err := r.spool.Body()
+	if err == nil {
+		r.whole = &body
+	}
+	return body, err
+}
+
+// discard throws away what an attempt that is not the last has collected.
+func (r *rejects) discard(runner *Runner) {
+	if r.whole != nil {
+		runner.store.Discard(context.WithoutCancel(runner.working), *r.whole) // what stays is swept when the store is opened next
+	} else if r.spool != nil {
+		r.spool.Abort()
+	}
+}
+
+// stepRejects is what failures call the part that writes rejected records to a destination.
+const stepRejects = "on_reject.to"
+
+// deliver hands the run's rejected records to their destination, when all are known. An attempt that finds what it would go with committed leaves it at that: it may know less
+// of them than the one before.
+func (w *works) deliver(r *Runner, j *job) error {
+	if w.plan.rejected == nil || j.run.Rejected == 0 {
+		return nil
+	}
+	work, err := w.forRejects(j)
+	if err == nil && work != nil {
+		err = r.deliver(work, j)
+	}
+	if err != nil {
+		return fail(j.ctx, w.plan.Name, stepRejects, err)
+	}
+	return nil
+}
+
+// forRejects returns the work that takes the run's rejected records: that of the destinations on the same connection, or one that is committed before theirs, so that a run
+// whose destinations are committed has delivered them. It returns nil when they are.
+func (w *works) forRejects(j *job) (connector.Work, error) {
+	to := w.plan.rejected
+	if i := w.plan.joined; i >= 0 {
+		if w.applied[i] {
+			return nil, nil
+		}
+		return w.work[i], nil
+	}
+	if slices.Contains(w.applied, true) {
+		return nil, nil
+	}
+	if w.rejects == nil {
+		work, err := to.writer.Begin(w.ctx)
+		if err != nil {
+			return nil, err
+		}
+		w.rejects = work
+	}
+	paths, err := to.runPaths(j.env)
+	if err != nil {
+		return nil, err
+	}
+	run := connectorRun(j)
+	run.ID[len(run.ID)-1] ^= 1 // beside the run's own on that connection
+	if applied, err := w.rejects.Start(run, paths); applied || err != nil {
+		return nil, err
+	}
+	return w.rejects, nil
+}
+
+// deliver writes a run's rejected records. One that the destination refuses ends the run: none may be missing there.
+func (r *Runner) deliver(work connector.Work, j *job) error {
+	body, err := j.rejects.body()
+	if err != nil {
+		return err
+	}
+	to := j.plan.rejected
+	target := &to.targets[0]
+	var all *transform.Shape
+	if target.fill {
+		names, err := r.columns(j.ctx, body)
+		if err != nil {
+			return Permanent(err)
+		}
+		all = transform.NewShape(names...)
+	}
+	var out rows
+	return r.eachKept(j.ctx, body, func(b *transform.Batch) error {
+		for i := range b.Records {
+			if all != nil {
+				b.Records[i].Value = filled(b.Records[i].Value, all)
+			}
+		}
+		target.rows(j.env, to.encode, b, &out, nil)
+		for i := range out.Records {
+			if target.flat {
+				out.Records[i].Value = each(out.Records[i].Value, cell)
+			}
+		}
+		if err := to.hand(work, target, &out); err != nil {
+			return err
+		}
+		out.settle(target, b)
+		for i := range b.Records {
+			if record := &b.Records[i]; record.Err != nil {
+				f := fail(j.ctx, j.plan.Name, stepRejects, record.Err)
+				f.Record, f.Line = record.Index+1, record.Line
+				return f
+			}
+		}
+		return nil
+	})
+}
+
+// filled returns the object with all the names of a shape.
+func filled(v transform.Value, all *transform.Shape) transform.Value {
+	values := make([]transform.Value, all.Len())
+	for i := range values {
+		values[i] = v.Field(all.Name(i))
+	}
+	return transform.NewObject(all, values)
 }

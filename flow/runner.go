@@ -592,8 +592,8 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 		j.response.Close()
 	}
 	j.plan.users.leave()
-	if j.rejects != nil {
-		j.rejects.spool.Abort() // of an attempt that is not the last; otherwise it is stored
+	if j.rejects != nil && (j.rejects.whole == nil || !run.Status.Settled()) { // otherwise they are stored
+		j.rejects.discard(r)
 	}
 }
 

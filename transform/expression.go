@@ -207,6 +207,9 @@ func (e *Expression) String() string { return e.source }
 // NeedsScope reports whether the expression reads parent or doc.
 func (e *Expression) NeedsScope() bool { return e.roots.needScope() }
 
+// NeedsDoc reports whether the expression reads doc.
+func (e *Expression) NeedsDoc() bool { return e.roots&(1<<rootDoc) != 0 }
+
 // Eval computes the expression for a record. An error is about this record: its text holds no value of the data.
 func (e *Expression) Eval(env *Env, rec *Record) (Value, error) {
 	m := machine{env: env, rec: rec}

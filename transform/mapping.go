@@ -253,6 +253,14 @@ func (m *Mapping) Columns() []string {
 // NeedsScope reports whether the map reads parent or doc.
 func (m *Mapping) NeedsScope() bool { return m.roots.needScope() }
 
+// NeedsDoc reports whether the map reads doc.
+func (m *Mapping) NeedsDoc() bool { return m.roots&(1<<rootDoc) != 0 }
+
+// NeedsElement reports whether the map reads anything of the record itself, rather than of what encloses it.
+func (m *Mapping) NeedsElement() bool {
+	return m.rest || m.raw || len(m.read) > 0 || m.roots&(1<<rootThis|1<<rootIndex) != 0
+}
+
 // NeedsRecord reports whether the map reads anything of the record.
 func (m *Mapping) NeedsRecord() bool {
 	return m.rest || m.raw || len(m.read) > 0 || m.roots&(1<<rootThis|1<<rootParent|1<<rootDoc|1<<rootIndex) != 0

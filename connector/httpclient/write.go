@@ -160,11 +160,18 @@ type work struct {
 	ctx   context.Context
 	run   connector.Run
 	paths []string
+	sent  []sent // of each target
+}
+
+// sent is what was sent of the source's record that was sent last.
+type sent struct {
+	record int64 // its index, from 1; 0: none yet
+	calls  int
 }
 
 // Start begins the calls of a run. Nobody knows which of them an earlier attempt made: they are made again, under the same keys.
 func (w *work) Start(run connector.Run, paths []string) (bool, error) {
-	w.run, w.paths = run, paths
+	w.run, w.paths, w.sent = run, paths, make([]sent, len(w.outs))
 	return false, w.ctx.Err()
 }
 
@@ -236,6 +243,14 @@ func (o *out) encode(record *transform.Record) ([]byte, error) {
 // key returns what the API tells the record's call by, the same in every attempt.
 func (w *work) key(target int, record *transform.Record, path string, body []byte) string {
 	key := fmt.Sprintf("%s-%d", w.run.ID, record.Index)
+	if w.outs[target].Each {
+		s := &w.sent[target]
+		if s.record != record.Index+1 {
+			*s = sent{record: record.Index + 1}
+		}
+		key += fmt.Sprintf(".%d", s.calls)
+		s.calls++
+	}
 	if target > 0 {
 		key += fmt.Sprintf("-%d", target+1)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,18 +18,33 @@ type table struct {
 	columns  map[string]Class
 	known    []string // the columns in order
 	layouts  map[*transform.Shape]*layout
-	replaced map[string]bool // keys whose rows were deleted for the run, with action replace
-	cleared  []string        // those of them since the last savepoint
+	bringing bringing // with action replace
+	saved    bringing // what it was at the last savepoint
 }
 
-// unclear forgets that the former rows of keys were deleted.
-func (t *table) unclear(keys []string) {
-	for _, key := range keys {
-		delete(t.replaced, key)
+// bringing is which keys the rows of a source's record have brought so far, whose former rows are deleted. The rows of one record come one after the other.
+type bringing struct {
+	record int64 // its index
+	keys   map[string]bool
+}
+
+// new reports whether the record brings a key for the first time.
+func (b *bringing) new(record int64, key string) bool {
+	if b.record != record {
+		clear(b.keys)
 	}
+	if b.keys == nil {
+		b.keys = map[string]bool{}
+	}
+	b.record = record
+	before := b.keys[key]
+	b.keys[key] = true
+	return !before
 }
 
-// open looks at a target's table, and makes it from the records when the definition says so.
+func (b bringing) clone() bringing { return bringing{b.record, maps.Clone(b.keys)} }
+
+// open looks at a target's table, and makes it from the records when the definition says so. It returns none when nothing is there that could be deleted.
 func (w *work) open(t *connector.Target, records []*transform.Record) (*table, error) {
 	columns, err := w.columns(t.Table)
 	if err != nil {
@@ -37,6 +53,9 @@ func (w *work) open(t *connector.Target, records []*transform.Record) (*table, e
 	if len(columns) == 0 {
 		if !t.Create {
 			return nil, connector.Permanent(fmt.Errorf("table %q does not exist: make it, or write create: true", t.Table))
+		}
+		if t.Action == "delete" {
+			return nil, nil
 		}
 		if err := w.create(t, records); err != nil {
 			return nil, err
@@ -106,12 +125,19 @@ func (w *work) create(t *connector.Target, records []*transform.Record) error {
 			text.WriteString(" not null")
 		}
 	}
-	if len(t.Key) > 0 {
+	many := t.Action == "replace" && t.Each // rows of a key
+	if len(t.Key) > 0 && !many {
 		text.WriteString(", primary key (" + w.list(t.Key) + ")")
 	}
 	text.WriteString(")")
-	if _, err := w.tx.ExecContext(w.ctx, text.String()); err != nil {
-		return w.fault(fmt.Sprintf("make table %q", t.Table), err)
+	statements := []string{text.String()}
+	if many {
+		statements = append(statements, "create index "+w.Quote(t.Table+"_by_"+strings.Join(t.Key, "_"))+" on "+w.Quote(t.Table)+" ("+w.list(t.Key)+")")
+	}
+	for _, statement := range statements {
+		if _, err := w.tx.ExecContext(w.ctx, statement); err != nil {
+			return w.fault(fmt.Sprintf("make table %q", t.Table), err)
+		}
 	}
 	return nil
 }

@@ -58,9 +58,6 @@ func (c *connection) PrepareWrite(targets []connector.Target) (connector.Writer,
 		switch t.Action = cmp.Or(t.Action, "insert"); t.Action {
 		case "insert":
 		case "upsert", "update", "delete", "replace":
-			if t.Action == "replace" && t.Commit > 0 {
-				fault(i, "commit", "replace would delete what earlier parts of the same run have written", "leave commit out, or write action: upsert")
-			}
 			if len(t.Key) == 0 {
 				fault(i, "action", t.Action+" needs a key: the columns that tell rows apart", "write key: [id]")
 			}
@@ -173,7 +170,7 @@ func (w *work) Start(run connector.Run, _ []string) (bool, error) {
 	}
 	for _, t := range w.tables {
 		if t != nil {
-			t.replaced = nil
+			t.bringing = bringing{}
 		}
 	}
 	w.runs = append(w.runs, run)
@@ -200,7 +197,7 @@ func (w *work) Write(target int, b *transform.Batch) error {
 	t := w.tables[target]
 	if t == nil {
 		var err error
-		if t, err = w.open(&w.targets[target], records); err != nil {
+		if t, err = w.open(&w.targets[target], records); t == nil || err != nil {
 			return err
 		}
 		w.tables[target], w.opened = t, append(w.opened, target)
@@ -255,9 +252,9 @@ func (w *work) try(p *portion, lo, hi int) error {
 	if err := w.run("savepoint "+savepoint, nil); err != nil {
 		return w.fault("write", err)
 	}
-	replaced, err := w.exec(p, lo, hi)
+	before := p.bringing.clone()
+	err := w.exec(p, lo, hi)
 	if err == nil {
-		p.cleared = append(p.cleared, replaced...)
 		if err := w.run("release savepoint "+savepoint, nil); err != nil {
 			return w.fault("write", err)
 		}
@@ -272,7 +269,7 @@ func (w *work) try(p *portion, lo, hi int) error {
 			return w.fault(doing, err)
 		}
 	}
-	p.unclear(replaced)
+	p.bringing = before
 	if hi-lo == 1 {
 		p.records[lo].Err = &transform.Fault{Kind: "refused", Step: w.c.name, Reason: "a rule of the database forbids this row", Err: err}
 		return nil
@@ -293,7 +290,7 @@ const (
 func (w *work) Save() error {
 	for _, t := range w.tables {
 		if t != nil {
-			t.cleared = nil
+			t.saved = t.bringing.clone()
 		}
 	}
 	if w.opened = nil; w.saved {
@@ -312,7 +309,7 @@ func (w *work) Save() error {
 func (w *work) Undo() error {
 	for _, t := range w.tables {
 		if t != nil {
-			t.unclear(t.cleared)
+			t.bringing = t.saved.clone()
 		}
 	}
 	for _, target := range w.opened {
@@ -328,33 +325,49 @@ func (w *work) Undo() error {
 	return nil
 }
 
-// exec writes the records from lo up to hi. It returns the keys whose former rows it deleted, for action replace.
-func (w *work) exec(p *portion, lo, hi int) (replaced []string, err error) {
+// exec writes the records from lo up to hi.
+func (w *work) exec(p *portion, lo, hi int) error {
 	switch p.target.Action {
 	case "update", "delete":
 		for i := lo; i < hi; i++ {
 			if err := w.run(p.text(w, 1), p.byKey(p.of(i, i+1))); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		return nil, nil
+		return nil
 	case "replace":
-		if p.replaced == nil {
-			p.replaced = map[string]bool{}
-		}
-		for i := lo; i < hi; i++ {
-			key := p.keyOf(p.of(i, i+1))
-			mark := fmt.Sprintf("%#v", key)
-			if p.replaced[mark] {
-				continue
-			}
-			p.replaced[mark] = true
-			replaced = append(replaced, mark)
-			if err := w.run("delete from "+w.Quote(p.target.Table)+" where "+w.where(p.target.Key, 0), key); err != nil {
-				return replaced, err
-			}
-		}
+		return w.replace(p, lo, hi)
 	}
+	return w.insert(p, lo, hi)
+}
+
+// replace deletes the rows of each key that a record of the source brings, before its own are inserted: those of the last record stay. Rows of several records are inserted
+// together while they have different keys.
+func (w *work) replace(p *portion, lo, hi int) error {
+	remove := "delete from " + w.Quote(p.target.Table) + " where " + w.where(p.target.Key, 0)
+	waiting := map[string]bool{} // keys of the rows from lo on, which are not inserted yet
+	for i := lo; i < hi; i++ {
+		key := p.keyOf(p.of(i, i+1))
+		mark := fmt.Sprintf("%#v", key)
+		if p.bringing.new(p.records[i].Index, mark) {
+			if waiting[mark] {
+				if err := w.insert(p, lo, i); err != nil {
+					return err
+				}
+				clear(waiting)
+				lo = i
+			}
+			if err := w.run(remove, key); err != nil {
+				return err
+			}
+		}
+		waiting[mark] = true
+	}
+	return w.insert(p, lo, hi)
+}
+
+// insert inserts the records from lo up to hi.
+func (w *work) insert(p *portion, lo, hi int) error {
 	width := 1 // a power of two, so that few statements serve every number of records
 	for limit := min(maxRows, w.MaxArgs/len(p.names)); 2*width <= limit; {
 		width *= 2
@@ -364,10 +377,10 @@ func (w *work) exec(p *portion, lo, hi int) (replaced []string, err error) {
 			width /= 2
 		}
 		if err := w.run(p.text(w, width), p.of(lo, lo+width)); err != nil {
-			return replaced, err
+			return err
 		}
 	}
-	return replaced, nil
+	return nil
 }
 
 // run runs a statement that is prepared once for the transaction.

@@ -251,7 +251,6 @@ func TestConnection(t *testing.T) {
 			"path":       {Table: "a", Path: "a.csv"},
 			"format":     {Table: "a", Format: must(jsonfmt.New(jsonfmt.Options{}))},
 			"exists":     {Table: "a", Exists: "fail"},
-			"commit":     {Table: "a", Action: "replace", Key: []string{"id"}, Commit: 10},
 			"action":     {Table: "a", Action: "merge", Key: []string{"id"}},
 			"key":        {Table: "a", Key: []string{"id"}, Columns: []string{"ids"}},
 		},
