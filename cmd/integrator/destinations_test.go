@@ -225,6 +225,13 @@ func (p *lossyPart) Commit() error {
 	return errLost
 }
 
+func (p *lossyPart) Checkpoint(c connector.Checkpoint) error {
+	if err := p.Part.Checkpoint(c); err != nil || !p.first {
+		return err
+	}
+	return errLost
+}
+
 func (p *lossyPart) Write(target int, b *transform.Batch) error { return p.Part.Write(target, b) }
 func (p *lossyPart) Rollback() error                            { return p.Part.Rollback() }
 
@@ -289,6 +296,193 @@ func TestHeaderAndLines(t *testing.T) {
 			s.want(allLines)
 			s.want(allOrders, "1 c@d - 0", "9 - - 0")
 			s.want("select count(*), count(distinct run_id) from integrator_runs", "5 5")
+		})
+	}
+}
+
+// TestMadeTables lets destinations make their tables: columns are of the kinds of the map's values, and a key that many rows have is an index.
+func TestMadeTables(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "", strings.ReplaceAll(fmt.Sprintf(ordersYAML, "sql"), "action: ", "create: true, action: "))
+	s.sent(`{"id": 1}`, "success 1 1 0") // an order without lines makes no table of lines
+	s.sent(`{"id": 2, "customer": {"email": "a@b"}, "date": "2026-02-01", "lines": [{"sku": "x", "qty": 3, "price": 0.1}, {"sku": "y", "qty": 1.5, "price": 2}]}`, "success 1 1 0")
+	s.sent(`{"id": 2, "lines": [{"sku": "x", "qty": 1, "price": 1}]}`, "success 1 1 0")
+	s.want(allLines, "2 1 x 1 1")
+	s.want("select name, lower(type), pk from pragma_table_info('order_lines')", "order_id numeric 0", "line numeric 0", "sku text 0", "qty numeric 0", "price numeric 0")
+	s.want("select name, lower(type), pk from pragma_table_info('orders')", "id numeric 1", "customer text 0", "ordered_at text 0", "net numeric 0")
+	s.want("select l.name, l.\"unique\", i.name from pragma_index_list('order_lines') l, pragma_index_info(l.name) i", "order_lines_by_order_id 0 order_id")
+}
+
+// TestRouting sends records to some destinations and not to others.
+func TestRouting(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "create table small (n integer); create table large (n integer check (n <> 66)); create table parts (id integer, n integer, list text)", `
+connections: {db: {type: sql, driver: sqlite, path: shop.db}, out: {type: file, dir: out}}
+listeners: {orders: {path: /orders, format: json}}
+flows:
+  route:
+    from: {listener: orders, records: "[*]"}
+    steps: [{filter: "n != 0"}]
+    to:
+      - {connection: db, table: small, when: "n < 10", map: {n: n}}
+      - {connection: db, table: large, when: "n >= 50", map: {n: n}}
+      - {connection: out, path: "${run.id}.ndjson", format: ndjson, when: "even", map: {even: n}}
+      - {connection: db, table: parts, each: "parts[*]", when: "this > parent.n", map: {id: parent.n, n: this, list: "= len(list(parent.parts))"}}
+    on_reject: keep
+`)
+	run := s.sent(`[{"n": 0}, {"n": 1}, {"n": 20}, {"n": 66}, {"n": 4, "even": true}, {"n": 30, "even": true, "parts": [1, 31, 32]}, {"n": 31, "parts": 40}, {"n": 70},
+		{"n": 41, "parts": [1]}, {"n": "many"}]`, "warning 10 5 2")
+	s.want("select * from small order by n", "1", "4")
+	s.want("select * from large order by n", "70")
+	s.want("select * from parts order by id, n", "30 31 3", "30 32 3", "31 40 1")
+	if d := cmp.Diff([]string{`{"even":4}` + "\n" + `{"even":30}` + "\n"}, s.files()); d != "" {
+		t.Error(d)
+	}
+	for _, line := range []string{"db (insert small): 2 records", "db (insert large): 1 records", "db (insert parts): 3 records", "no destination took: 2 records"} {
+		if log := s.log(run); !strings.Contains(log, line) {
+			t.Errorf("the log does not say %q:\n%s", line, log)
+		}
+	}
+}
+
+// TestActionOfARecord lets each record say what becomes of its row.
+func TestActionOfARecord(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "create table stock (sku text primary key, qty integer); insert into stock values ('a', 1), ('b', 2), ('c', 3)", `
+connections: {db: {type: sql, driver: sqlite, path: shop.db}}
+listeners: {orders: {path: /orders, format: json}}
+flows:
+  apply:
+    from: {listener: orders, records: "[*]"}
+    to: {connection: db, table: stock, key: [sku], action: "= op == 'D' ? 'delete' : op ?? 'upsert'", map: {sku: sku, qty: qty}}
+    on_reject: keep
+`)
+	s.sent(`[{"sku": "a", "qty": 10}, {"op": "D", "sku": "b"}, {"op": "insert", "sku": "b", "qty": 20}, {"op": "insert", "sku": "c", "qty": 30}, {"op": "update", "sku": "a", "qty": 11},
+		{"sku": "d", "qty": 40}, {"op": "D", "sku": "d"}, {"op": "replace", "sku": "c", "qty": 31}, {"op": "merge", "sku": "e"}, {"op": 7, "sku": "e"}, {"sku": "f", "qty": 1}]`, "warning 11 8 3")
+	s.want("select * from stock order by sku", "a 11", "b 20", "c 31", "f 1")
+	s.want("select count(*) from stock where sku = 'e'", "0")
+}
+
+// TestElementsInFiles writes a row for each element to files, where no header is repeated, and none for a record without elements.
+func TestElementsInFiles(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "", `
+connections: {out: {type: file, dir: out}}
+listeners: {orders: {path: /orders, format: {type: xml, records: /orders/order}}}
+flows:
+  lines:
+    from: {listener: orders}
+    to:
+      - {connection: out, path: "a-${run.number}.csv", format: csv, each: "line[*]", map: {order: "parent.@id", line: "= index + 1", sku: sku, note: "= upper(note)", of: doc.orders.shop}}
+      - {connection: out, path: "b-${run.number}.ndjson", format: ndjson, each: "= filter(list(line), .qty > 1)"}
+    on_reject: keep
+`)
+	s.sent(`<orders><shop>north</shop><order id="1"><line><sku>x</sku><qty>1</qty></line><line><sku>y</sku><qty>2</qty><note>n</note></line></order><order id="2"/>
+		<order id="3"><line><sku>z</sku><qty>3</qty></line></order><order id="4"><line><sku>x</sku></line><line><note><b/></note></line></order></orders>`, "warning 4 2 1")
+	want := []string{"order,line,sku,note,of\n1,1,x,,north\n1,2,y,N,north\n3,1,z,,north\n", `{"sku":"y","qty":"2","note":"n"}` + "\n" + `{"sku":"z","qty":"3"}` + "\n"}
+	if d := cmp.Diff(want, s.files()); d != "" {
+		t.Error(d)
+	}
+}
+
+// rejectsYAML loads numbers, and sends what is rejected on: %[1]s is the kind of the connection that is loaded, %[2]s where the rejects go,
+// %[3]s the kind of another database.
+const rejectsYAML = `
+connections:
+  db:    {type: %[1]s, driver: sqlite, path: shop.db}
+  out:   {type: file, dir: out}
+  other: {type: %[3]s, driver: sqlite, path: other.db}
+listeners: {orders: {path: /orders, format: json}}
+flows:
+  load:
+    from: {listener: orders, records: "list[*]"}
+    steps: [{reject: {when: "n in [3, 13]", reason: unlucky}}]
+    to: {connection: db, table: numbers, map: {n: n}}
+    on_reject: {action: keep, max: 3, to: %[2]s}
+    retry: {backoff: 1ms}
+`
+
+const (
+	someNumbers = `{"of": "north", "list": [{"n": 1}, {"n": 3}, {"n": "x", "note": {"a": "=1"}}, {"n": 7}, {"n": 13}]}`
+	numbers     = "select * from numbers order by n"
+)
+
+// TestRejectsGoOn sends rejected records to destinations of all kinds. They are there once, also when an answer to a commit was lost in between, and none are where a run has
+// rejected nothing, or has failed.
+func TestRejectsGoOn(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		to     string
+		tables string
+		files  []string
+		query  string
+		rows   []string
+	}{
+		"csv": {to: `{connection: out, path: "rejects-${run.number}.csv", format: {type: csv, formula: escape}}`,
+			files: []string{"n,note,_record,_line,_step,_field,_reason\n3,,2,1,step 1 (reject),\"\",unlucky\n13,,5,1,step 1 (reject),\"\",unlucky\nx,\"{\"\"a\"\":\"\"=1\"\"}\",3,1,db,n,\"a whole number is expected here, this is text\"\n"}},
+		"ndjson": {to: `{connection: out, path: "rejects.ndjson", exists: append, format: ndjson, map: {n: n, why: _reason, of: doc.of}, when: "_step != 'db'"}`,
+			files: []string{`{"n":3,"why":"unlucky","of":"north"}` + "\n" + `{"n":13,"why":"unlucky","of":"north"}` + "\n"}},
+		"the same database": {to: `{connection: db, table: rejects, create: true, map: {run: run.number, n: n, record: _record, step: _step, field: _field}}`, query: "select * from rejects",
+			rows: []string{"1 3 2 step 1 (reject) ", "1 13 5 step 1 (reject) ", "1 x 3 db n"}},
+		"all fields of all": {to: `{connection: db, table: rejects, create: true}`, query: "select n, note, _record from rejects", rows: []string{"3 - 2", "13 - 5", `x {"a":"=1"} 3`}},
+		"another database": {to: `{connection: other, table: rejects, create: true, map: {n: n, record: _record}}`, query: "select * from other.rejects",
+			rows: []string{"3 2", "13 5", "x 3"}},
+	} {
+		for kind, other := range map[string]string{"sql": "lossy", "lossy": "sql"} {
+			t.Run(name+" of "+kind, func(t *testing.T) {
+				t.Parallel()
+				s := newShop(t, "create table numbers (n integer check (n <> 100))", fmt.Sprintf(rejectsYAML, kind, c.to, other))
+				s.exec("attach '" + filepath.Join(s.dir, "other.db") + "' as other")
+				s.db.SetMaxOpenConns(1) // the one that has attached it
+				want := "warning 5 2 3"
+				if kind == "lossy" { // a known weakness: an attempt that finds the run applied does not know what the database has rejected
+					want = "warning 5 3 2"
+				}
+				s.sent(someNumbers, want)
+				check := func() {
+					t.Helper()
+					s.want(numbers, "1", "7")
+					if d := cmp.Diff(c.files, s.files()); d != "" {
+						t.Error(d)
+					}
+					if c.query != "" {
+						s.want(c.query, c.rows...)
+					}
+				}
+				check()
+				s.sent(`{"list": [{"n": 3}, {"n": 3}, {"n": 3}, {"n": 3}]}`, "error 4 0 4")
+				s.sent(`{"list": []}`, "success 0 0 0")
+				check()
+			})
+		}
+	}
+}
+
+// TestPartsOfOrders commits orders with their lines in parts: an order is never cut in two, and a run whose connection is lost goes on behind what is committed.
+func TestPartsOfOrders(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"sql", "lossy"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			definitions := strings.NewReplacer("from: {listener: orders}", `from: {listener: orders, records: "[*]"}`, "table: orders, ", `table: orders, commit: 3, when: "id != 8", `,
+				"map: {order_id", `when: "(sku ?? '') != 'none'", map: {order_id`, "retry: {", `on_reject: {action: keep, to: {connection: db, table: rejects, create: true, map: {id: id, reason: _reason}}}
+    retry: {`).Replace(fmt.Sprintf(ordersYAML, kind))
+			s := newShop(t, ordersTables, definitions)
+			var orders []string
+			for id := range 8 {
+				lines := []string{}
+				for line := range 4 * (id % 3) {
+					lines = append(lines, fmt.Sprintf(`{"sku": "%d.%d", "qty": 1, "price": 2}`, id, line))
+				}
+				orders = append(orders, fmt.Sprintf(`{"id": %d, "lines": [%s]}`, id, strings.Join(lines, ", ")))
+			}
+			orders[4] = `{"id": 4, "lines": [{"sku": "4.0", "qty": 1, "price": 1}, {"sku": null, "qty": 1, "price": 1}]}`
+			orders = append(orders, `{"id": 8, "lines": []}`, `{"id": 5, "lines": [{"sku": "again", "qty": 1, "price": 3}, {"sku": "none", "qty": 0, "price": 3}]}`)
+			s.sent("["+strings.Join(orders, ",")+"]", "warning 10 9 1")
+			s.want("select id, net from orders order by id", "0 0", "1 8", "2 16", "3 0", "5 3", "6 0", "7 8", "9 1")
+			s.want("select order_id, count(*), min(sku), max(line) from order_lines group by order_id", "1 4 1.0 4", "2 8 2.0 8", "5 1 again 1", "7 4 7.0 4", "9 1 old 1")
+			s.want("select id, reason from rejects", "4 element 2 of lines[*]: a rule of the database forbids this row")
+			s.want("select records from integrator_parts order by records", "3", "6", "9")
 		})
 	}
 }
