@@ -411,3 +411,49 @@ users: {shop: {role: api, password: password-shop, listeners: [l]}}
 		t.Errorf("the run is %v, due %s after it failed", e.Run.Status, e.Run.Due.Sub(now))
 	}
 }
+
+// TestElementsAsCalls makes a call of each element of a record, and of each rejected record. The next attempt sends them under the same keys; behind an element that is rejected, no
+// other one of its record is sent.
+func TestElementsAsCalls(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	a := newAPI(t, func(r *http.Request) int {
+		switch calls++; {
+		case calls == 3:
+			return http.StatusServiceUnavailable
+		case r.URL.Path == "/lines/bad":
+			return http.StatusBadRequest
+		}
+		return http.StatusOK
+	})
+	h := start(t, fmt.Sprintf(`
+connections: {api: {type: http, url: "%s"}}
+listeners: {orders: {path: /orders, format: json}}
+flows:
+  f:
+    from: {listener: orders, records: "[*]"}
+    to:
+      connection: api
+      path: "/lines/${record.sku}"
+      each: "lines[*]"
+      when: "qty != 0"
+      action: "= qty < 0 ? 'delete' : 'upsert'"
+      map: {order: parent.id, line: index, qty: qty}
+    on_reject: {action: keep, to: {connection: api, path: "/rejects/${record._record}", map: {id: id, step: _step}}}
+    retry: {backoff: 1ms}
+users: {shop: {role: api, password: password-shop, listeners: [orders]}}
+`, a.URL))
+	e := h.send("/orders", h.token("shop", "password-shop"), `[{"id": 1, "lines": [{"sku": "a", "qty": 1}, {"sku": "b", "qty": 0}, {"sku": "a", "qty": -1}]},
+		{"id": 2, "lines": [{"sku": "x", "qty": 1}, {"sku": "x", "qty": 1}, {"sku": "bad", "qty": 1}, {"sku": "y", "qty": 1}]}, {"id": 3}]`)
+	if e.Run.Status != store.Warning || e.Run.Attempts != 2 || e.Run.Read != 3 || e.Run.Written != 1 || e.Run.Rejected != 1 {
+		t.Errorf("attempt %d ends in %v: read %d, written %d, rejected %d: %s", e.Run.Attempts, e.Run.Status, e.Run.Read, e.Run.Written, e.Run.Rejected, e.Run.Exception)
+	}
+	want := []string{`PUT /lines/a {"order":1,"line":0,"qty":1}`, `DELETE /lines/a `, `PUT /lines/x {"order":2,"line":0,"qty":1}`, `PUT /lines/x {"order":2,"line":1,"qty":1}`,
+		`POST /rejects/2 {"id":2,"step":"api"}`}
+	if d := cmp.Diff(want, a.order); d != "" {
+		t.Errorf("applied (-expected +got):\n%s", d)
+	}
+	if len(a.differ) > 0 {
+		t.Errorf("these keys came with different calls: %v", a.differ)
+	}
+}

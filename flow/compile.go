@@ -726,7 +726,9 @@ func (c *compiler) toRejected(d *Destination, connections map[string]*written) *
 	outer := c.options
 	c.options.Known = maps.Clone(outer.Known)
 	delete(c.options.Known, "this") // a rejected record has its source's fields
-	connection, t, specs := c.destination(place, *d, nil)
+	whole := *d
+	whole.Commit = 0
+	connection, t, specs := c.destination(place, whole, nil)
 	c.options = outer
 	if connection == nil {
 		return nil
@@ -876,7 +878,7 @@ func (c *compiler) clear(place string, d Destination) *transform.Mapping {
 			}
 		}
 		c.fault(place+".key", 0, fmt.Sprintf("a record without elements in %s replaces its rows too, and its %q would come from one", d.Each, name),
-			fmt.Sprintf("map it from the record: {%s: parent.id}", name))
+			fmt.Sprintf("map it from the record: {%[1]s: parent.%[1]s}", name))
 	}
 	if len(key) < len(d.Key) {
 		return nil

@@ -534,25 +534,31 @@ func (w *works) write(j *job, b *transform.Batch) error {
 			if err := j.sift(o.connection, &some); err != nil {
 				return err
 			}
+			if o.immediate && len(w.work) == 1 {
+				j.committed += w.written(len(kept), len(kept)+len(some.Records))
+			}
 			at += n
 			kept = append(kept, some.Records...)
-			if o.immediate && len(w.work) == 1 {
-				j.committed += int64(len(some.Records))
-			}
 		}
 		b.Records = kept
 	}
 	if len(w.work) > 0 {
-		untaken := int64(0)
-		for k := 0; w.plan.routed && k < len(b.Records); k++ {
-			if !w.taken[k] {
-				untaken++
-			}
-		}
-		j.untaken += untaken
-		j.run.Written += int64(len(b.Records)) - untaken
+		written := w.written(0, len(b.Records))
+		j.untaken += int64(len(b.Records)) - written
+		j.run.Written += written
 	}
 	return nil
+}
+
+// written returns how many of the batch's records from lo up to hi some destination has taken.
+func (w *works) written(lo, hi int) int64 {
+	n := hi - lo
+	for k := lo; w.plan.routed && k < hi; k++ {
+		if !w.taken[k] {
+			n--
+		}
+	}
+	return int64(n)
 }
 
 // takes notes which records the destinations of an output have taken that an earlier attempt has written.

@@ -486,3 +486,82 @@ func TestPartsOfOrders(t *testing.T) {
 		})
 	}
 }
+
+// TestAllRowsOfARecordOrNone rejects rows of records: no other row of theirs is anywhere on the connection, whoever was at fault.
+func TestAllRowsOfARecordOrNone(t *testing.T) {
+	t.Parallel()
+	const head = "{connection: db, table: heads, map: {id: id}}, "
+	for name, to := range map[string]string{
+		"the database, of one destination": `[{connection: db, table: rows, each: "list[*]", map: {id: parent.id, n: this}}]`,
+		"the map":                          "[" + head + `{connection: db, table: rows, each: "list[*]", map: {id: parent.id, n: "= this == 99 ? len(this) : this"}}]`,
+		"the condition":                    "[" + head + `{connection: db, table: rows, each: "list[*]", when: "this == 99 ? len(this) > 0 : true", map: {id: parent.id, n: this}}]`,
+		"the action":                       "[" + head + `{connection: db, table: rows, each: "list[*]", key: id, action: "= this == 99 ? 'none' : 'insert'", map: {id: parent.id, n: this}}]`,
+		"the list":                         "[" + head + `{connection: db, table: rows, each: "= any(list, # == 99) ? list(len(1)) : list", map: {id: parent.id, n: this}}]`,
+		"another destination":              `[{connection: db, table: rows, each: "list[*]", map: {id: parent.id, n: this}}, {connection: db, table: rows, when: "id == 2", map: {id: id, n: "= 99"}}]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t, "create table rows (id integer, n integer check (n <> 99)); create table heads (id integer)", `
+connections: {db: {type: sql, driver: sqlite, path: shop.db}}
+listeners: {orders: {path: /orders, format: json}}
+flows: {load: {from: {listener: orders, records: "[*]"}, on_reject: keep, to: `+to+"}}")
+			s.sent(`[{"id": 1, "list": [1, 2]}, {"id": 2, "list": [3, 99, 4]}, {"id": 3, "list": [5]}]`, "warning 3 2 1")
+			s.want("select * from rows order by n", "1 1", "1 2", "3 5")
+			if strings.Contains(to, "heads") {
+				s.want("select * from heads order by id", "1", "3")
+			}
+		})
+	}
+}
+
+// TestUntakenAfterAll counts the records that no destination took, whatever an earlier attempt has written of the others.
+func TestUntakenAfterAll(t *testing.T) {
+	t.Parallel()
+	for name, commit := range map[string]string{"a part": ", commit: 4", "the whole": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t, "create table small (n integer)", `
+connections: {db: {type: lossy, driver: sqlite, path: shop.db}}
+listeners: {orders: {path: /orders, format: json}}
+flows: {load: {from: {listener: orders, records: "[*]"}, to: {connection: db, table: small, when: "n < 3"`+commit+`}, retry: {backoff: 1ms}}}
+`)
+			run := s.sent(`[{"n": 1}, {"n": 3}, {"n": 4}, {"n": 2}, {"n": 5}, {"n": 0}]`, "success 6 3 0")
+			if log := s.log(run); run.Attempts != 2 || !strings.Contains(log, "no destination took: 3 records") {
+				t.Errorf("attempt %d:\n%s", run.Attempts, log)
+			}
+			s.want("select * from small order by n", "0", "1", "2")
+		})
+	}
+}
+
+// TestRejectsBesideFiles sends rejected records to the folder that the others go to, also where the flow has no other destination and where a record cannot be
+// written there.
+func TestRejectsBesideFiles(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		to, rejects, ends string
+		files             []string
+	}{
+		"a file beside another": {`to: {connection: out, path: "a.ndjson", exists: append, format: ndjson}, `, `{connection: out, path: "b.ndjson", exists: append, format: ndjson, map: {n: n}}`,
+			"warning 3 2 1", []string{`{"n":1}` + "\n" + `{"n":2}` + "\n", `{"n":"x"}` + "\n"}},
+		"a file alone": {``, `{connection: out, path: "b.ndjson", format: ndjson, map: {n: n, at: _record}}`, "warning 3 2 1", []string{`{"n":"x","at":2}` + "\n"}},
+		"refused": {`to: {connection: out, path: "a.ndjson", format: ndjson}, `, `{connection: out, path: "b.csv", format: csv, map: {n: {a: 1}, why: "= len(1)"}}`,
+			"error 3 0 1", nil},
+		"no such table": {`to: {connection: out, path: "a.ndjson", format: ndjson}, `, `{connection: db, table: nowhere}`, "error 3 0 1", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t, "", `
+connections: {out: {type: file, dir: out}, db: {type: sql, driver: sqlite, path: shop.db}}
+listeners: {orders: {path: /orders, format: json}}
+flows: {load: {from: {listener: orders, records: "[*]"}, steps: [{reject: {when: "n == 'x'", reason: no number}}], `+c.to+"on_reject: {action: keep, to: "+c.rejects+"}}}")
+			run := s.sent(`[{"n": 1}, {"n": "x"}, {"n": 2}]`, c.ends)
+			if run.Status == store.Error && !strings.HasPrefix(run.Exception, `flow "load": on_reject.to`) {
+				t.Errorf("exception:\n%s", run.Exception)
+			}
+			if d := cmp.Diff(c.files, s.files()); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -291,6 +294,7 @@ func TestActions(t *testing.T) {
 		{"update of nothing but the key", "update", []string{"k"}, `{"k":1}`, []string{"1 a", "2 b"}, []string{""}},
 		{"delete needs the key only", "delete", []string{"k"}, `{"k":1,"what":"ever"}` + "\n" + `{"k":9}`, []string{"2 b"}, []string{"", ""}},
 		{"replace", "replace", []string{"k"}, `{"k":1,"v":"x"}` + "\n" + `{"k":3}`, []string{"1 x", "2 b", "3 null"}, []string{"", ""}},
+		{"replace, the last of a key wins", "replace", []string{"k"}, `{"k":1,"v":"x"}` + "\n" + `{"k":3,"v":"y"}` + "\n" + `{"k":1,"v":"z"}`, []string{"1 z", "2 b", "3 y"}, []string{"", "", ""}},
 		{"a rejected replace keeps the former row", "replace", []string{"k"}, `{"k":1,"v":"forbidden"}` + "\n" + `{"k":2,"v":"y"}`, []string{"1 a", "2 y"},
 			[]string{"refused db: a rule of the database forbids this row", ""}},
 		{"a key that is null", "upsert", []string{"k"}, `{"k":null,"v":"x"}` + "\n" + `{"v":"x"}`, []string{"1 a", "2 b"},
@@ -319,8 +323,8 @@ func TestActions(t *testing.T) {
 	}
 }
 
-// TestReplaceOfManyRows replaces all rows of an order once, although its lines come in several batches.
-func TestReplaceOfManyRows(t *testing.T) {
+// TestReplaceInSomeBatches replaces all rows of an order once, although the lines that one record of the source brings come in several batches.
+func TestReplaceInSomeBatches(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	db := direct(t, base)
@@ -332,6 +336,56 @@ func TestReplaceOfManyRows(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"1 12", "1 13", "2 20"}, query(t, db, "select * from lines order by 1, 2")); diff != "" {
 		t.Errorf("(-expected +in the table):\n%s", diff)
+	}
+}
+
+// TestReplaceOfManyRows lets records bring several rows for a few keys again and again, some of them at fault: in the end a key has the rows that the last
+// record has brought for it, whatever statements they were in.
+func TestReplaceOfManyRows(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	db := direct(t, base)
+	execute(t, db, "create table t (k integer, v integer not null)")
+	shape := transform.NewShape("k", "v")
+	for seed := range uint64(40) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		want, before := map[string][]string{}, []string{"1 -1", "1 -2", "9 -9"}
+		execute(t, db, "delete from t; insert into t values (1, -1), (1, -2), (9, -9)")
+		for _, row := range before {
+			want[row[:1]] = append(want[row[:1]], row)
+		}
+		var batches [][]transform.Record
+		value, index := 0, int64(0)
+		for range 1 + random.IntN(3) {
+			var b []transform.Record
+			for range random.IntN(60) {
+				brought := map[string][]string{}
+				for range random.IntN(4) {
+					value++
+					k, v := 1+random.IntN(5), transform.Int(int64(value))
+					row := transform.NewObject(shape, []transform.Value{transform.Int(int64(k)), v})
+					if random.IntN(100) < []int{0, 2, 10}[seed%3] {
+						row = row.With("v", transform.Null)
+					} else {
+						brought[fmt.Sprint(k)] = append(brought[fmt.Sprint(k)], fmt.Sprint(k, " ", value))
+					}
+					b = append(b, transform.Record{Value: row, Index: index})
+				}
+				maps.Copy(want, brought)
+				index++
+			}
+			batches = append(batches, b)
+		}
+		if err := load(t, connect(t, base), 1+int(seed), []connector.Target{{Table: "t", Action: "replace", Key: []string{"k"}, Each: true}}, batches...); err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, k := range slices.Sorted(maps.Keys(want)) {
+			all = append(all, want[k]...)
+		}
+		if diff := cmp.Diff(all, query(t, db, "select * from t order by k, abs(v)")); diff != "" {
+			t.Fatalf("seed %d (-expected +in the table):\n%s", seed, diff)
+		}
 	}
 }
 
