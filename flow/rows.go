@@ -33,18 +33,23 @@ func (t *target) rows(env *transform.Env, encode func(string) (string, error), b
 		if t.path != nil && t.path.record {
 			out.paths = make([]string, len(b.Records))
 		}
-		for k := range out.Records {
+		for k := 0; k < len(out.Records) && (out.paths != nil || t.mapping != nil); k++ {
 			record := &out.Records[k]
 			if record.Err == nil && out.paths != nil {
 				out.paths[k], record.Err = t.path.fill(env, record, encode)
 			}
 			if record.Err == nil && t.mapping != nil {
-				record.Value, record.Err = apply(t.mapping, env, record)
+				var value transform.Value
+				if value, record.Err = t.mapping.Apply(env, record); record.Err == nil {
+					record.Value = value
+				}
 			}
 		}
 		return false
 	}
-	out.Records, out.from = out.Records[:0], append(out.from[:0], make([]origin, 0, len(b.Records))...)
+	if out.Records, out.from = out.Records[:0], out.from[:0]; out.from == nil {
+		out.from = make([]origin, 0, len(b.Records))
+	}
 	for k := range b.Records {
 		record := &b.Records[k]
 		if record.Err != nil {
@@ -88,10 +93,13 @@ func (t *target) expand(env *transform.Env, encode func(string) (string, error),
 	}
 	element.Value, element.Source, element.Index = transform.Null, transform.Null, 0
 	key, err := t.clear.Apply(env, &element)
-	if err == nil {
-		out.add(record, key, origin{record: k, element: -1, at: t.clearAt})
+	if err != nil {
+		return err
 	}
-	return err
+	if out.add(record, key, origin{record: k, element: -1, at: t.clearAt}); t.path != nil && t.path.record {
+		out.paths = append(out.paths, "")
+	}
+	return nil
 }
 
 // row adds the row that is made of seen, which is the record or one of its elements; nothing when the destination takes none.
@@ -155,11 +163,17 @@ func (t *target) inElement(i int, err error) error {
 
 // hand hands rows to the work, those for one target of the writer after those for another. What takes effect at once ends with the first row that is rejected.
 func (o *output) hand(work connector.Work, t *target, out *rows) error {
-	if out.from == nil {
+	if out.from == nil && !o.immediate {
 		return writeAt(work, t.at, &out.Batch, out.paths)
 	}
+	at := func(k int) int {
+		if out.from == nil {
+			return t.at
+		}
+		return out.from[k].at
+	}
 	for lo, hi := 0, 0; lo < len(out.Records); lo = hi {
-		for hi = lo + 1; hi < len(out.Records) && out.from[hi].at == out.from[lo].at && !o.immediate; {
+		for hi = lo + 1; hi < len(out.Records) && at(hi) == at(lo) && !o.immediate; {
 			hi++
 		}
 		some := transform.Batch{Records: out.Records[lo:hi:hi]}
@@ -167,7 +181,7 @@ func (o *output) hand(work connector.Work, t *target, out *rows) error {
 		if out.paths != nil {
 			paths = out.paths[lo:hi]
 		}
-		if err := writeAt(work, out.from[lo].at, &some, paths); err != nil {
+		if err := writeAt(work, at(lo), &some, paths); err != nil {
 			return err
 		}
 		if o.immediate && some.Records[0].Err != nil {
@@ -211,12 +225,4 @@ func writeAt(work connector.Work, target int, b *transform.Batch, paths []string
 		return work.Write(target, b)
 	}
 	return work.(connector.PathWork).WriteAt(target, b, paths)
-}
-
-func apply(m *transform.Mapping, env *transform.Env, record *transform.Record) (transform.Value, error) {
-	value, err := m.Apply(env, record)
-	if err != nil {
-		return record.Value, err
-	}
-	return value, nil
 }

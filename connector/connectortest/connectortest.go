@@ -47,6 +47,10 @@ type Harness struct {
 	// From reads what the first run wrote, in its order; nil for a connection that is no source. Its path is the run's when there is one.
 	From *connector.ReadSpec
 
+	// Replace is a destination with action replace, Each and a key that has the same value in all Records; the zero Target for a connection that
+	// replaces nothing.
+	Replace connector.Target
+
 	// TargetFaults and ReadFaults are definitions that the connection refuses, by the key that they have wrong.
 	TargetFaults map[string]connector.Target
 	ReadFaults   map[string]connector.ReadSpec
@@ -105,6 +109,7 @@ var cases = []struct {
 	{"a connection that was closed opens again", false, closed},
 	{"what was written since a point is taken back", false, undo},
 	{"records are written at paths of their own", false, ownPaths},
+	{"a key has the rows of the last record that brings it", false, replaced},
 	{"a part of a run stays, and the run is not applied", false, parts},
 	{"a part that was abandoned leaves nothing", false, partAbandoned},
 	{"a part is committed once", false, partTwice},
@@ -588,6 +593,78 @@ func undo(t *testing.T, h Harness) {
 	f.wantYet()
 	f.commit(work)
 	f.want(0)
+}
+
+func replaced(t *testing.T, h Harness) {
+	if h.Replace.Action == "" {
+		t.Skip("the connection replaces nothing")
+	}
+	f := newFixture(t, h)
+	remove := h.Replace // of a record that brings no rows
+	remove.Action, remove.Columns = "delete", h.Replace.Key
+	w, err := f.connect().(connector.Destination).PrepareWrite([]connector.Target{h.Replace, remove})
+	if err != nil {
+		t.Fatal(err)
+	}
+	work := f.begin(t.Context(), w)
+	start := func(n int) {
+		t.Helper()
+		if _, err := work.Start(run(n), append(f.paths(run(n)), f.paths(run(n))...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bring := func(index int64, values []transform.Value) {
+		t.Helper()
+		b := batch(values)
+		for i := range b.Records {
+			b.Records[i].Index = index
+		}
+		if err := work.Write(0, b); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range b.Records {
+			if r.Err != nil {
+				t.Errorf("record %d is rejected: %v", index, r.Err)
+			}
+		}
+	}
+	start(0)
+	bring(0, f.Records(0))
+	bring(1, f.Records(1)[:1])
+	bring(1, f.Records(1)[1:])
+	if undoer, ok := work.(connector.Undoer); ok {
+		if err := undoer.Save(); err != nil {
+			t.Fatal(err)
+		}
+		bring(2, f.Records(2))
+		if err := undoer.Undo(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.commit(work)
+	f.want(1)
+	work = f.begin(t.Context(), w)
+	start(1)
+	bring(0, f.Records(2))
+	if w.MaxRuns() > 1 {
+		start(2)
+		bring(0, f.Records(3)) // another run's record of the same place
+	} else {
+		bring(1, f.Records(3))
+	}
+	f.commit(work)
+	f.want(3)
+	work = f.begin(t.Context(), w)
+	start(3)
+	key := transform.Null
+	for _, name := range h.Replace.Key {
+		key = key.With(name, f.Records(3)[0].Field(name))
+	}
+	if err := work.Write(1, batch([]transform.Value{key})); err != nil {
+		t.Fatal(err)
+	}
+	f.commit(work)
+	f.want()
 }
 
 func ownPaths(t *testing.T, h Harness) {

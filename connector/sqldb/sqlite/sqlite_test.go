@@ -246,8 +246,9 @@ func TestConnection(t *testing.T) {
 			}
 			return list
 		},
-		Unfit: transform.Null.With("id", transform.Int(1)).With("total", transform.Text("many")).With("note", transform.Null),
-		From:  &connector.ReadSpec{Table: "orders"},
+		Unfit:   transform.Null.With("id", transform.Int(1)).With("total", transform.Text("many")).With("note", transform.Null),
+		Replace: connector.Target{Table: "orders", Action: "replace", Key: []string{"note"}, Each: true},
+		From:    &connector.ReadSpec{Table: "orders"},
 		TargetFaults: map[string]connector.Target{
 			"connection": {},
 			"table":      {Table: "Integrator_Runs"},
