@@ -83,8 +83,8 @@ func (s surface) Listener(name string) (*listener.Listener, bool) {
 type Result struct {
 	Run      int64  // number of the run
 	Status   string // success, warning, error or canceled
-	Read     int64  // records
-	Written  int64
+	Read     int64  // records of the source
+	Written  int64  // of them, those that some destination has taken
 	Rejected int64
 	Rejects  []flow.Rejected // the first of them
 	Missed   []string        // paths of the flow's maps that no record has: misspelt ones, perhaps

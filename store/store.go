@@ -166,8 +166,8 @@ type Run struct {
 	Attempts  int   // begun so far, this one included
 	Crashes   int   // attempts that had begun when the engine crashed
 	Epoch     int64 // of the engine that has claimed it; 0 when none has
-	Read      int64 // records
-	Written   int64
+	Read      int64 // records of the source
+	Written   int64 // of them, those that some destination has taken
 	Rejected  int64
 	Kind      string // failure kind: input, connection, refused, timeout, canceled, internal; "" without failure
 	Exception string // chain of causes, one a line, secrets redacted: for those who operate the engine

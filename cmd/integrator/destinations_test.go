@@ -385,6 +385,29 @@ flows:
 	}
 }
 
+// TestMapsOfDestinations has maps that pass the rest of a record or of an element, and that make lists of their own.
+func TestMapsOfDestinations(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "", `
+connections: {out: {type: file, dir: out}}
+listeners: {orders: {path: /orders, format: json}}
+flows:
+  lines:
+    from: {listener: orders}
+    to:
+      - {connection: out, path: a.ndjson, format: ndjson, map: {number: id, "*": "*", skus: "lines[*].sku", first: {sku: "lines[0].sku", of: id}}}
+      - {connection: out, path: b.ndjson, format: ndjson, each: "lines[*]", map: {order: parent.id, "*": "*", tags: {each: "tags[*]", map: {tag: this, of: parent.sku, at: index}}}}
+      - {connection: out, path: c.ndjson, format: ndjson, each: "= first(sortBy(lines, .sku))", map: {order: parent.id, least: sku}}
+`)
+	s.sent(`{"id": 7, "by": "a@b", "lines": [{"sku": "y", "qty": 1, "tags": ["new", "red"]}, {"sku": "x", "qty": 2, "tags": []}]}`, "success 1 1 0")
+	want := []string{`{"number":7,"skus":["y","x"],"first":{"sku":"y","of":7},"by":"a@b"}` + "\n",
+		`{"order":7,"tags":[{"tag":"new","of":"y","at":0},{"tag":"red","of":"y","at":1}],"sku":"y","qty":1}` + "\n" + `{"order":7,"tags":[],"sku":"x","qty":2}` + "\n",
+		`{"order":7,"least":"x"}` + "\n"}
+	if d := cmp.Diff(want, s.files()); d != "" {
+		t.Error(d)
+	}
+}
+
 // rejectsYAML loads numbers, and sends what is rejected on: %[1]s is the kind of the connection that is loaded, %[2]s where the rejects go,
 // %[3]s the kind of another database.
 const rejectsYAML = `
