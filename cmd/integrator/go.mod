@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/alecthomas/kong v1.17.0
+	github.com/google/go-cmp v0.7.0
 	github.com/integrator-go/integrator v0.0.0
 	github.com/integrator-go/integrator/connector/sqldb/sqlite v0.0.0
 	github.com/rogpeppe/go-internal v1.16.0
