@@ -160,6 +160,18 @@ type Undoer interface {
 	Undo() error
 }
 
+// Noter is a Work that keeps a note about a run beside its writes. Flows use it for what became of the run's records: an attempt that finds the run applied cannot tell
+// which of them the system has rejected.
+type Noter interface {
+	Work
+
+	// Note keeps a note about the run that was started last, once, and commits it with the run's writes. It may be forgotten a day after that.
+	Note(note []byte) error
+
+	// Noted returns the note about the run that was started last and found applied; nil when there is none.
+	Noted() ([]byte, error)
+}
+
 // PartWriter is a Writer that can commit a run in parts: what Target.Commit asks for. Flows refuse it on other Writers when they are
 // compiled.
 type PartWriter interface {

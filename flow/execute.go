@@ -240,7 +240,7 @@ func (r *Runner) writeTogether(plan *Plan, jobs []*job, batches [][]*transform.B
 		if err := j.finish(); err != nil {
 			return err
 		}
-		if err := works.deliver(r, j); err != nil {
+		if err := works.conclude(r, j); err != nil {
 			return err
 		}
 	}
@@ -283,7 +283,7 @@ func (r *Runner) executeAlone(j *job) {
 		if err := context.Cause(j.ctx); err != nil {
 			return err
 		}
-		if err := works.deliver(r, j); err != nil {
+		if err := works.conclude(r, j); err != nil {
 			return err
 		}
 		connection, err := works.commit()
@@ -423,6 +423,8 @@ type works struct {
 	observer Observer
 	work     []connector.Work
 	applied  []bool         // of the run that was started last
+	before   []before       // of the outputs that are applied
+	refused  [][]Rejected   // what the others have rejected of the run that was started last
 	rejects  connector.Work // that takes rejected records alone; nil: there are none yet, or another work takes them
 	scratch  []rows
 	taken    []bool // of a routed plan: which records of the batch some destination takes
@@ -430,7 +432,7 @@ type works struct {
 }
 
 func (r *Runner) beginWorks(ctx context.Context, p *Plan) (*works, error) {
-	w := &works{ctx: ctx, plan: p, observer: r.options.Observer, applied: make([]bool, len(p.outputs))}
+	w := &works{ctx: ctx, plan: p, observer: r.options.Observer}
 	for _, o := range p.outputs {
 		work, err := o.writer.Begin(ctx)
 		if err != nil {
@@ -443,6 +445,7 @@ func (r *Runner) beginWorks(ctx context.Context, p *Plan) (*works, error) {
 
 func (w *works) add(work connector.Work, targets int) {
 	w.work, w.scratch = append(w.work, work), append(w.scratch, make([]rows, targets)...)
+	w.applied, w.before, w.refused = append(w.applied, false), append(w.before, nil), append(w.refused, nil)
 }
 
 // start begins the run's writes everywhere.
@@ -458,7 +461,12 @@ func (w *works) start(j *job) error {
 		if err != nil {
 			return fail(j.ctx, w.plan.Name, o.connection, err)
 		}
-		w.applied[i] = applied
+		w.applied[i], w.before[i], w.refused[i] = applied, nil, nil
+		if applied {
+			if w.before[i], err = noted(w.work[i]); err != nil {
+				return fail(j.ctx, w.plan.Name, o.connection, err)
+			}
+		}
 		for _, target := range o.targets {
 			if next++; next > len(j.wrote) { // the first part of the run
 				j.wrote = append(j.wrote, destination{connection: o.connection, action: target.action, where: cmp.Or(paths[target.at], target.table), applied: applied})
@@ -503,6 +511,11 @@ func (w *works) write(j *job, b *transform.Batch) error {
 		scratch := w.scratch[next : next+len(o.targets)]
 		if next += len(scratch); w.applied[i] {
 			w.takes(j, o, scratch, b)
+			w.before[i].mark(b)
+			w.keep(b, 0, 0)
+			if err := j.sift(o.connection, b); err != nil {
+				return err
+			}
 			continue
 		}
 		most := len(b.Records)
@@ -524,13 +537,8 @@ func (w *works) write(j *job, b *transform.Batch) error {
 			for t := range scratch {
 				j.wrote[next-len(scratch)+t].records += scratch[t].written()
 			}
-			left := len(kept) // what is known of records that are rejected goes with them
-			for k := range taken {
-				if some.Records[k].Err == nil {
-					w.taken[left] = taken[k]
-					left++
-				}
-			}
+			w.note(j, i, &some)
+			w.keep(&some, at, len(kept))
 			if err := j.sift(o.connection, &some); err != nil {
 				return err
 			}
@@ -548,6 +556,16 @@ func (w *works) write(j *job, b *transform.Batch) error {
 		j.run.Written += written
 	}
 	return nil
+}
+
+// keep moves what is known of the records of a batch, which begins at a place, to another: of those that are not rejected.
+func (w *works) keep(b *transform.Batch, at, to int) {
+	for k := 0; w.plan.routed && k < len(b.Records); k++ {
+		if b.Records[k].Err == nil {
+			w.taken[to] = w.taken[at+k]
+			to++
+		}
+	}
 }
 
 // written returns how many of the batch's records from lo up to hi some destination has taken.

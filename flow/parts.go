@@ -32,6 +32,7 @@ type parts struct {
 	works   *works         // of the open part; nil: none is open
 	part    connector.Part // the work of works
 	applied bool           // the run was found complete: nothing is written any more
+	before  before         // what is noted about it then
 	dirty   bool           // records were written to the open part
 	limit   int64          // index of the first record behind the open part
 	note    partNote       // about the open part
@@ -86,7 +87,7 @@ func (p *parts) begin() error {
 		return p.fail(err)
 	}
 	p.part, p.dirty = part, false
-	p.works = &works{ctx: p.job.ctx, plan: p.job.plan, observer: p.told, applied: make([]bool, 1)}
+	p.works = &works{ctx: p.job.ctx, plan: p.job.plan, observer: p.told}
 	p.works.add(part, len(p.output.targets))
 	return p.works.start(p.job)
 }
@@ -128,7 +129,7 @@ func (p *parts) rollback() {
 // resume finds out how far earlier attempts of the run have come.
 func (p *parts) resume(r *Runner) error {
 	j := p.job
-	p.applied = p.works.applied[0]
+	p.applied, p.before = p.works.applied[0], p.works.before[0]
 	last := 0 // attempt that committed a part
 	if p.resumes {
 		p.rejects = &rejectedBefore{runner: r, spool: store.NewSpool(j.ctx, r.store)}
@@ -182,8 +183,10 @@ func (p *parts) next(records []transform.Record) (int, error) {
 func (p *parts) write(b *transform.Batch) error {
 	j := p.job
 	if p.applied {
+		p.before.mark(b)
+		err := j.sift(p.output.connection, b)
 		j.run.Written += int64(len(b.Records))
-		return nil
+		return err
 	}
 	if err := p.open(); err != nil {
 		return err
@@ -244,7 +247,7 @@ func (p *parts) end(r *Runner) error {
 	if err := p.open(); err != nil {
 		return err
 	}
-	if err := p.works.deliver(r, p.job); err != nil {
+	if err := p.works.conclude(r, p.job); err != nil {
 		return err
 	}
 	if _, err := p.works.commit(); err != nil {
@@ -324,7 +327,7 @@ func (s *behind) Decode(b *transform.Batch) error {
 			switch next := before.next; {
 			case record.Index >= s.parts.start:
 			case next.Record == record.Index+1:
-				record.Err = &transform.Fault{Kind: KindInput, Step: next.Step, Field: next.Field, Reason: next.Reason}
+				record.Err = next.fault()
 				if err := before.advance(); err != nil {
 					return err
 				}

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,7 +45,8 @@ func newRejects(ctx context.Context, r *Runner) *rejects {
 	return &rejects{redact: r.options.Redact, spool: store.NewSpool(ctx, r.store), count: map[string]int64{}}
 }
 
-func (r *rejects) add(step string, record *transform.Record) error {
+// short returns a rejected record in short.
+func (r *rejects) short(step string, record *transform.Record) Rejected {
 	rejected := Rejected{Record: record.Index + 1, Line: record.Line, Step: step, Reason: record.Err.Error()}
 	var fault *transform.Fault
 	if errors.As(record.Err, &fault) {
@@ -54,6 +56,11 @@ func (r *rejects) add(step string, record *transform.Record) error {
 		}
 	}
 	rejected.Reason = r.redact(rejected.Reason)
+	return rejected
+}
+
+func (r *rejects) add(step string, record *transform.Record) error {
+	rejected := r.short(step, record)
 	if r.note != nil {
 		r.note(rejected)
 	}
@@ -124,6 +131,88 @@ func (r *rejects) discard(runner *Runner) {
 	} else if r.spool != nil {
 		r.spool.Abort()
 	}
+}
+
+// maxNoted bounds how many of the records that a destination rejects are noted with it.
+const maxNoted = 10_000
+
+// note takes down which records an output has rejected, for an attempt that finds it applied.
+func (w *works) note(j *job, output int, b *transform.Batch) {
+	if _, ok := w.work[output].(connector.Noter); !ok {
+		return
+	}
+	for k := range b.Records {
+		if record := &b.Records[k]; record.Err != nil && len(w.refused[output]) < maxNoted {
+			w.refused[output] = append(w.refused[output], j.rejects.short(w.plan.outputs[output].connection, record))
+		}
+	}
+}
+
+// conclude ends the run's writes with what became of its rejected records.
+func (w *works) conclude(r *Runner, j *job) error {
+	if err := w.keepNotes(j); err != nil {
+		return err
+	}
+	return w.deliver(r, j)
+}
+
+// keepNotes keeps what was taken down with the run's writes.
+func (w *works) keepNotes(j *job) error {
+	for i, refused := range w.refused {
+		if len(refused) == 0 {
+			continue
+		}
+		note, err := json.Marshal(refused)
+		if err == nil {
+			err = w.work[i].(connector.Noter).Note(note)
+		}
+		if err != nil {
+			return fail(j.ctx, w.plan.Name, w.plan.outputs[i].connection, err)
+		}
+		w.refused[i] = nil
+	}
+	return nil
+}
+
+// before is what an earlier attempt has noted of the records that a destination rejected, by their numbers.
+type before map[int64]Rejected
+
+// noted returns what is noted about a run that was found applied.
+func noted(work connector.Work) (before, error) {
+	noter, ok := work.(connector.Noter)
+	if !ok {
+		return nil, nil
+	}
+	note, err := noter.Noted()
+	if err != nil || note == nil {
+		return nil, err
+	}
+	var list []Rejected
+	if err := json.Unmarshal(note, &list); err != nil {
+		return nil, Permanent(fmt.Errorf("read what is noted about rejected records: %w", err))
+	}
+	all := before{}
+	for _, rejected := range list {
+		all[rejected.Record] = rejected
+	}
+	return all, nil
+}
+
+// mark rejects the records of a batch that were rejected before.
+func (b before) mark(batch *transform.Batch) {
+	if len(b) == 0 {
+		return
+	}
+	for k := range batch.Records {
+		if rejected, ok := b[batch.Records[k].Index+1]; ok {
+			batch.Records[k].Err = rejected.fault()
+		}
+	}
+}
+
+// fault is why the record was rejected.
+func (r *Rejected) fault() error {
+	return &transform.Fault{Kind: KindInput, Step: r.Step, Field: r.Field, Reason: r.Reason}
 }
 
 // stepRejects is what failures call the part that writes rejected records to a destination.

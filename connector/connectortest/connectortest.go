@@ -109,6 +109,7 @@ var cases = []struct {
 	{"a connection that was closed opens again", false, closed},
 	{"what was written since a point is taken back", false, undo},
 	{"records are written at paths of their own", false, ownPaths},
+	{"a note stays with its run", false, noted},
 	{"a key has the rows of the last record that brings it", false, replaced},
 	{"a part of a run stays, and the run is not applied", false, parts},
 	{"a part that was abandoned leaves nothing", false, partAbandoned},
@@ -593,6 +594,54 @@ func undo(t *testing.T, h Harness) {
 	f.wantYet()
 	f.commit(work)
 	f.want(0)
+}
+
+func noted(t *testing.T, h Harness) {
+	f := newFixture(t, h)
+	begin := func(n int) (connector.Noter, bool) {
+		t.Helper()
+		work, ok := f.begin(t.Context(), f.writer).(connector.Noter)
+		if !ok {
+			t.Skip("the connection keeps no notes")
+		}
+		return work, f.start(work, n)
+	}
+	note := func(work connector.Noter, text string) {
+		t.Helper()
+		if err := work.Note([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work, _ := begin(0)
+	note(work, "of an attempt that was rolled back")
+	work.Rollback()
+	work, _ = begin(0)
+	f.write(work, f.Records(0))
+	note(work, "first \x00\xff")
+	if f.writer.MaxRuns() > 1 {
+		f.start(work, 1)
+		f.write(work, f.Records(1))
+		note(work, "second")
+		f.start(work, 2)
+	}
+	f.commit(work)
+	for n, want := range []string{"first \x00\xff", "second", ""} {
+		if n > 0 && f.writer.MaxRuns() == 1 {
+			break
+		}
+		work, applied := begin(n)
+		got, err := work.Noted()
+		if !applied || err != nil || string(got) != want {
+			t.Errorf("run %d: applied %v, noted %q, error %v; the note was %q", n, applied, got, err, want)
+		}
+		if part, ok := work.(connector.Part); ok {
+			err := part.Checkpoints(func(c connector.Checkpoint) error { return errors.New("a note is no checkpoint") })
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		work.Rollback()
+	}
 }
 
 func replaced(t *testing.T, h Harness) {

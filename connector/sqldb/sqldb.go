@@ -7,7 +7,7 @@
 // from a payload unchecked. A record that does not fit its columns is rejected alone, with the column and the reason.
 //
 // With commit in a definition, a run is several transactions, one after the other; each but the last adds a row to the table integrator_parts,
-// which is made when it is needed. A part is committed once, whoever tries it again.
+// which is made when it is needed. A part is committed once, whoever tries it again. The flow's note about a run is a row there too.
 //
 // Rows of the two tables are deleted after thirty days, parts of runs that are applied after one day; never in the first hour after the
 // connection was opened, so that runs which wait since a crash come first. A run that is executed again later than that writes again.

@@ -18,7 +18,7 @@ import (
 
 const (
 	appliedTable = "integrator_runs"  // the ids of the runs whose writes are in the database
-	partsTable   = "integrator_parts" // the parts of runs that were committed one by one; made when there is one
+	partsTable   = "integrator_parts" // the parts of runs that were committed one by one, and notes about runs at position 0; made when there is one
 )
 
 const (
@@ -96,6 +96,7 @@ type writer struct {
 var (
 	_ connector.PartWriter = (*writer)(nil)
 	_ connector.Undoer     = (*work)(nil)
+	_ connector.Noter      = (*work)(nil)
 )
 
 // MaxRuns is how many runs may share a transaction.
@@ -420,11 +421,16 @@ func (w *work) Commit() error {
 
 // Checkpoints reads the parts of the run that was started.
 func (w *work) Checkpoints(each func(connector.Checkpoint) error) error {
+	return w.notes("records > 0", each)
+}
+
+// notes reads what is noted about the run that was started, where the condition holds.
+func (w *work) notes(condition string, each func(connector.Checkpoint) error) error {
 	const doing = "look up the parts of the run"
 	if found, err := w.columns(partsTable); err != nil || len(found) == 0 {
 		return err
 	}
-	rows, err := w.tx.QueryContext(w.ctx, "select records, note from "+w.Quote(partsTable)+" where run_id = "+w.Placeholder(1)+" order by records", w.current.ID.String())
+	rows, err := w.tx.QueryContext(w.ctx, "select records, note from "+w.Quote(partsTable)+" where run_id = "+w.Placeholder(1)+" and "+condition+" order by records", w.current.ID.String())
 	if err != nil {
 		return w.fault(doing, err)
 	}
@@ -448,12 +454,7 @@ func (w *work) Checkpoints(each func(connector.Checkpoint) error) error {
 func (w *work) Checkpoint(c connector.Checkpoint) error {
 	failpoint.Hit("part.noting")
 	if c.Position > 0 {
-		columns := "run_id char(36) not null, records bigint not null, note " + w.TypeOf(Blob) + ", applied_at varchar(40), primary key (run_id, records)"
-		if err := w.make(partsTable, columns); err != nil {
-			return err
-		}
-		names, now := []string{"run_id", "records", "note", "applied_at"}, w.c.now().UTC().Format(time.RFC3339)
-		if err := w.mark("note a part of the run", partsTable, names, w.current.ID.String(), c.Position, c.Note, now); err != nil {
+		if err := w.keep("note a part of the run", c); err != nil {
 			return err
 		}
 	}
@@ -462,6 +463,30 @@ func (w *work) Checkpoint(c connector.Checkpoint) error {
 	}
 	failpoint.Hit("part.committed")
 	return nil
+}
+
+// keep adds a note about the run that was started.
+func (w *work) keep(doing string, c connector.Checkpoint) error {
+	columns := "run_id char(36) not null, records bigint not null, note " + w.TypeOf(Blob) + ", applied_at varchar(40), primary key (run_id, records)"
+	if err := w.make(partsTable, columns); err != nil {
+		return err
+	}
+	names, now := []string{"run_id", "records", "note", "applied_at"}, w.c.now().UTC().Format(time.RFC3339)
+	return w.mark(doing, partsTable, names, w.current.ID.String(), c.Position, c.Note, now)
+}
+
+// Note keeps a note about the run.
+func (w *work) Note(note []byte) error {
+	return w.keep("note what became of the run's records", connector.Checkpoint{Note: note})
+}
+
+// Noted returns the note about the run.
+func (w *work) Noted() (note []byte, err error) {
+	err = w.notes("records = 0", func(c connector.Checkpoint) error {
+		note = c.Note
+		return nil
+	})
+	return note, err
 }
 
 // mark adds a row to one of the engine's own tables.
