@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -591,4 +592,115 @@ flows: {load: {from: {listener: orders, records: "[*]"}, steps: [{reject: {when:
 			}
 		})
 	}
+}
+
+const killedOrders = `
+connections: {db: {type: sql, driver: sqlite, path: warehouse.db}, out: {type: file, dir: out}}
+listeners: {orders: {path: /orders, format: json}}
+flows:
+  load-a:
+    from: {listener: orders, records: "[*]"}
+    to:                                                                                  # insert without a key: twice would show
+      - {connection: db, table: heads_a, map: {id: id}}
+      - {connection: db, table: lines_a, each: "lines[*]", action: replace, key: [id], map: {id: parent.id, n: this}}
+    on_reject: {action: keep, to: {connection: db, table: rejects_a, map: {id: id}}}
+  load-b:
+    from: {listener: orders, records: "[*]"}
+    to:
+      - {connection: db, table: heads_b, map: {id: id}}
+      - {connection: db, table: lines_b, each: "lines[*]", action: replace, key: [id], map: {id: parent.id, n: this}}
+    on_reject: {action: keep, to: {connection: out, path: rejects.ndjson, exists: append, format: ndjson, map: {id: id}}}
+users: {shop: {role: operator, password: "${secret.SHOP}"}}
+`
+
+// TestKilledInOrders kills the server while it loads orders with their lines, one of each payload with a line at fault. In the end every other order is there once with all
+// of its lines, and those at fault are where the rejects go, once each.
+func TestKilledInOrders(t *testing.T) {
+	t.Parallel()
+	const payloads, orders, clients, kills = 80, 4, 4, 4
+	s := newVictim(t, killedOrders)
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "warehouse.db")+"?_pragma=journal_mode(WAL)&_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, x := range []string{"a", "b"} {
+		if _, err := db.Exec(strings.ReplaceAll("create table heads_x (id integer); create table lines_x (id integer, n integer check (n <> 99)); create table rejects_x (id integer)", "_x", "_"+x)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(query string) (n int) {
+		t.Helper()
+		if err := db.QueryRow(query).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	s.start()
+	var group sync.WaitGroup
+	for client := range clients {
+		group.Go(func() {
+			for p := client; p < payloads; p += clients {
+				var text []string
+				for o := range orders {
+					last := 3
+					if o == p%orders {
+						last = 99
+					}
+					text = append(text, fmt.Sprintf(`{"id": %d, "lines": [1, 2, %d]}`, p*orders+o, last))
+				}
+				s.send(fmt.Sprint(p), "["+strings.Join(text, ",")+"]")
+			}
+		})
+	}
+	for kill := range kills {
+		for want := (kill + 1) * payloads * (orders - 1) / (kills + 1); count("select count(*) from heads_a") < want; {
+		}
+		s.kill()
+		s.start()
+	}
+	group.Wait()
+	for ended := 0; ended < 2*payloads; {
+		status, answer, err := s.call("GET", "/rest/v1/runs?limit=1000", "", "")
+		var page struct {
+			Runs []struct {
+				Status, Exception       string
+				Read, Written, Rejected int
+			}
+		}
+		if err != nil || status != http.StatusOK || json.Unmarshal(answer, &page) != nil {
+			t.Fatalf("history: %d %s %v", status, answer, err)
+		}
+		ended = 0
+		for _, run := range page.Runs {
+			switch {
+			case run.Status == "queued" || run.Status == "running":
+				continue
+			case run.Status != "warning" || run.Read != orders || run.Written != orders-1 || run.Rejected != 1:
+				t.Fatalf("a run: %+v", run)
+			}
+			ended++
+		}
+	}
+	for _, x := range []string{"a", "b"} {
+		const good = payloads * (orders - 1)
+		for query, want := range map[string]int{"select count(*) from heads_x": good, "select count(distinct id) from heads_x": good, "select count(*) from lines_x": 3 * good,
+			"select count(*) from (select id, n from lines_x intersect select id, n from heads_x, (select 1 n union select 2 union select 3))": 3 * good} {
+			if got := count(strings.ReplaceAll(query, "_x", "_"+x)); got != want {
+				t.Errorf("%s of %s is %d, want %d", query, x, got, want)
+			}
+		}
+	}
+	if rows, different := count("select count(*) from rejects_a"), count("select count(distinct id) from rejects_a"); rows != payloads || different != payloads {
+		t.Errorf("the table of rejects has %d rows, %d of them different, want %d", rows, different, payloads)
+	}
+	file, err := os.ReadFile(filepath.Join(s.dir, "out", "rejects.ndjson"))
+	different := map[string]bool{}
+	for line := range strings.Lines(string(file)) {
+		different[line] = true
+	}
+	if err != nil || strings.Count(string(file), "\n") != payloads || len(different) != payloads {
+		t.Errorf("the file of rejects has %d lines, %d of them different, want %d (%v)", strings.Count(string(file), "\n"), len(different), payloads, err)
+	}
+	s.stop()
 }
