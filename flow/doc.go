@@ -19,7 +19,10 @@
 // not at all. A destination with Commit is the exception that its definition asks for: the run is committed in parts, each of them all or nothing,
 // and what is committed stays when the run fails later. See below. The calls of an API are another: each takes effect when it is made, one record after the
 // other, and none is made behind a record that ends the run. A rejected record is left out of every destination that stands behind the one which rejected it,
-// and of all on the same connection where that can take back what it wrote (SQL).
+// and of all on the same connection where that can take back what it wrote (SQL). With Each a record is several rows, and one of them that is rejected rejects the record.
+//
+// Rejects: where OnReject.To sends rejected records they are once for each run that ended in warning: written with the destinations on the same connection (a table), or committed before
+// all of them.
 //
 // Order: runs of one flow begin in the order in which they became due, as far as they wait in one engine, and run at the same time where the
 // flow allows it. Only an order key keeps them one after the other.

@@ -387,6 +387,34 @@ flows:
 	}
 }
 
+// TestDryRunOfOrders shows the rows that destinations would get, and touches none that are there.
+func TestDryRunOfOrders(t *testing.T) {
+	t.Parallel()
+	definitions := strings.Replace(fmt.Sprintf(ordersYAML, "sql"), "    retry:", `      - {connection: db, table: log, key: [id], action: "= customer == nil ? 'delete' : 'upsert'", map: {id: id}}
+    retry:`, 1)
+	s := newShop(t, ordersTables+"; create table log (id integer primary key)", definitions)
+	for body, want := range map[string]string{
+		`{"id": 1, "customer": {"email": "a@b"}, "lines": [{"sku": "x", "qty": 3, "price": 0.1}, {"sku": "y", "qty": 1, "price": 2.50}]}`: `orders 1 [{"id":1,"customer":"a@b","ordered_at":null,"net":2.8}], ` +
+			`order_lines 2 [{"order_id":1,"line":1,"sku":"x","qty":3,"price":0.1} {"order_id":1,"line":2,"sku":"y","qty":1,"price":2.50}], log 1 [{"id":1}]`,
+		`{"id": 9}`: `orders 1 [{"id":9,"customer":null,"ordered_at":null,"net":0}], order_lines 0 [], log 1 [{"id":9}]`,
+	} {
+		run := s.sent(body, "success 1 1 0")
+		s.exec("delete from orders; delete from order_lines; insert into order_lines values (9, 1, 'old', 1, 1)")
+		previews, err := s.engine.DryReplay(t.Context(), run.Message)
+		if err != nil || len(previews) != 1 {
+			t.Fatal(previews, err)
+		}
+		var got []string
+		for _, d := range previews[0].Destinations {
+			got = append(got, fmt.Sprintf("%s %d %s", d.Where, d.Records, d.First))
+		}
+		if d := cmp.Diff(want, strings.Join(got, ", ")); d != "" {
+			t.Error(d)
+		}
+		s.want(allLines, "9 1 old 1 1")
+	}
+}
+
 // TestMapsOfDestinations has maps that pass the rest of a record or of an element, and that make lists of their own.
 func TestMapsOfDestinations(t *testing.T) {
 	t.Parallel()
