@@ -231,7 +231,7 @@ type PathWork interface {
 
 // Run tells a destination who writes.
 type Run struct {
-	ID      uuid.UUID // the same in every attempt: what destinations dedupe by
+	ID      uuid.UUID // the same in every attempt: what destinations dedupe by; that of a work with a run's rejected records alone differs in the last bit
 	Number  int64
 	Flow    string
 	Attempt int
