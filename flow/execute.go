@@ -496,6 +496,9 @@ func (o *output) runPaths(env *transform.Env) ([]string, error) {
 		for _, at := range target.actions {
 			paths[at] = path
 		}
+		if target.clear != nil {
+			paths[target.clearAt] = path
+		}
 	}
 	return paths, nil
 }
