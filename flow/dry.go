@@ -86,6 +86,7 @@ func (r *Runner) preview(j *job) *Preview {
 	for _, o := range j.plan.outputs {
 		some := make([]watch, len(o.targets))
 		for i := range some {
+			some[i].whole = j.plan.source.raw
 			watches = append(watches, &some[i])
 		}
 		w.work = append(w.work, watching{some})
@@ -126,6 +127,7 @@ func (r *Runner) preview(j *job) *Preview {
 
 // watch sees the records that a destination would get.
 type watch struct {
+	whole   bool // what is seen are the pieces of one payload
 	records int64
 	size    int
 	first   []json.RawMessage
@@ -137,6 +139,10 @@ func (w *watch) planned() Planned {
 }
 
 func (w *watch) see(b *transform.Batch) {
+	if w.whole {
+		w.records = 1
+		return
+	}
 	for _, record := range b.Records {
 		if record.Err != nil {
 			continue

@@ -25,7 +25,7 @@ type Submission struct {
 	Plans     []*Plan          // one run each
 	Trigger   string           // listener, name, go, schedule, replay
 	User      string
-	Params    []byte    // what Plan.Parameters made
+	Params    []byte    // what Plan.Parameters made; a message's are found in it
 	Parent    int64     // the run that this one replays
 	Scheduled time.Time // the due time of a schedule
 	Order     string    // of rejected records: the order key of the run that rejected them
@@ -44,7 +44,13 @@ func (r *Runner) runs(s Submission) ([]*store.Run, error) {
 		if err != nil {
 			return nil, err
 		}
-		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: s.Params,
+		params := s.Params
+		if s.Message != nil && s.Message.RejectsOf == 0 {
+			if params, err = p.paramsOf(s.Message); err != nil {
+				return nil, err
+			}
+		}
+		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: params,
 			Scheduled: s.Scheduled, Queued: now, Due: now, Version: p.Version, Started: now}
 		if s.Message != nil {
 			runs[i].Message = s.Message.ID
@@ -52,7 +58,7 @@ func (r *Runner) runs(s Submission) ([]*store.Run, error) {
 		if s.Message != nil && s.Message.RejectsOf != 0 {
 			runs[i].Order = s.Order
 		} else if p.order != nil {
-			if runs[i].Order, err = p.order.Of(s.Message, s.Params); err != nil {
+			if runs[i].Order, err = p.order.Of(s.Message, params); err != nil {
 				return nil, fmt.Errorf("order_by of flow %q: %w", p.Name, err)
 			}
 		}

@@ -73,6 +73,7 @@ type Message struct {
 	Params     []Pair // path parameters and declared parameters
 	Query      []Pair
 	Header     []Pair // without credentials
+	Format     string // which of the listener's formats the payload is in, by its name there; "" where it has none
 	Body       Body
 	RejectsOf  int64 // not 0: the body holds the records that this run rejected, as package flow keeps them
 	Erased     bool  // the body was erased on request; its size and checksum stay

@@ -34,19 +34,25 @@ func (t *Tree) DecodeAt(names []string, v any, options DecodeOptions) Faults {
 	if t == nil {
 		return nil
 	}
-	n, path := t.root, ""
+	path := ""
 	for _, name := range names {
 		path = Join(path, name)
+	}
+	return t.DecodePath(path, v, options)
+}
+
+// DecodePath is DecodeAt with the path as faults have it.
+func (t *Tree) DecodePath(path string, v any, options DecodeOptions) Faults {
+	if t == nil {
+		return nil
+	}
+	n := t.root
+	for _, name := range split(path) {
 		if n, _ = n.child(name); n == nil {
 			return nil
 		}
 	}
 	return decode(n, path, v, options)
-}
-
-// DecodePath is DecodeAt with the path as faults have it.
-func (t *Tree) DecodePath(path string, v any, options DecodeOptions) Faults {
-	return t.DecodeAt(split(path), v, options)
 }
 
 func decode(n *node, path string, v any, options DecodeOptions) Faults {
@@ -331,7 +337,7 @@ func (d *decoder) object(n *node, v reflect.Value, path string, t tags) {
 		}
 	}
 	if n.kind != object {
-		if short == nil || n.kind == list {
+		if short == nil || n.kind == list && short.value.Kind() != reflect.Slice {
 			d.fault(n, path, "a map of keys is expected here, this is "+n.kind.String(), "its keys are "+strings.Join(names, ", "))
 			return
 		}
