@@ -80,15 +80,15 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 		return nil, err
 	}
 	message := &store.Message{Listener: l.Name, User: c.User, ReceivedAt: r.now(), Method: c.Method, Params: c.Params, Query: c.Query, Header: c.Header, Format: format}
-	params, err := flow.ParamsOf(message, l.params)
-	if err != nil {
-		return nil, err
-	}
 	plans := l.plans
 	if !c.Anew {
 		if plans, err = flow.Wanted(message, plans); err != nil {
 			return nil, err
 		}
+	}
+	params, err := flow.ParamsOf(message, l.params)
+	if err != nil {
+		return nil, err
 	}
 	if err := r.runner.Admit(ctx, plans); err != nil {
 		return nil, err
