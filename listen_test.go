@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,5 +142,24 @@ flows: {a: {from: {listener: a, when: "header['X'] == 'yes'"}, steps: [{map: {id
 	}
 	if _, err := h.engine.RunPayload(t.Context(), "a", map[string]any{"id": 6, "day": "soon"}, strings.NewReader(`{}`)); err == nil || !strings.Contains(err.Error(), `"day" must be a date`) {
 		t.Errorf("a parameter that is wrong: %v", err)
+	}
+}
+
+// TestCORSBeforeReady: a script learns that it has to come again.
+func TestCORSBeforeReady(t *testing.T) {
+	t.Parallel()
+	engine, err := integrator.New(integrator.Config{Dir: t.TempDir(), Definitions: definitionsOf(`
+listeners: {a: {path: /a, format: json, cors: "https://a.example"}}
+flows: {a: {from: {listener: a}}}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := httptest.NewRequest("POST", listeners+"/a", strings.NewReader("{}"))
+	request.Header.Set("Origin", "https://a.example")
+	w := httptest.NewRecorder()
+	engine.Handler().ServeHTTP(w, request)
+	if h := w.Header(); w.Code != 503 || h.Get("Access-Control-Allow-Origin") != "https://a.example" || h.Get("Retry-After") == "" || h.Get("Vary") != "Origin" {
+		t.Errorf("%d %v", w.Code, h)
 	}
 }

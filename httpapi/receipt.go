@@ -26,6 +26,9 @@ func (h *handler) answerReceipt(w http.ResponseWriter, l *listener.Listener, ans
 	}
 	header := w.Header()
 	for name, values := range head {
+		if name == "Vary" { // beside what the engine's own says
+			values = append(header[name], values...)
+		}
 		header[name] = values
 	}
 	switch {

@@ -115,36 +115,43 @@ func validToken(s string) bool {
 	return s != ""
 }
 
-// AllowOrigin writes what lets a script of the origin read the answer to its call, whatever the answer is; it reports whether the listener is for such calls.
-func (l *Listener) AllowOrigin(h http.Header, origin string) bool {
-	c := l.cors
-	if c == nil {
-		return false
+// allow returns what Access-Control-Allow-Origin says to a page; "" where the listener is not for it.
+func (c *cors) allow(origin string) string {
+	switch {
+	case c == nil:
+		return ""
+	case c.origins == nil:
+		return "*"
+	case slices.Contains(c.origins, origin):
+		return origin
 	}
-	allowed := "*"
-	if c.origins != nil {
-		h.Add("Vary", "Origin")
-		allowed = origin
-		if !slices.Contains(c.origins, origin) {
-			return false
-		}
-	}
-	h.Set("Access-Control-Allow-Origin", allowed)
-	h.Set("Access-Control-Expose-Headers", c.expose)
-	return true
+	return ""
 }
 
-// AllowPreflight writes what lets a browser send the call that a script of the origin wants to make; false: it is not for the listener, and nothing is written.
+// AllowOrigin writes what lets a script of the origin read the answer to its call, whatever that is; nothing where the listener is not for it.
+func (l *Listener) AllowOrigin(h http.Header, origin string) {
+	if l.cors == nil || !l.Listens() {
+		return
+	}
+	if l.cors.origins != nil {
+		h.Add("Vary", "Origin") // for other origins the answer is another one
+	}
+	if allowed := l.cors.allow(origin); allowed != "" {
+		h.Set("Access-Control-Allow-Origin", allowed)
+		h.Set("Access-Control-Expose-Headers", l.cors.expose)
+	}
+}
+
+// AllowPreflight writes what lets a browser send the call that a script of the origin wants to make; false: the listener is not for it, and nothing is written.
 func (l *Listener) AllowPreflight(h http.Header, origin string) bool {
-	c := l.cors
-	if c == nil || !l.Listens() || c.origins != nil && !slices.Contains(c.origins, origin) {
+	allowed := l.cors.allow(origin)
+	if allowed == "" || !l.Listens() {
 		return false
 	}
-	l.AllowOrigin(h, origin)
-	h.Del("Access-Control-Expose-Headers") // it is about the answer to the call
+	h.Set("Access-Control-Allow-Origin", allowed)
+	h.Set("Access-Control-Allow-Methods", l.cors.methods)
+	h.Set("Access-Control-Allow-Headers", l.cors.headers)
+	h.Set("Access-Control-Max-Age", l.cors.maxAge)
 	h.Set("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
-	h.Set("Access-Control-Allow-Methods", c.methods)
-	h.Set("Access-Control-Allow-Headers", c.headers)
-	h.Set("Access-Control-Max-Age", c.maxAge)
 	return true
 }

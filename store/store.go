@@ -70,7 +70,7 @@ type Message struct {
 	User       string
 	ReceivedAt time.Time
 	Method     string
-	Params     []Pair // path parameters and declared parameters
+	Params     []Pair // of the path
 	Query      []Pair
 	Header     []Pair // without credentials
 	Format     string // which of the listener's formats the payload is in, by its name there; "" where it has none
