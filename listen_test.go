@@ -62,7 +62,7 @@ func TestUpload(t *testing.T) {
 	if r := h.post(listeners+"/wait/a", token, "second"); r.status != 500 || h.read("out/a") != "first" {
 		t.Errorf("a file that is there: %d %s", r.status, r.body)
 	}
-	if r := h.post(listeners+"/wait/.hidden", token, "x"); r.status < 400 {
+	if r := h.post(listeners+"/wait/.hidden", token, "x"); r.status != 422 || !strings.Contains(r.body, "makes no file's name") {
 		t.Errorf("a name that files do not have: %d %s", r.status, r.body)
 	}
 	if names, err := os.ReadDir(filepath.Join(h.dir, "out")); err != nil || len(names) != 8 {
@@ -148,7 +148,7 @@ flows: {a: {from: {listener: a, when: "header['X'] == 'yes'"}, steps: [{map: {id
 // TestCORSBeforeReady: a script learns that it has to come again.
 func TestCORSBeforeReady(t *testing.T) {
 	t.Parallel()
-	engine, err := integrator.New(integrator.Config{Dir: t.TempDir(), Definitions: definitionsOf(`
+	engine, err := integrator.New(integrator.Config{Dir: t.TempDir(), Logger: logger(&syncBuffer{}), Definitions: definitionsOf(`
 listeners: {a: {path: /a, format: json, cors: "https://a.example"}}
 flows: {a: {from: {listener: a}}}
 `)})

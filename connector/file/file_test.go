@@ -318,7 +318,8 @@ func TestPathsOutside(t *testing.T) {
 		".integrator/x", "x.", "x ", "\xff", strings.Repeat("x", 201), strings.Repeat("x/", 2100) + "x",
 		"folder/x", "up/x", "up/outside/x", "sub/up/outside/x",
 	} {
-		if _, err := write(t, conn, target, run(1), path, "v"); !connector.IsPermanent(err) {
+		fault := &transform.Fault{} // of the value, where it is no name of a file; links are refused when they are followed
+		if _, err := write(t, conn, target, run(1), path, "v"); !connector.IsPermanent(err) && !(errors.As(err, &fault) && fault.Kind == "input") {
 			t.Errorf("writing %.40q: %v", path, err)
 		}
 		reader, err := conn.(connector.Source).PrepareRead(connector.ReadSpec{Path: "${param.p}", Format: lines})
