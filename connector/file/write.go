@@ -132,8 +132,8 @@ func (w *work) Start(run connector.Run, paths []string) (bool, error) {
 	applied := true
 	for i := range w.targets {
 		o := &out{run: run, target: &w.targets[i], path: paths[i]}
-		if reason := checkPath(o.path); reason != "" { // because of a value in it: the rest was checked when it was defined
-			return false, &transform.Fault{Kind: "input", Reason: "a value that fills in the path makes no file's name: " + reason}
+		if reason := checkPath(o.path); reason != "" {
+			return false, valueFault(reason)
 		}
 		if slices.ContainsFunc(outs[:i], func(other *out) bool { return other.path == o.path }) {
 			return false, connector.Permanent(fmt.Errorf("two destinations of the run write %s", o.path))
