@@ -216,7 +216,8 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 	return receipt, nil
 }
 
-// Call starts a run and waits for its end, timeout at most. The submission has one plan. The outcome is complete unless err is
+// Call starts a run and waits for its end, timeout at most. The submission has one plan, or none: then its message is stored, and the outcome's run has the
+// message alone. The outcome is complete unless err is
 // ErrStillRuns: then it holds the receipt's run, which goes on. Other errors are those of Submit, ErrBusy, and the context's error when
 // the caller went away.
 //
@@ -236,6 +237,13 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 	runs, err := r.runs(s)
 	if err != nil {
 		return nil, err
+	}
+	if len(runs) == 0 {
+		receipt, err := r.accept(ctx, s, nil)
+		if err != nil {
+			return nil, err
+		}
+		return r.repeated(ctx, receipt)
 	}
 	plan := s.Plans[0]
 	if plan.inPlace() && s.Once == nil && runs[0].Order == "" {
@@ -385,8 +393,8 @@ func (w *waiter) result() (*Outcome, error) {
 
 // repeated answers a call whose once-key was used before: with the first run, as far as it has come.
 func (r *Runner) repeated(ctx context.Context, receipt *store.Receipt) (*Outcome, error) {
-	if len(receipt.Runs) == 0 {
-		return &Outcome{}, nil
+	if len(receipt.Runs) == 0 { // nobody wanted it
+		return &Outcome{Run: store.Run{Message: receipt.Message}}, nil
 	}
 	first := receipt.Runs[0]
 	run, err := r.store.Run(ctx, first.Number)

@@ -52,8 +52,11 @@ func (h *handler) answerReceipt(w http.ResponseWriter, l *listener.Listener, ans
 // preflight answers a browser's question whether a script of a page may make a call: without proof, which browsers send with the call itself. It
 // answers false, and the question is one that nobody has asked, unless a listener is there that is for such calls.
 func preflight(w http.ResponseWriter, r *http.Request, router *listener.Router, path string) bool {
+	if r.Method != http.MethodOptions {
+		return false
+	}
 	method, origin := r.Header.Get("Access-Control-Request-Method"), r.Header.Get("Origin")
-	if r.Method != http.MethodOptions || method == "" || origin == "" {
+	if method == "" || origin == "" {
 		return false
 	}
 	l, _, _ := router.Match(asGet(method), path)

@@ -108,7 +108,7 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 		r.discard(ctx, body)
 		return nil, err
 	}
-	if !l.Sync || len(plans) == 0 {
+	if !l.Sync {
 		receipt, err := r.runner.Submit(ctx, submission)
 		if err != nil || receipt.Repeated {
 			r.discard(ctx, body)
@@ -132,6 +132,9 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 		return nil, err
 	}
 	run := outcome.Run
+	if run.Number == 0 {
+		return &Answer{Receipt: &store.Receipt{Message: run.Message}}, err
+	}
 	receipt := &store.Receipt{Message: run.Message, Runs: []store.ReceiptRun{{Flow: run.Flow, FlowID: run.FlowID, Number: run.Number}}}
 	return &Answer{Receipt: receipt, Outcome: outcome}, err
 }
