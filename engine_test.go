@@ -479,7 +479,7 @@ func TestVerifierOfTheHost(t *testing.T) {
 	})
 	for who, want := range map[string]int{"": 401, "me": 200, "broken": 500, "nobody": 500} {
 		r := h.post(listeners+"/quote", "", `{"sku":"X","qty":1}`, "X-Who: "+who)
-		if r.status != want || strings.Contains(r.body, "10.1.2.3") {
+		if r.status != want || strings.Contains(r.body, "10.1.2.3") || (r.status == 500) != strings.Contains(r.body, `problem:internal"`) {
 			t.Errorf("%q: %d %s", who, r.status, r.body)
 		}
 	}

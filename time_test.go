@@ -251,7 +251,7 @@ func TestSynchronousTimeLimits(t *testing.T) {
 	inBubble(t, slowYAML, func(b *bubble) {
 		token := b.login()
 		r := b.must("POST", listeners+"/pure", token, "{}")
-		if r.status != http.StatusGatewayTimeout {
+		if r.status != http.StatusGatewayTimeout || !strings.Contains(r.body, `problem:timeout"`) {
 			t.Errorf("nothing was written: %d %s", r.status, r.body)
 		}
 		if run := last[flow.Settled](b.events).Run; run.Status != store.Error || run.Kind != flow.KindTimeout {

@@ -60,6 +60,7 @@ type Plan struct {
 	steps      []step
 	outputs    []output
 	answer     *answer
+	onError    []errorAnswer
 	rejects    rejectPolicy
 	retry      Retry
 	timeout    time.Duration
@@ -103,20 +104,6 @@ type target struct {
 	action  string
 	mapping *transform.Mapping // nil: the record as it is
 	path    *template          // nil: no path
-}
-
-// answer is a compiled [Respond].
-type answer struct {
-	status  int
-	empty   bool // the status has no body (RFC 9110 section 6.4.1)
-	format  transform.Format
-	as      string
-	headers []header
-}
-
-type header struct {
-	name  string
-	value *template
 }
 
 // rejectPolicy is a compiled [OnReject].
@@ -166,7 +153,7 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.plan = &Plan{Name: name, ID: id, Version: env.Version, enabled: d.Enabled == nil || *d.Enabled, zone: time.UTC, params: d.Params,
 		timeout: d.Timeout, maxRunning: d.MaxRunning, group: cmp.Or(d.Group, 100), paths: &transform.Paths{}, users: env.Users}
 	c.options.Paths = c.plan.paths
-	c.options.Known = map[string][]string{"run": runNames, "message": messageNames}
+	c.options.Known = map[string][]string{"run": runNames, "message": messageNames, "error": nil}
 	if len(d.Params) > 0 {
 		c.options.Known["param"] = slices.Sorted(maps.Keys(d.Params))
 	}
@@ -180,6 +167,7 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.to(d.To)
 	c.respond(d)
 	c.onReject(d.OnReject)
+	c.onError(d.OnError)
 	if len(d.To) == 0 && d.Respond == nil && !c.plan.reads && d.Listener == "" {
 		c.fault("", 0, "the flow leads nowhere", "give it `to`, `respond` or both")
 	}
@@ -837,56 +825,6 @@ func (c *compiler) reportTargets(indexes []int, err error) {
 	c.report(fmt.Sprintf("to[%d]", indexes[0]), err)
 }
 
-func (c *compiler) respond(d Definition) {
-	r := d.Respond
-	if r == nil {
-		return
-	}
-	a := &answer{status: cmp.Or(r.Status, 200)}
-	if a.status < 200 || a.status > 599 {
-		c.fault("respond.status", 0, fmt.Sprintf("%d is no status of an answer", a.status), "write one from 200 to 599")
-	}
-	if a.empty = slices.Contains([]int{204, 205, 304}, a.status); a.empty && r.Format != nil {
-		c.fault("respond.format", 0, fmt.Sprintf("an answer with status %d has no body", a.status), "leave the format out, or write status: 200")
-	}
-	ref := r.Format
-	if ref == nil {
-		ref = &transform.FormatRef{Type: "json"}
-	}
-	if a.format = c.format("respond.format", ref); a.format != nil {
-		a.as = c.answerAs(a.format, ref)
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
-		path := define.Join("respond.headers", name)
-		if !validHeaderName(name) {
-			c.fault(path, 0, "this is no name of a header", "")
-			continue
-		}
-		if t := c.template(path, r.Headers[name], false); t != nil {
-			a.headers = append(a.headers, header{name, t})
-		}
-	}
-	if c.facts != nil && !c.facts.Sync {
-		c.fault("respond", 0, fmt.Sprintf("nobody waits for the answer: listener %q is asynchronous", c.plan.Listener), "write `mode: sync` on the listener")
-	}
-	c.plan.answer = a
-}
-
-// answerAs returns how the records become one document: as the definition says; else one document is answered for one, where the format can,
-// and a list of them for several.
-func (c *compiler) answerAs(f transform.Format, ref *transform.FormatRef) string {
-	if as := c.as("respond.format", ref); as != "" {
-		c.writes("respond.format", f, transform.EncodeOptions{As: as})
-		return as
-	}
-	if c.plan.source.single {
-		if _, err := f.NewEncoder(io.Discard, transform.EncodeOptions{As: "object"}); err == nil {
-			return "object"
-		}
-	}
-	return "array"
-}
-
 // writes checks that a format can write with the options.
 func (c *compiler) writes(path string, f transform.Format, options transform.EncodeOptions) {
 	if f == nil {
@@ -895,15 +833,6 @@ func (c *compiler) writes(path string, f transform.Format, options transform.Enc
 	if _, err := f.NewEncoder(io.Discard, options); err != nil {
 		c.report(path, err)
 	}
-}
-
-func validHeaderName(name string) bool {
-	for _, r := range name {
-		if !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)) {
-			return false
-		}
-	}
-	return name != ""
 }
 
 func (c *compiler) onReject(d OnReject) {

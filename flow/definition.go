@@ -21,13 +21,13 @@ type Definition struct {
 	To          []Destination    `json:"to" define:"one"`
 	Respond     *Respond         `json:"respond"`
 	OnReject    OnReject         `json:"on_reject"`
+	OnError     []OnError        `json:"on_error" define:"one"` // of a flow that a synchronous listener waits for
 	Retry       Retry            `json:"retry"`
 	Timeout     time.Duration    `json:"timeout"`                      // of one attempt; 0 is unlimited
 	MaxRunning  int              `json:"max_running"`                  // attempts at a time; 0: 1 for runs by name, unlimited by a listener
 	Group       int              `json:"group"`                        // small runs executed together, at most; 0 is 100
 	OrderBy     string           `json:"order_by" define:"expression"` // a path, or an expression behind =: runs of one key keep their order; "" is none
 	Timezone    string           `json:"timezone"`                     // of ${now} and of dates; "" is UTC
-	_           struct{}         `later:"on_error"`
 }
 
 // From is where a flow's records come from: a listener, or a connection with one of table, query and path.
@@ -89,10 +89,32 @@ type Destination struct {
 
 // Respond is the answer to whoever waits for the run.
 type Respond struct {
-	Status  int                  `json:"status"` // 0 is 200
-	Format  *transform.FormatRef `json:"format"` // nil is json
-	Headers map[string]string    `json:"headers" define:"template"`
-	_       struct{}             `later:"body page stream"`
+	Status  int                   `json:"status"`              // 0 is 200
+	Format  []transform.FormatRef `json:"format" define:"one"` // nil is json; of several the caller chooses by Accept, the first unless it says
+	Headers map[string]string     `json:"headers" define:"template"`
+	Body    transform.Map         `json:"body"`   // one object in place of the run's records; nil: the records
+	Page    *Page                 `json:"page"`   // nil: the answer is all there is
+	Stream  bool                  `json:"stream"` // records are sent while the run goes on; false: when it has ended
+}
+
+// Page says which part of a larger whole the answer is: a full one gets a link to the next (RFC 8288).
+type Page struct {
+	Size  string `json:"size"`  // the parameter that says how many records a page has
+	After string `json:"after"` // the field whose value in the last record is the next page's parameter `after`
+}
+
+// OnError is the answer to a synchronous call whose run did not go well. The first of a flow's that fits is taken.
+type OnError struct {
+	Kind    []string     `json:"kind" define:"one"` // of failures; nil: any
+	Respond ErrorRespond `json:"respond"`
+}
+
+// ErrorRespond is what an [OnError] answers.
+type ErrorRespond struct {
+	Status  int                   `json:"status"` // 0: that of the problem document which the caller would get
+	Format  []transform.FormatRef `json:"format" define:"one"`
+	Headers map[string]string     `json:"headers" define:"template"`
+	Body    transform.Map         `json:"body"` // nil: the problem document
 }
 
 // OnReject says what a rejected record does to its run.

@@ -17,7 +17,7 @@ type Preview struct {
 	Read         int64      `json:"read"`
 	Rejected     int64      `json:"rejected"`
 	Destinations []Planned  `json:"destinations"`
-	Respond      *Planned   `json:"respond,omitempty"`   // nil: the flow answers nothing
+	Respond      *Planned   `json:"respond,omitempty"`   // the records that are answered, or the one object in their place; nil: the flow answers nothing
 	Rejects      []Rejected `json:"rejects,omitempty"`   // the first ones
 	Missed       []string   `json:"missed,omitempty"`    // paths of the flow's maps that no record has
 	Exception    string     `json:"exception,omitempty"` // why the run would fail: nothing of it would be written then
@@ -93,6 +93,8 @@ func (r *Runner) preview(j *job) *Preview {
 		w.scratch = append(w.scratch, make([]transform.Batch, len(o.targets))...)
 	}
 	var answer watch
+	var first *transform.Record // that a body of the answer's own may read
+	own := j.plan.answer != nil && j.plan.answer.body != nil
 	j.failed("", guard(func() error {
 		if err := w.start(j); err != nil {
 			return err
@@ -101,13 +103,29 @@ func (r *Runner) preview(j *job) *Preview {
 			if err := w.write(j, b); err != nil {
 				return err
 			}
-			answer.see(b)
+			if j.plan.pure() {
+				j.run.Written += int64(len(b.Records))
+			}
+			if !own {
+				answer.see(b)
+			} else if first == nil && len(b.Records) > 0 {
+				record := b.Records[0]
+				first = &record
+			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		return j.finish()
+		if err := j.finish(); err != nil || !own {
+			return err
+		}
+		body, err := j.plan.answer.body.Apply(endEnv(j.plan, j.message, &j.run), first)
+		if err != nil {
+			return j.notWritten(err)
+		}
+		answer.see(&transform.Batch{Records: []transform.Record{{Value: body}}})
+		return nil
 	}))
 	p := &Preview{Flow: j.plan.Name, Read: j.run.Read, Rejected: j.run.Rejected, Rejects: j.rejects.shown(), Missed: j.missed(), Destinations: []Planned{}}
 	for i, d := range j.wrote {

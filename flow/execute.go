@@ -36,7 +36,8 @@ type job struct {
 	rejects  *rejects
 	wrote    []destination // what the flow's destinations got, in their order
 	log      *runLog
-	response *Response // filled when somebody waits and the flow answers
+	response *Response  // filled when somebody waits and the flow answers
+	stream   StreamFunc // where an answer goes that is sent at once; nil: it is kept until the run has ended
 	failure  *Failure
 
 	parts     *parts // of an attempt that is committed in parts
@@ -62,12 +63,12 @@ func (j *job) begin(r *Runner) {
 	j.discard()
 	j.rejects = newRejects(context.WithoutCancel(j.ctx), r) // what a run rejected before it was stopped is kept too
 	if j.waiter != nil && j.plan.answer != nil {
-		j.response = newResponse(j.plan.answer)
-		j.response.leftOut = func(header string, err error) {
-			r.options.Logger.Warn("a header of an answer is left out", "flow", j.plan.Name, "run", j.run.Number, "header", header, "error", err)
+		j.response = r.newResponse(j.plan.answer, j.message, &j.run)
+		if j.plan.answer.stream && j.stream != nil {
+			j.response.send = func() io.Writer { return j.stream(j.ctx, j.response) }
 		}
 	}
-	j.env = environment(j)
+	j.env = environment(j.plan, j.message, j.head)
 }
 
 // missed returns the paths of the plan's maps that no record of the run has.
@@ -102,18 +103,20 @@ var (
 )
 
 // environment is what the run's expressions and ${…} see beside the record.
-func environment(j *job) *transform.Env {
-	env := callEnv(j.message, j.run.Params)
-	env.Now, env.Zone, env.Sights = j.run.Started, j.plan.zone, make([]transform.Sight, j.plan.paths.Len())
-	env.Run.Make = func() transform.Value {
-		run := transform.NewObject(runShape, []transform.Value{transform.Text(j.head.ID.String()), transform.Int(j.head.Number), transform.Text(j.plan.Name),
-			transform.Text(j.head.User), transform.Text(j.head.Started.In(j.plan.zone).Format(time.RFC3339Nano)), transform.Null})
-		if due := j.head.Scheduled; !due.IsZero() {
-			run = run.With("due", transform.Text(due.In(j.plan.zone).Format(time.RFC3339)))
-		}
-		return run
-	}
+func environment(p *Plan, m *store.Message, run *store.Run) *transform.Env {
+	env := callEnv(m, run.Params)
+	env.Now, env.Zone, env.Sights = run.Started, p.zone, make([]transform.Sight, p.paths.Len())
+	env.Run.Make = func() transform.Value { return runValue(p, run) }
 	return env
+}
+
+func runValue(p *Plan, run *store.Run) transform.Value {
+	value := transform.NewObject(runShape, []transform.Value{transform.Text(run.ID.String()), transform.Int(run.Number), transform.Text(p.Name),
+		transform.Text(run.User), transform.Text(run.Started.In(p.zone).Format(time.RFC3339Nano)), transform.Null})
+	if due := run.Scheduled; !due.IsZero() {
+		value = value.With("due", transform.Text(due.In(p.zone).Format(time.RFC3339)))
+	}
+	return value
 }
 
 // callEnv is what is known of a call before it has runs. m is nil without a payload; params are its declared parameters, which have types.
@@ -301,8 +304,12 @@ func (j *job) finish() error {
 		}
 	}
 	err := j.plan.rejects.atEnd(j)
-	if err == nil && j.response != nil {
-		if err = j.response.finish(j.env); err != nil {
+	if err == nil && j.response != nil && !(j.response.unsent() && allRejected(&j.run)) {
+		env := j.env
+		if a := j.plan.answer; a.body != nil || a.headers != nil || a.page != nil {
+			env = endEnv(j.plan, j.message, &j.run)
+		}
+		if err = j.response.finish(env); err != nil {
 			err = j.notWritten(err)
 		}
 	}
@@ -322,6 +329,7 @@ func (j *job) answer(b *transform.Batch) error {
 		if err := j.sift("respond", b); err != nil {
 			return err
 		}
+		j.response.saw(b)
 	}
 	if j.plan.pure() {
 		j.run.Written += int64(len(b.Records))

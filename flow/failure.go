@@ -148,6 +148,8 @@ func classify(ctx context.Context, err error) string {
 		return KindInternal
 	case errors.Is(err, context.DeadlineExceeded):
 		return KindTimeout
+	case errors.Is(err, errCallerGone):
+		return KindCanceled
 	}
 	return KindConnection
 }

@@ -125,6 +125,9 @@ type Outcome struct {
 	Failure  *Failure  // nil when the run succeeded
 	Rejects  []Rejected
 	Missed   []string // paths of the flow's maps that no record has: misspelt ones, perhaps
+
+	plan    *Plan          // of the run
+	message *store.Message // that it was called with; nil: none
 }
 
 // NewRunner returns a runner that waits for Run.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	mathrand "math/rand/v2"
 	"slices"
@@ -33,6 +34,10 @@ type Submission struct {
 
 	// Detach lets runs of [Runner.Call] go on when the caller goes away, whatever they do.
 	Detach bool
+
+	// Stream takes the answer of [Runner.Call] while the run goes on, where the flow says so; nil: it comes with the outcome. Its writes may wait
+	// as long as they like. A run that is stored first, because of a once-key, answers with its outcome all the same.
+	Stream StreamFunc
 }
 
 // runs returns the submission's runs, ready to be stored, and what names them.
@@ -246,10 +251,16 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 		return r.repeated(ctx, receipt)
 	}
 	plan := s.Plans[0]
+	var outcome *Outcome
 	if plan.inPlace() && s.Once == nil && runs[0].Order == "" {
-		return r.callPure(ctx, s, plan, runs[0], timeout)
+		outcome, err = r.callPure(ctx, s, plan, runs[0], timeout)
+	} else {
+		outcome, err = r.callStored(ctx, s, runs, timeout, left)
 	}
-	return r.callStored(ctx, s, runs, timeout, left)
+	if outcome != nil {
+		outcome.plan, outcome.message = plan, s.Message
+	}
+	return outcome, err
 }
 
 // admit counts a call that waits for its run, unless there are too many.
@@ -281,12 +292,18 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 		stop := context.AfterFunc(ctx, func() { j.cancel(errCallerGone) })
 		defer stop()
 	}
-	limit := timeout
-	if plan.timeout > 0 {
-		limit = min(limit, plan.timeout)
-	}
-	alarm := time.AfterFunc(limit, func() { j.cancel(errTimeLimit) })
+	late := func() { j.cancel(errTimeLimit) }
+	alarm := time.AfterFunc(timeout, late)
 	defer alarm.Stop()
+	if plan.timeout > 0 {
+		defer time.AfterFunc(plan.timeout, late).Stop()
+	}
+	if s.Stream != nil {
+		j.stream = func(ctx context.Context, head *Response) io.Writer {
+			alarm.Stop() // the answer has come; how long it takes to read is for its reader to say
+			return s.Stream(ctx, head)
+		}
+	}
 	j.waiter, j.inPlace = &waiter{}, true
 	r.mu.Lock()
 	r.active[number] = j

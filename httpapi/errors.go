@@ -51,21 +51,24 @@ func (p *Problem) name() string { return p.Type[len("urn:integrator:problem:"):]
 // Error returns the title and the detail.
 func (p *Problem) Error() string { return p.Title + ": " + p.Detail }
 
-// conditions is the one table from errors to answers. What is not in it is an internal error of which the caller learns the id only.
-var conditions = []struct {
+// condition is what an error that callers branch on is answered with.
+type condition struct {
 	err    error
 	status int
 	name   string
 	title  string
 	detail string
 	retry  time.Duration
-}{
+}
+
+// conditions is the one table from errors to answers. What is not in it is an internal error of which the caller learns the id only.
+var conditions = []condition{
 	{auth.ErrNoCredentials, 401, "unauthorized", "No valid credentials", "send Authorization: Bearer with a token of POST /rest/v1/token-auth/issue", 0},
 	{auth.ErrInvalid, 401, "unauthorized", "No valid credentials", "the credentials are wrong or have expired: fetch a new token", 0},
 	{auth.ErrForbidden, 403, "forbidden", "Not allowed", "this user may not do this", 0},
 	{auth.ErrBusy, 503, "busy", "Too busy", "too many logins at this moment: try again", time.Second},
 	{listener.ErrTooLarge, 413, "payload-too-large", "Too large", "the body is larger than is allowed here; a listener takes what max_body of its definition says", 0},
-	{errTooSlow, 408, "timeout", "Too slow", "the body came too slowly", 0},
+	{errTooSlow, 408, "too-slow", "Too slow", "the body came too slowly", 0},
 	{errCut, 400, "payload-cut", "Cut off", "the body ended before its Content-Length", 0},
 	{listener.ErrLength, 400, "payload-cut", "Cut off", "the body is not as long as its Content-Length", 0},
 	{flow.ErrStopping, 503, "not-ready", "Not ready", "the engine is starting or stopping: try again", time.Second},
@@ -106,6 +109,10 @@ func problemOf(err error) *Problem {
 	}
 	if errors.As(err, &key) {
 		return problem(http.StatusUnprocessableEntity, "key", "No key", key.Error())
+	}
+	var unacceptable *flow.AcceptError
+	if errors.As(err, &unacceptable) {
+		return problem(http.StatusNotAcceptable, "not-acceptable", "Not acceptable", unacceptable.Error())
 	}
 	var params *flow.ParamError
 	if errors.As(err, &params) {
@@ -172,27 +179,7 @@ func (h *handler) answerError(w http.ResponseWriter, r *http.Request, listener s
 		panic(http.ErrAbortHandler) // nobody is there to read an answer
 	}
 	p := problemOf(err)
-	if p.ErrorID == "" {
-		p.ErrorID = newErrorID()
-	}
-	level := slog.LevelDebug
-	attrs := []any{"method", r.Method, "status", p.Status, "problem", p.name(), "errorID", p.ErrorID}
-	if listener != "" {
-		attrs = append(attrs, "listener", listener)
-	}
-	switch p.Status {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity: // a payload that somebody misses
-		level = slog.LevelInfo
-		attrs = append(attrs, "detail", p.Detail)
-	}
-	if p.unexpected != nil {
-		attrs = append(attrs, "error", p.unexpected)
-		if p.Status >= 500 {
-			level = slog.LevelError
-		}
-	}
-	h.engine.Logger().Log(r.Context(), level, "refused", attrs...)
-	h.engine.Observe(flow.Refused{Listener: listener, Status: p.Status, Reason: p.name()})
+	h.refused(r, listener, p)
 	header := w.Header()
 	if p.Status == http.StatusUnauthorized {
 		header["Www-Authenticate"] = append([]string{`Bearer realm="integrator"`}, header["Www-Authenticate"]...)
@@ -214,6 +201,31 @@ func (h *handler) answerError(w http.ResponseWriter, r *http.Request, listener s
 	}
 	header.Set("Content-Type", "application/problem+json")
 	writeJSON(w, p.Status, p)
+}
+
+// refused logs a problem, and what the caller does not learn of it, and counts it.
+func (h *handler) refused(r *http.Request, listener string, p *Problem) {
+	if p.ErrorID == "" {
+		p.ErrorID = newErrorID()
+	}
+	level := slog.LevelDebug
+	attrs := []any{"method", r.Method, "status", p.Status, "problem", p.name(), "errorID", p.ErrorID}
+	if listener != "" {
+		attrs = append(attrs, "listener", listener)
+	}
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity: // a payload that somebody misses
+		level = slog.LevelInfo
+		attrs = append(attrs, "detail", p.Detail)
+	}
+	if p.unexpected != nil {
+		attrs = append(attrs, "error", p.unexpected)
+		if p.Status >= 500 {
+			level = slog.LevelError
+		}
+	}
+	h.engine.Logger().Log(r.Context(), level, "refused", attrs...)
+	h.engine.Observe(flow.Refused{Listener: listener, Status: p.Status, Reason: p.name()})
 }
 
 func newErrorID() string {

@@ -2,9 +2,7 @@ package httpapi
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -77,6 +75,12 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 				"a listener stores what it is sent: leave dry_run out; what stored payloads would do, their replay with ?dry_run=true says")
 		}
 	}
+	if l.Sync {
+		if err := l.Plans()[0].Acceptable(r.Header.Values("Accept")); err != nil {
+			w.Header().Add("Vary", "Accept")
+			return err
+		}
+	}
 	if err := l.Admit(principal.Login); err != nil {
 		return err
 	}
@@ -95,12 +99,20 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 			return err
 		}
 	}
+	sent := stream{w: w, patience: l.Timeout}
+	if l.Sync && r.Method != http.MethodHead {
+		c.Stream = sent.begin
+	}
 	answer, err := h.engine.Receiver().Receive(r.Context(), l, c)
 	if errors.Is(err, errTooSlow) && h.engine.Accepting() != nil {
 		err = flow.ErrStopping // it was not given all of its time
 	}
 	failpoint.Hit("accept.answering")
-	return h.answerListener(w, l, answer, err)
+	if sent.begun {
+		sent.end(answer, err)
+		return nil
+	}
+	return h.answerListener(w, r, l, principal, answer, err)
 }
 
 // crossOrigin refuses what a page of another origin makes a browser send. It matters where the browser adds the proof by itself.
@@ -146,56 +158,6 @@ func fromQuery(r *http.Request) (*http.Request, error) {
 	proof := r.Clone(r.Context())
 	proof.Header.Set("Authorization", given[0])
 	return proof, nil
-}
-
-// answerListener writes what a call came to.
-func (h *handler) answerListener(w http.ResponseWriter, l *listener.Listener, answer *listener.Answer, err error) error {
-	switch {
-	case errors.Is(err, flow.ErrStillRuns):
-		writeReceipt(w, http.StatusAccepted, answer.Receipt, "running")
-		return nil
-	case err != nil:
-		return err
-	case answer.Outcome == nil:
-		h.answerReceipt(w, l, answer)
-		return nil
-	}
-	outcome := answer.Outcome
-	if outcome.Response != nil {
-		defer outcome.Response.Close()
-	}
-	if outcome.Failure != nil {
-		return problemOfRun(&outcome.Run, outcome.Failure, outcome.Rejects)
-	}
-	run := &outcome.Run
-	if run.Rejected > 0 {
-		if run.Rejected == run.Read { // not one record was fit
-			p := problem(http.StatusUnprocessableEntity, "rejected", "Records were rejected", fmt.Sprintf("%d of %d records were rejected", run.Rejected, run.Read))
-			p.Run, p.Flow, p.Kind, p.Rejects = run.Number, run.Flow, flow.KindInput, outcome.Rejects
-			return p
-		}
-		w.Header().Set("Integrator-Rejected", strconv.FormatInt(run.Rejected, 10))
-	}
-	response := outcome.Response
-	if response == nil {
-		writeReceipt(w, http.StatusOK, answer.Receipt, run.Status.String())
-		return nil
-	}
-	header := w.Header()
-	for name, values := range response.Header {
-		header[name] = values
-	}
-	if response.Empty() {
-		w.WriteHeader(response.Status)
-		return nil
-	}
-	header.Set("Content-Length", strconv.FormatInt(response.Size(), 10))
-	header.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(response.Status)
-	if _, err := response.WriteTo(w); err != nil {
-		panic(http.ErrAbortHandler) // the head is out: only a broken connection tells the client that the body is not whole
-	}
-	return nil
 }
 
 func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word string) {

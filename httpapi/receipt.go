@@ -67,14 +67,6 @@ func preflight(w http.ResponseWriter, r *http.Request, router *listener.Router, 
 	return true
 }
 
-// asGet returns the method that a call is routed by: a HEAD is a GET of which only the head is answered.
-func asGet(method string) string {
-	if method == http.MethodHead {
-		return http.MethodGet
-	}
-	return method
-}
-
 // allowed returns the methods that a path takes, with those that follow from them.
 func allowed(methods []string, more ...string) []string {
 	if slices.Contains(methods, http.MethodGet) {

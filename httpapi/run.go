@@ -226,14 +226,19 @@ func exceptionFor(p auth.Principal, run *store.Run) string {
 	if run.Exception == "" {
 		return ""
 	}
-	text := run.Reason
-	if auth.Authorize(p, auth.RunException, auth.Resource{Flow: run.Flow, Owner: run.User}) == auth.Allow {
-		text = run.Exception
-	}
+	text := causesFor(p, run)
 	if run.ErrorID != "" {
 		text += "\nerror id " + run.ErrorID
 	}
 	return text
+}
+
+// causesFor returns as much of the causes of a run's failure as the caller's role may know.
+func causesFor(p auth.Principal, run *store.Run) string {
+	if auth.Authorize(p, auth.RunException, auth.Resource{Flow: run.Flow, Owner: run.User}) == auth.Allow {
+		return run.Exception
+	}
+	return run.Reason
 }
 
 // parameters returns the parameters of a call: those of the query, overruled by those of the body.

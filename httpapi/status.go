@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/internal/accept"
 	"github.com/integrator-go/integrator/store"
 )
 
@@ -340,24 +340,16 @@ func rejectFormat(r *http.Request) (string, error) {
 		}
 		return format, nil
 	}
-	accept := r.Header.Values("Accept")
-	if len(accept) == 0 {
-		return "ndjson", nil
+	formats := []string{"ndjson", "json", "csv"}
+	var types []string
+	for _, name := range formats {
+		types = append(types, flow.RejectTypes[name])
 	}
-	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") { // the first that fits: who ranks writes the best one first
-		wanted, _, err := mime.ParseMediaType(part)
-		if err != nil {
-			continue
-		}
-		for _, format := range []string{"ndjson", "json", "csv"} {
-			media, _, _ := mime.ParseMediaType(flow.RejectTypes[format])
-			kind, _, _ := strings.Cut(media, "/")
-			if wanted == media || wanted == kind+"/*" || wanted == "*/*" {
-				return format, nil
-			}
-		}
+	chosen := accept.Choose(r.Header.Values("Accept"), types)
+	if chosen < 0 {
+		return "", &flow.AcceptError{There: types}
 	}
-	return "", problem(http.StatusNotAcceptable, "not-acceptable", "Not acceptable", "there are application/x-ndjson, application/json and text/csv")
+	return formats[chosen], nil
 }
 
 // show sends what write makes of rejected records. Its bytes are a stranger's: nothing may take them for a page.

@@ -154,7 +154,7 @@ func userProblem(err error) error {
 	case errors.Is(err, auth.ErrExists):
 		return problem(http.StatusConflict, "exists", "There already", err.Error())
 	case errors.Is(err, auth.ErrKey):
-		return problem(http.StatusUnprocessableEntity, "key", "Wrong key", err.Error())
+		return problem(http.StatusUnprocessableEntity, "api-key", "Wrong key", err.Error())
 	case errors.Is(err, auth.ErrUser):
 		return problem(http.StatusUnprocessableEntity, "user", "Wrong user", err.Error())
 	}

@@ -47,6 +47,8 @@ type Call struct {
 	Length int64        // of the body, as it was announced; -1 when it was not
 	Once   *store.Once  // the sender's key, which comes before the listener's own; its BodyHash and Until are set by Receive
 	Anew   bool         // it is sent once more on purpose: the listener's own key is not looked for, and its flows are not asked whether they want it
+
+	Stream flow.StreamFunc // takes an answer that is sent while its run goes on; nil: every answer comes when it has ended
 }
 
 // Answer is what a call comes to: the receipt, and for a synchronous listener the outcome of its run.
@@ -103,7 +105,7 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 		return nil, fmt.Errorf("make an id: %w", err)
 	}
 	message.ID, message.ReceivedAt, message.Body = id, r.now(), body
-	submission := flow.Submission{Message: message, Decoded: decoded, Plans: plans, Trigger: "listener", User: c.User}
+	submission := flow.Submission{Message: message, Decoded: decoded, Plans: plans, Trigger: "listener", User: c.User, Stream: c.Stream}
 	if submission.Once, err = l.onceOf(c, message, params); err != nil {
 		r.discard(ctx, body)
 		return nil, err

@@ -131,11 +131,15 @@ func FuzzExpression(f *testing.F) {
 	// Time is looked at while fuzzing only: as a test it would depend on what else the machine does.
 	fuzzing := flag.Lookup("test.fuzz").Value.String() != ""
 	f.Fuzz(func(t *testing.T, source string) {
-		began := time.Now()
-		evaluate(t, source, rec, env)
-		if took := time.Since(began); fuzzing && took > time.Second {
-			t.Errorf("%q takes %v", source, took)
+		fastest := time.Hour
+		for range 3 { // what else the machine does is not the expression's fault
+			began := time.Now()
+			evaluate(t, source, rec, env)
+			if fastest = min(fastest, time.Since(began)); fastest < time.Second || !fuzzing {
+				return
+			}
 		}
+		t.Errorf("%q takes %v", source, fastest)
 	})
 }
 

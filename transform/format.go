@@ -28,6 +28,20 @@ type Format interface {
 	MediaType() string
 }
 
+// MediaTyper is a format whose media type depends on how records become a document.
+type MediaTyper interface {
+	// MediaTypeOf is the Content-Type of what an encoder with these options writes.
+	MediaTypeOf(options EncodeOptions) string
+}
+
+// MediaTypeOf returns the Content-Type of what the format's encoder writes with these options.
+func MediaTypeOf(f Format, options EncodeOptions) string {
+	if t, ok := f.(MediaTyper); ok {
+		return t.MediaTypeOf(options)
+	}
+	return f.MediaType()
+}
+
 // Describer is a format that tells facts about its documents before it reads one. A flow asks when it is defined.
 type Describer interface {
 	Describe(options DecodeOptions) Description

@@ -36,6 +36,11 @@ func TestLayout(t *testing.T) {
 		{"microseconds", "yyyy-MM-dd HH:mm:ss.SSSSSS", "2026-01-02 13:04:05.000067", utc, at(utc, 2026, 1, 2, 13, 4, 5, 67e3)},
 		{"in the flow's zone", "yyyy-MM-dd HH:mm", "2026-07-02 13:04", zone, at(zone, 2026, 7, 2, 13, 4, 0, 0)},
 		{"literal text", "'day' dd 'o''clock' HH MM yyyy", "day 02 o'clock 13 01 2026", utc, at(utc, 2026, 1, 2, 13, 0, 0, 0)},
+		{"a fraction before digits", ".SSSHHmm yyyyMMdd", ".0671304 20260102", utc, at(utc, 2026, 1, 2, 13, 4, 0, 67e6)},
+		{"digits as literal text", "yyyy'20'MM'2006 Jan'dd", "20262001" + "2006 Jan02", utc, at(utc, 2026, 1, 2, 0, 0, 0, 0)},
+		{"one thing twice", "yyyy/MM/yyyyMMdd yy", "2026/01/20260102 26", utc, at(utc, 2026, 1, 2, 0, 0, 0, 0)},
+		{"a negative offset", "yyyy-MM-dd HH:mmXXX", "2026-01-02 13:04-03:30", utc, at(time.FixedZone("", -12600), 2026, 1, 2, 13, 4, 0, 0)},
+		{"midnight of twelve hours", "yyyy-MM-dd hh a", "2026-01-02 12 AM", utc, at(utc, 2026, 1, 2, 0, 0, 0, 0)},
 		{"letters of other languages", "yyyy年MM月dd", "2026年01月02", utc, at(utc, 2026, 1, 2, 0, 0, 0, 0)},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -72,6 +77,10 @@ func TestLayoutDoesNotFit(t *testing.T) {
 		{"something before", "yyyy-MM-dd", " 2026-01-01"},
 		{"too short", "yyyy-MM-dd", "2026-1-1"},
 		{"empty", "yyyy-MM-dd", ""},
+		{"two different years", "yyyy/MM/yyyyMMdd", "2026/01/20270102"},
+		{"hour thirteen of twelve", "yyyy-MM-dd hh a", "2026-01-02 13 AM"},
+		{"zone without minutes", "yyyy-MM-dd HH:mmXXX", "2026-01-02 13:04+01"},
+		{"fraction without digits", "yyyy-MM-dd HH:mm:ss.SSS", "2026-01-02 13:04:05.06"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -107,7 +116,7 @@ func TestLayoutRefused(t *testing.T) {
 }
 
 func FuzzParseLayout(f *testing.F) {
-	for _, seed := range []string{"yyyy-MM-dd", "yyyy-MM-dd'T'HH:mm:ss.SSSXXX", "d.M.yy", "EEE, dd MMM yyyy hh:mm a", "Ms", "'", "yyyy年", "dM", "hs"} {
+	for _, seed := range []string{"yyyy-MM-dd", "yyyy-MM-dd'T'HH:mm:ss.SSSXXX", "d.M.yy", "EEE, dd MMM yyyy hh:mm a", "Ms", "'", "yyyy年", "dM", "hs", ".SSSHH"} {
 		f.Add(seed, int64(1767361445))
 	}
 	f.Fuzz(func(t *testing.T, text string, unix int64) {
@@ -121,7 +130,7 @@ func FuzzParseLayout(f *testing.F) {
 		if err != nil {
 			return // a layout can hold less than a date, or text that only can be written
 		}
-		twice := strings.Contains(text, "H") && strings.Contains(text, "h") || strings.Contains(text, "E") // says one thing in two ways
+		twice := strings.Contains(text, "E") // a day of the week is read and not compared
 		if again := l.Format(read); again != written && !twice {
 			t.Fatalf("%s: %s is read and written as %s", text, written, again)
 		}

@@ -32,8 +32,9 @@ type format struct {
 }
 
 var (
-	_ transform.Describer = (*format)(nil)
-	_ transform.Appender  = (*format)(nil)
+	_ transform.Describer  = (*format)(nil)
+	_ transform.MediaTyper = (*format)(nil)
+	_ transform.Appender   = (*format)(nil)
 )
 
 // Kind makes JSON formats from definitions.
@@ -77,8 +78,11 @@ func (f *format) Describe(o transform.DecodeOptions) transform.Description {
 	return transform.Description{Single: !f.lines && o.Records == ""}
 }
 
-func (f *format) MediaType() string {
-	if f.lines {
+func (f *format) MediaType() string { return f.MediaTypeOf(transform.EncodeOptions{}) }
+
+// MediaTypeOf says lines also of a document that is asked for as lines.
+func (f *format) MediaTypeOf(o transform.EncodeOptions) string {
+	if f.lines || o.As == "lines" {
 		return "application/x-ndjson"
 	}
 	return "application/json"

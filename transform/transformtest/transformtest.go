@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"slices"
 	"strings"
 	"sync"
@@ -146,8 +147,16 @@ func (s *suite) roundTrip(t *testing.T) {
 	if err != nil || again != s.document {
 		t.Errorf("encoded once more (%v) the document is another one:\n%s\nand was\n%s", err, again, s.document)
 	}
-	if s.Format.MediaType() == "" {
-		t.Error("the format has no media type")
+	for _, as := range []string{"", "array", "object", "lines"} {
+		options := transform.EncodeOptions{As: as}
+		if _, err := s.Format.NewEncoder(io.Discard, options); err != nil {
+			continue
+		}
+		if mediaType := transform.MediaTypeOf(s.Format, options); as == "" && mediaType != s.Format.MediaType() {
+			t.Errorf("the media type of a document of records is %s, and the format's is %s", mediaType, s.Format.MediaType())
+		} else if _, _, err := mime.ParseMediaType(mediaType); err != nil {
+			t.Errorf("the media type of records as %q is %q: %v", as, mediaType, err)
+		}
 	}
 }
 
