@@ -381,7 +381,7 @@ func TestDefine(t *testing.T) {
 	h := start(t, quoteYAML)
 	token := h.token("shop", "password-shop")
 	definitions := integrator.Definitions{
-		Listeners: map[string]listener.Definition{"echo": {Path: "/echo", Mode: "sync", Format: &transform.FormatRef{Type: "json"}}},
+		Listeners: map[string]listener.Definition{"echo": {Path: "/echo", Mode: "sync", Format: []transform.FormatRef{{Type: "json"}}}},
 		Flows: map[string]flow.Definition{"echo": {From: &flow.From{Listener: "echo"}, Respond: &flow.Respond{Headers: map[string]string{"X-Run": "${run.number}"}},
 			Steps: []flow.Step{{Map: transform.Map{{Name: "said", Term: transform.Term{Text: "text"}}}}}}},
 		Users: map[string]auth.UserDefinition{"go": {Role: auth.API, Password: "password-go", Listeners: []string{"echo"}}},

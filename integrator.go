@@ -127,7 +127,7 @@ type Limits struct {
 // longest ended first, within seconds and in small steps. Runs that have not ended stay, and payloads that one of them has. Zero fields take
 // the defaults given here; a negative field lets nothing go.
 type Retention struct {
-	Runs  time.Duration // how long after their end (30 days)
+	Runs  time.Duration // how long after their end (30 days); messages that no flow wanted as long after they came
 	Count int64         // how many at most (no bound)
 	Bytes int64         // how many bytes of payloads, rejected records and logs they may have together (no bound)
 }

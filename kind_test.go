@@ -104,7 +104,7 @@ func TestKindOfListenersInDefinitions(t *testing.T) {
 	var faults integrator.Faults
 	want := `integrator.yaml:2:22: listeners.a.adress: unknown key "adress" (did you mean address?)
 integrator.yaml:3:13: listeners.b.type: type "mailbx" is not known (there are http, mailbox)
-integrator.yaml:4:17: listeners.c.address: unknown key "address" (there are type, path, method, format, check, mode, timeout, max_body, enabled, auth, auth_in, idempotency, rate)`
+integrator.yaml:4:17: listeners.c.address: unknown key "address" (there are type, path, method, format, check, mode, timeout, max_body, enabled, idempotency, auth, auth_in, rate, strict_type, params, answer, cors)`
 	if !errors.As(err, &faults) || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -219,6 +219,11 @@ func FuzzRequests(f *testing.F) {
 		{"PUT", "/rest/v1/users/x", "If-Match: 1", `{"role": "api", "password": "long enough"}`},
 		{"DELETE", "/rest/v1/users/%2e%2e", "", ""},
 		{"OPTIONS", "*", "Content-Encoding: gzip", "\x1f\x8b"},
+		{"OPTIONS", listeners + "/several/1", "Access-Control-Request-Method: PUT", ""},
+		{"PUT", listeners + "/several/1?since=2026-01-31&x=1", "Content-Type: application/a+xml; charset=utf-8", "<a>1</a>"},
+		{"PUT", listeners + "/several/a?since=&since=", "X-Event: 1", `{"a": 1}`},
+		{"HEAD", listeners + "/upload/a", "", ""},
+		{"POST", listeners + "/upload/.a%20", "", "\x00"},
 	} {
 		f.Add(seed.method, seed.path, seed.header, seed.body)
 	}
@@ -228,7 +233,17 @@ listeners:
   quote: {path: /quote, format: json, mode: sync, auth: basic, auth_in: query}
   rows:  {path: /rows, format: csv, mode: sync}
   tree:  {path: "/tree", format: xml, mode: sync}
+  several:
+    path: "/several/{id}"
+    method: PUT
+    format: [json, csv, xml]
+    params: {id: {type: int, max: 9}, since: date}
+    cors: "*"
+    answer: {status: 201, headers: {X-A: "${header.a}${query.x}"}, body: {id: "= param.id / query.x", since: param.since, run: run.number}}
+  upload: {path: "/upload/{name...}", method: [GET, POST], mode: sync}
 flows:
+  several: {from: {listener: several, when: "number(header['X-Event'] ?? 1) > 0 and param.id > 1"}}
+  upload:  {from: {listener: upload}, to: {connection: out, path: "${param.name}.bin"}}
   quote: {from: {listener: quote}, steps: [{map: {sku: sku, total: "= qty * 1.1"}}], on_reject: keep, respond: {headers: {X-A: "${header.a}"}}}
   rows:  {from: {listener: rows}, respond: {format: ndjson}}
   tree:  {from: {listener: tree}, respond: {format: xml}}

@@ -43,13 +43,6 @@ type Environment struct {
 	Users *Users
 }
 
-// ListenerFacts is what a flow needs to know of a listener that it reads or that starts it.
-type ListenerFacts struct {
-	Format transform.Format // nil: it takes no body that could be read
-	Sync   bool
-	Params []string // of its path
-}
-
 // Plan is a flow that is ready to run: compiled, checked, immutable, safe for concurrent use.
 type Plan struct {
 	Name     string
@@ -61,6 +54,8 @@ type Plan struct {
 	reads      bool // the listener's payload is the source
 	zone       *time.Location
 	params     map[string]Param
+	heard      map[string]Param      // that the listener declares
+	when       *transform.Expression // whether a payload is wanted; nil: each is
 	source     source
 	steps      []step
 	outputs    []output
@@ -82,7 +77,8 @@ type Plan struct {
 
 // source is where the records come from.
 type source struct {
-	format  transform.Format // of a payload
+	formats []PayloadFormat // of a payload
+	raw     bool            // the payload is put into files as it is
 	options transform.DecodeOptions
 	reader  connector.Reader // of a connection
 	path    *template
@@ -182,9 +178,9 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	}
 	c.name(name)
 	c.zone(d.Timezone)
-	c.declared(d.Params)
 	c.limits(d)
 	c.from(d)
+	c.declared(d.Params)
 	c.orderBy(d.OrderBy)
 	c.steps(d.Steps)
 	c.onReject(d.OnReject)
@@ -224,7 +220,7 @@ func (c *compiler) report(path string, err error) {
 		c.faults = append(c.faults, faults...)
 	case errors.As(err, &definition):
 		if definition.Path != "" {
-			path = define.Join(path, definition.Path)
+			path = define.Below(path, definition.Path)
 		}
 		c.fault(path, definition.Offset, definition.Reason, definition.Hint)
 	default:
@@ -316,14 +312,71 @@ func (c *compiler) fromListener(d Definition) {
 	if c.listener("from.listener", from.Listener); c.facts == nil {
 		return
 	}
-	if c.plan.source.format = c.facts.Format; from.Format != nil {
-		c.plan.source.format = c.format("from.format", from.Format)
+	c.when(from.When)
+	formats := c.facts.Formats
+	if from.Format != nil {
+		f := c.format("from.format", from.Format)
+		if f == nil {
+			return
+		}
+		formats = []PayloadFormat{{from.Format.Type, f}}
 	}
-	if c.plan.source.format == nil {
-		c.fault("from", 0, fmt.Sprintf("listener %q has no format: its payload cannot be read", from.Listener), "give the listener a `format`")
+	if len(formats) == 0 {
+		c.asIs(d)
 		return
 	}
-	c.decode(from)
+	c.plan.source.formats = formats
+	c.decode(from, formats...)
+}
+
+// when compiles what a flow wants a payload by.
+func (c *compiler) when(text string) {
+	if text == "" {
+		return
+	}
+	e, err := transform.CompileExpression(text, transform.CompileOptions{Known: map[string][]string{"param": c.facts.params()}})
+	if err != nil {
+		c.report("from.when", err)
+		return
+	}
+	if name := e.Outside("header", "param"); name != "" {
+		c.fault("from.when", 0, fmt.Sprintf("%s is not known when it is decided whether a payload is wanted, before it is read", name),
+			"there are header, and param with what the listener's path and its params say; a filter step sees the records")
+	}
+	c.plan.when = e
+}
+
+// asIs makes the flow one that puts its payload into files, as it is: nothing can be read of it.
+func (c *compiler) asIs(d Definition) {
+	wants := ""
+	for i, to := range d.To {
+		for _, key := range []struct {
+			is   bool
+			name string
+		}{{to.Table != "", "table"}, {to.Format != nil, "format"}, {to.Map != nil, "map"}, {to.Key != nil, "key"}, {to.Each != "", "each"},
+			{to.When != "", "when"}, {to.Action != "", "action"}} {
+			if key.is && wants == "" {
+				wants = fmt.Sprintf("to[%d].%s", i, key.name)
+			}
+		}
+	}
+	switch {
+	case len(d.Steps) > 0:
+		wants = "steps"
+	case d.From.Records != "":
+		wants = "from.records"
+	case d.Respond != nil:
+		wants = "respond"
+	case d.OnReject.To != nil:
+		wants = "on_reject.to"
+	case len(d.To) == 0:
+		wants = "a flow without `to`"
+	}
+	c.plan.source.raw, c.plan.source.formats = true, []PayloadFormat{{Format: asIs{}}}
+	if wants != "" {
+		c.fault("from", 0, fmt.Sprintf("listener %q has no format: its payload cannot be read, and %s would need that", d.From.Listener, wants),
+			"give the listener a `format`; without one a payload is put into a file as it is: write to: {connection: …, path: …} and nothing else")
+	}
 }
 
 func (c *compiler) fromConnection(from *From) {
@@ -335,12 +388,17 @@ func (c *compiler) fromConnection(from *From) {
 		return
 	}
 	c.plan.source.path = c.template("from.path", from.Path, false)
-	spec := connector.ReadSpec{Table: from.Table, Query: from.Query, Path: from.Path}
-	if from.Format != nil {
-		c.plan.source.format = c.format("from.format", from.Format)
-		spec.Format = c.plan.source.format
+	if from.When != "" {
+		c.fault("from.when", 0, "it is about payloads of a listener", "leave it out, or write a filter step")
 	}
-	c.decode(from)
+	spec := connector.ReadSpec{Table: from.Table, Query: from.Query, Path: from.Path}
+	var formats []PayloadFormat
+	if from.Format != nil {
+		if spec.Format = c.format("from.format", from.Format); spec.Format != nil {
+			formats = []PayloadFormat{{from.Format.Type, spec.Format}}
+		}
+	}
+	c.decode(from, formats...)
 	spec.Decode = c.plan.source.options
 	reader, err := source.PrepareRead(spec)
 	if err != nil {
@@ -356,7 +414,7 @@ func (c *compiler) fromConnection(from *From) {
 	c.plan.source.binds = map[string]*transform.Mapping{}
 	known := slices.Collect(maps.Keys(c.plan.params))
 	if c.facts != nil {
-		known = append(known, c.facts.Params...)
+		known = append(known, c.facts.params()...)
 	}
 	used := map[string]bool{}
 	for _, bind := range reader.Binds() {
@@ -394,13 +452,17 @@ func (c *compiler) listener(path, name string) {
 	if c.plan.Listener = name; facts == nil {
 		return
 	}
-	c.facts = facts
-	c.options.Known["param"] = append(slices.Clone(facts.Params), slices.Sorted(maps.Keys(c.plan.params))...)
-	for name := range c.plan.params {
-		if slices.Contains(facts.Params, name) && c.plan.params[name].Default != nil {
-			c.fault("params."+name+".default", 0, "a parameter of the listener's path is always given", "leave the default out")
-		}
+	c.facts, c.plan.heard = facts, facts.Declared
+	c.options.Known["param"] = union(facts.params(), slices.Sorted(maps.Keys(c.plan.params)))
+}
+
+// declared checks the flow's own parameters.
+func (c *compiler) declared(params map[string]Param) {
+	var inPath []string
+	if c.facts != nil {
+		inPath = c.facts.Params
 	}
+	c.faults = append(c.faults, CheckParams(params, c.base+".params", inPath)...)
 }
 
 // orderBy compiles what the runs keep their order by.
@@ -408,9 +470,11 @@ func (c *compiler) orderBy(text string) {
 	if text == "" || c.plan.Listener != "" && c.facts == nil {
 		return
 	}
-	var payload transform.Format
-	if c.facts != nil {
-		payload = cmp.Or(c.plan.source.format, c.facts.Format)
+	var payload []PayloadFormat
+	if c.facts != nil && !c.plan.source.raw {
+		if payload = c.plan.source.formats; payload == nil {
+			payload = c.facts.Formats
+		}
 	}
 	key, err := CompileKey(text, payload, c.options.Known)
 	if err != nil {
@@ -419,27 +483,35 @@ func (c *compiler) orderBy(text string) {
 	c.plan.order = key
 }
 
-// decode settles how the source's format is used, and what its records are.
-func (c *compiler) decode(from *From) {
+// decode settles how the source's formats are used, and what its records are: a flow is right for each of them.
+func (c *compiler) decode(from *From, formats ...PayloadFormat) {
 	s := &c.plan.source
 	s.options.Records = from.Records
-	if s.format == nil {
+	if len(formats) == 0 {
 		if from.Records != "" {
 			c.fault("from.records", 0, "the source's records are rows: nothing is to be picked from them", "leave `records` out")
 		}
 		return
 	}
-	// A decoder over nothing tells whether the path fits the format.
-	decoder, err := s.format.NewDecoder(strings.NewReader(""), s.options)
-	if closer, ok := decoder.(io.Closer); ok && err == nil {
-		closer.Close()
-	}
-	if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
-		c.report("from.records", err)
-	}
-	if d, ok := s.format.(transform.Describer); ok {
-		description := d.Describe(s.options)
-		s.single, c.options.UntypedSource = description.Single, description.Untyped
+	s.single = true
+	for _, f := range formats {
+		// A decoder over nothing tells whether the path fits the format.
+		decoder, err := f.NewDecoder(strings.NewReader(""), s.options)
+		if closer, ok := decoder.(io.Closer); ok && err == nil {
+			closer.Close()
+		}
+		if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
+			if fault := *definition; len(formats) > 1 {
+				fault.Reason = fmt.Sprintf("a payload may be %s, and there %s", f.Name, fault.Reason)
+				err = &fault
+			}
+			c.report("from.records", err)
+		}
+		var description transform.Description
+		if d, ok := f.Format.(transform.Describer); ok {
+			description = d.Describe(s.options)
+		}
+		s.single, c.options.UntypedSource = s.single && description.Single, c.options.UntypedSource || description.Untyped
 	}
 }
 
@@ -505,6 +577,9 @@ func (c *compiler) mapping(path string, m transform.Map) *transform.Mapping {
 	if err != nil {
 		c.report(path, err)
 		return nil
+	}
+	if mapping.NeedsRaw() && len(c.plan.source.formats) > 1 {
+		c.fault(path, 0, "gjson and xpath look into the text of one format, and the listener takes several", "write paths, or give each format a listener of its own")
 	}
 	if !c.element {
 		c.needs(mapping.NeedsScope(), mapping.NeedsRaw())
@@ -810,6 +885,8 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 	if d.Format != nil {
 		spec.Format, spec.Encode.As = c.format(place+".format", d.Format), c.as(place+".format", d.Format)
 		c.writes(place+".format", spec.Format, spec.Encode)
+	} else if c.plan.source.raw {
+		spec.Format = asIs{}
 	}
 	spec.Encode.Columns = columns
 	if d.Commit < 0 {
@@ -901,6 +978,9 @@ func (c *compiler) writer(w *written) {
 	writer, ok := o.writer.(connector.PathWriter)
 	if ok {
 		o.encode = writer.PathValue
+	}
+	if o.immediate && c.plan.source.raw {
+		c.fault(w.places[0], 0, fmt.Sprintf("a payload that cannot be read is put into a file, and connection %q has none", o.connection), "give the listener a `format`")
 	}
 	for _, t := range o.targets {
 		if !ok && t.path != nil && t.path.record {

@@ -33,6 +33,7 @@ type Definition struct {
 // From is where a flow's records come from: a listener, or a connection with one of table, query and path.
 type From struct {
 	Listener   string                    `json:"listener"`
+	When       string                    `json:"when" define:"expression"`    // of header and param, decided when a payload is accepted; "": each payload is wanted
 	Records    string                    `json:"records" define:"expression"` // path of the records in the document
 	Connection string                    `json:"connection"`
 	Table      string                    `json:"table"`
@@ -40,10 +41,10 @@ type From struct {
 	Bind       map[string]transform.Term `json:"bind"` // values of the query's binds; a bind that is not named here is a parameter
 	Path       string                    `json:"path" define:"template"`
 	Format     *transform.FormatRef      `json:"format"`
-	_          struct{}                  `later:"when watermark"`
+	_          struct{}                  `later:"watermark"`
 }
 
-// Param declares a parameter of a flow.
+// Param declares a parameter of a flow or of a listener.
 type Param struct {
 	Type     string   `json:"type" define:"short"` // text (the default), int, decimal, bool, date
 	Required bool     `json:"required"`

@@ -86,7 +86,7 @@ func (r *Runner) preview(j *job) *Preview {
 	for _, o := range j.plan.outputs {
 		some := make(watching, o.writes)
 		for _, target := range o.targets {
-			seen := &watch{}
+			seen := &watch{whole: j.plan.source.raw}
 			watches, some[target.at] = append(watches, seen), seen
 			for _, at := range target.actions {
 				some[at] = seen
@@ -147,6 +147,7 @@ func (r *Runner) preview(j *job) *Preview {
 
 // watch sees the records that a destination would get.
 type watch struct {
+	whole   bool // what is seen are the pieces of one payload
 	records int64
 	size    int
 	first   []json.RawMessage
@@ -158,6 +159,10 @@ func (w *watch) planned() Planned {
 }
 
 func (w *watch) see(b *transform.Batch) {
+	if w.whole {
+		w.records = 1
+		return
+	}
 	for _, record := range b.Records {
 		if record.Err != nil {
 			continue

@@ -120,9 +120,9 @@ func runValue(p *Plan, run *store.Run) transform.Value {
 	return value
 }
 
-// callEnv is what is known of a call before it has runs. m is nil without a payload.
+// callEnv is what is known of a call before it has runs. m is nil without a payload; params are its declared parameters, which have types.
 func callEnv(m *store.Message, params []byte) *transform.Env {
-	env := &transform.Env{Param: noParams}
+	env := &transform.Env{Param: noParams, Zone: time.UTC}
 	if m != nil {
 		env.Now = m.ReceivedAt
 		for _, p := range m.Params {
@@ -137,9 +137,7 @@ func callEnv(m *store.Message, params []byte) *transform.Env {
 		}
 	}
 	for name, value := range decodeParams(params).Fields() {
-		if _, path := env.Param.Get(name); !path || m == nil {
-			env.Param = env.Param.With(name, value)
-		}
+		env.Param = env.Param.With(name, value)
 	}
 	return env
 }
@@ -308,6 +306,12 @@ func guard(f func() error) (err error) {
 func (j *job) finish() error {
 	if j.failure != nil {
 		return nil
+	}
+	if j.plan.source.raw { // pieces are not counted
+		j.run.Read, j.run.Written = 1, 1
+		for i := range j.wrote {
+			j.wrote[i].records = min(1, j.wrote[i].records)
+		}
 	}
 	err := j.plan.rejects.atEnd(j)
 	if err == nil && j.response != nil && !(j.response.unsent() && allRejected(&j.run)) {
@@ -720,14 +724,14 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 // many times as much.
 const decodeAtOnce = 8 << 10
 
-// Decode returns the records of a payload that is small, for [Submission.Decoded]: who accepts a payload checks it, and need not read it twice. It
+// Decode returns the records of a message's payload that is small, for [Submission.Decoded]: who accepts a payload checks it, and need not read it twice. It
 // returns nil when the payload is not small, or the plan reads it in another way. The error is that of transform.Format.Check.
-func (p *Plan) Decode(payload []byte) (*transform.Batch, error) {
+func (p *Plan) Decode(m *store.Message, payload []byte) (*transform.Batch, error) {
 	s := &p.source
-	if s.format == nil || s.options.Scope || len(payload) > decodeAtOnce {
+	if s.formats == nil || s.options.Scope || len(payload) > decodeAtOnce {
 		return nil, nil
 	}
-	decoder, err := s.format.NewDecoder(bytes.NewReader(payload), s.options)
+	decoder, err := FormatOf(s.formats, m).NewDecoder(bytes.NewReader(payload), s.options)
 	if err != nil {
 		return nil, err
 	}
@@ -879,20 +883,20 @@ func (r *Runner) open(j *job) (connector.Records, error) {
 			return nil, err
 		}
 		return &counted{Records: records, job: j}, nil
-	case s.format != nil && j.message != nil:
+	case s.formats != nil && j.message != nil:
 		body, err := r.store.OpenBody(j.ctx, j.message.Body)
 		if err != nil {
 			return nil, err
 		}
 		options := s.options
 		options.Reopen = func() (io.ReadCloser, error) { return r.store.OpenBody(j.ctx, j.message.Body) }
-		decoder, err := s.format.NewDecoder(body, options)
+		decoder, err := FormatOf(s.formats, j.message).NewDecoder(body, options)
 		if err != nil {
 			body.Close()
 			return nil, err
 		}
 		return &counted{Records: &payload{decoder, body}, job: j}, nil
-	case s.format != nil:
+	case s.formats != nil:
 		return nil, Permanent(errors.New("the flow reads a listener's payload and was started without one"))
 	default:
 		return &counted{Records: &single{value: j.env.Param}, job: j}, nil

@@ -18,7 +18,7 @@ import (
 // first of them. It never changes and is safe for concurrent use.
 type Key struct {
 	mapping *transform.Mapping // of one field
-	format  transform.Format   // of the payload; nil when the key is not in it
+	formats []PayloadFormat    // that the payload may be in; none when the key is not in it
 }
 
 // KeyError says why a call has no key that could be used: nothing of it is stored. It may wrap a *transform.SyntaxError, and holds no value of
@@ -39,13 +39,15 @@ func (e *KeyError) Error() string {
 // Unwrap returns the cause.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// CompileKey compiles a path, or an expression behind =. format is that of the payload, nil when there is none; known is as in
+// CompileKey compiles a path, or an expression behind =. formats are those that the payload may be in; known is as in
 // transform.CompileOptions. The error joins *transform.DefinitionError.
-func CompileKey(text string, format transform.Format, known map[string][]string) (*Key, error) {
+func CompileKey(text string, formats []PayloadFormat, known map[string][]string) (*Key, error) {
 	options := transform.CompileOptions{Known: maps.Clone(known)}
 	options.Known["run"], options.Known["message"] = nil, messageNames
-	if d, ok := format.(transform.Describer); ok {
-		options.UntypedSource = d.Describe(transform.DecodeOptions{}).Untyped
+	for _, f := range formats {
+		if d, ok := f.Format.(transform.Describer); ok && d.Describe(transform.DecodeOptions{}).Untyped {
+			options.UntypedSource = true
+		}
 	}
 	mapping, err := transform.CompileMap(transform.Map{{Name: "key", Term: transform.Term{Text: text}}}, options)
 	switch {
@@ -61,21 +63,21 @@ func CompileKey(text string, format transform.Format, known map[string][]string)
 		return nil, &transform.DefinitionError{Reason: "parent and doc are not known when a payload is accepted", Hint: "the path leads from the whole document"}
 	case !mapping.NeedsRecord():
 		return &Key{mapping: mapping}, nil
-	case format == nil:
+	case len(formats) == 0:
 		return nil, &transform.DefinitionError{Reason: "there is no payload that could be read", Hint: "write param.NAME, query.NAME or = header['NAME']"}
 	}
-	return &Key{mapping, format}, nil
+	return &Key{mapping, formats}, nil
 }
 
 // Of returns the key of a call, "" when what it looks for is not there. m is nil without a payload; params are those of [Submission]. The
 // error is a *KeyError.
 func (k *Key) Of(m *store.Message, params []byte) (string, error) {
 	var record transform.Record
-	if k.format != nil && m != nil {
+	if k.formats != nil && m != nil {
 		if m.Body.Blob != uuid.Nil {
 			return "", &KeyError{Reason: fmt.Sprintf("the key is in the payload, which may have %d bytes at most for that", store.InlineBytes)}
 		}
-		if err := k.first(m.Body.Inline, &record); err != nil {
+		if err := first(FormatOf(k.formats, m), m.Body.Inline, &record); err != nil {
 			return "", &KeyError{Reason: "the key cannot be read from the payload", Err: err}
 		}
 	}
@@ -94,8 +96,8 @@ func (k *Key) Of(m *store.Message, params []byte) (string, error) {
 }
 
 // first reads the document, or the first of its records; an empty one leaves the record as it is.
-func (k *Key) first(body []byte, record *transform.Record) error {
-	decoder, err := k.format.NewDecoder(bytes.NewReader(body), transform.DecodeOptions{Limits: transform.Limits{BatchSize: 1}})
+func first(format transform.Format, body []byte, record *transform.Record) error {
+	decoder, err := format.NewDecoder(bytes.NewReader(body), transform.DecodeOptions{Limits: transform.Limits{BatchSize: 1}})
 	if err != nil {
 		return err
 	}

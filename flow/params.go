@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/integrator-go/integrator/internal/define"
+	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/jsonfmt"
 )
@@ -111,9 +112,17 @@ func (p *Plan) Parameters(given transform.Value) ([]byte, error) {
 			e.Faults = append(e.Faults, fmt.Sprintf("%q is not declared (%s)", name, hint))
 		}
 	}
-	checked := transform.NewObject(transform.NewShape(), nil)
-	for _, name := range names {
-		param := p.params[name]
+	checked := e.check(noParams, p.params, given)
+	if e.Faults != nil {
+		return nil, &e
+	}
+	return encodeParams(checked)
+}
+
+// check adds the declared parameters to checked, converted and with defaults, and notes what is missing or wrong.
+func (e *ParamError) check(checked transform.Value, declared map[string]Param, given transform.Value) transform.Value {
+	for _, name := range slices.Sorted(maps.Keys(declared)) {
+		param := declared[name]
 		value, ok := given.Get(name)
 		switch {
 		case ok && !value.IsNull():
@@ -134,10 +143,50 @@ func (p *Plan) Parameters(given transform.Value) ([]byte, error) {
 			checked = checked.With(name, v)
 		}
 	}
+	return checked
+}
+
+// ParamsOf returns the declared parameters of a message, converted and with defaults, in the form that a run keeps; later declarations see what
+// earlier ones have made of a value. A value comes from the message's Params, which a query cannot override, else from its Query. nil: nothing is declared, or
+// given. The error is a *ParamError that names every fault.
+func ParamsOf(m *store.Message, declared ...map[string]Param) ([]byte, error) {
+	var e ParamError
+	checked := noParams
+	for _, some := range declared {
+		if len(some) == 0 {
+			continue
+		}
+		given := checked
+		for name := range some {
+			if _, ok := given.Get(name); ok {
+				continue
+			}
+			values := valuesOf(m.Params, name)
+			if values == nil {
+				if values = valuesOf(m.Query, name); len(values) > 1 {
+					e.Faults = append(e.Faults, fmt.Sprintf("%q is there more than once", name))
+				}
+			}
+			if values != nil {
+				given = given.With(name, transform.Untyped(values[0]))
+			}
+		}
+		checked = e.check(checked, some, given)
+	}
 	if e.Faults != nil {
-		return nil, &e
+		slices.Sort(e.Faults)
+		return nil, &ParamError{slices.Compact(e.Faults)}
 	}
 	return encodeParams(checked)
+}
+
+func valuesOf(pairs []store.Pair, name string) (values []string) {
+	for _, p := range pairs {
+		if p.Name == name {
+			values = append(values, p.Value)
+		}
+	}
+	return values
 }
 
 // constant returns the value of a constant in a definition, which is text, a number or a bool.
@@ -214,23 +263,33 @@ func (p Param) convert(v transform.Value) (transform.Value, error) {
 	return v, nil
 }
 
-// declared checks the declaration of parameters.
-func (c *compiler) declared(params map[string]Param) {
+// CheckParams checks declarations of parameters. Paths of faults begin with base. inPath are the names of a listener's path, which are always given.
+func CheckParams(params map[string]Param, base string, inPath []string) (faults define.Faults) {
 	for _, name := range slices.Sorted(maps.Keys(params)) {
-		p, path := params[name], define.Join("params", name)
+		p, path := params[name], define.Join(base, name)
+		fault := func(key, reason, hint string) {
+			faults = append(faults, define.Fault{Path: path + key, Reason: reason, Hint: hint})
+		}
+		if name == "wait" || name == "dry_run" || strings.EqualFold(name, "Authorization") {
+			fault("", fmt.Sprintf("%s is never a parameter", name), "give it another name")
+			continue
+		}
 		if _, ok := paramTypes[p.Type]; !ok && p.Type != "" {
-			c.fault(path+".type", 0, fmt.Sprintf("type %q is not known", p.Type), "there are text, int, decimal, bool, date")
+			fault(".type", fmt.Sprintf("type %q is not known", p.Type), "there are text, int, decimal, bool, date")
 			continue
 		}
 		if p.Default != nil {
-			if p.Required {
-				c.fault(path+".default", 0, "a required parameter has no use for a default", "leave one of the two out")
+			if slices.Contains(inPath, name) {
+				fault(".default", "a parameter of the listener's path is always given", "leave the default out")
+			} else if p.Required {
+				fault(".default", "a required parameter has no use for a default", "leave one of the two out")
 			} else if _, err := p.convert(constant(p.Default)); err != nil {
-				c.fault(path+".default", 0, "the default "+err.Error(), "")
+				fault(".default", "the default "+err.Error(), "")
 			}
 		}
 		if (p.Min != nil || p.Max != nil) && p.Type != "int" && p.Type != "decimal" && p.Type != "date" {
-			c.fault(path, 0, "min and max need the type int, decimal or date", "")
+			fault("", "min and max need the type int, decimal or date", "")
 		}
 	}
+	return faults
 }

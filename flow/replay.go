@@ -30,8 +30,8 @@ func (r *Runner) today(ctx context.Context, run *store.Run) (*Plan, error) {
 	return plan, err
 }
 
-// OfMessage returns what replays a message: a run of each flow that reads its listener today, which the caller knows. Rejected records that were
-// replayed are a message of one flow. The error wraps store.ErrErased when the payload was erased, and ErrNoFlow.
+// OfMessage returns what replays a message: a run of each flow that reads its listener today, which the caller knows, and wants it. Rejected records that were
+// replayed are a message of one flow. The error is a *ParamError, or wraps store.ErrErased when the payload was erased, and ErrNoFlow.
 func (r *Runner) OfMessage(ctx context.Context, m *store.Message, readers []*Plan, user string) (Submission, error) {
 	s := Submission{Message: m, Replay: true, Plans: readers, Trigger: "replay", User: user}
 	if m.Erased {
@@ -50,6 +50,11 @@ func (r *Runner) OfMessage(ctx context.Context, m *store.Message, readers []*Pla
 				return s, err
 			}
 			s.Plans = []*Plan{plan}
+		}
+	}
+	if m.RejectsOf == 0 {
+		if s.Plans, err = Wanted(m, readers); err != nil {
+			return s, err
 		}
 	}
 	if len(s.Plans) == 0 {
@@ -117,7 +122,7 @@ func (r *Runner) OfRejects(ctx context.Context, run *store.Run, user string) (Su
 		if err != nil {
 			return s, err
 		}
-		m.Listener, m.Method, m.Params, m.Query, m.Header = of.Listener, of.Method, of.Params, of.Query, of.Header
+		m.Listener, m.Method, m.Params, m.Query, m.Header, m.Format = of.Listener, of.Method, of.Params, of.Query, of.Header, of.Format
 	}
 	s.Message = m
 	return s, nil

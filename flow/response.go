@@ -240,6 +240,9 @@ func (o *Outcome) AllRejected() bool { return o.Failure == nil && allRejected(&o
 // exception is as much of the causes as the caller may know, in the form of store.Run's Exception and Reason. The error says why the answer cannot be
 // made. The receiver closes the response.
 func (r *Runner) OnError(o *Outcome, exception string) (*Response, error) {
+	if o.plan == nil { // nobody wants the repetition of a call that failed
+		return nil, nil
+	}
 	kind := cmp.Or(o.Run.Kind, KindInput)
 	i := slices.IndexFunc(o.plan.onError, func(h errorAnswer) bool { return h.kinds == nil || slices.Contains(h.kinds, kind) })
 	if i < 0 {

@@ -26,7 +26,7 @@ type Submission struct {
 	Plans     []*Plan          // one run each
 	Trigger   string           // listener, name, go, schedule, replay
 	User      string
-	Params    []byte    // what Plan.Parameters made
+	Params    []byte    // what Plan.Parameters made; a message's are found in it
 	Parent    int64     // the run that this one replays
 	Scheduled time.Time // the due time of a schedule
 	Order     string    // of rejected records: the order key of the run that rejected them
@@ -49,7 +49,13 @@ func (r *Runner) runs(s Submission) ([]*store.Run, error) {
 		if err != nil {
 			return nil, err
 		}
-		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: s.Params,
+		params := s.Params
+		if s.Message != nil && s.Message.RejectsOf == 0 {
+			if params, err = p.paramsOf(s.Message); err != nil {
+				return nil, err
+			}
+		}
+		runs[i] = &store.Run{ID: id, Parent: s.Parent, Flow: p.Name, FlowID: p.ID, Trigger: s.Trigger, User: s.User, Params: params,
 			Scheduled: s.Scheduled, Queued: now, Due: now, Version: p.Version, Started: now}
 		if s.Message != nil {
 			runs[i].Message = s.Message.ID
@@ -57,7 +63,7 @@ func (r *Runner) runs(s Submission) ([]*store.Run, error) {
 		if s.Message != nil && s.Message.RejectsOf != 0 {
 			runs[i].Order = s.Order
 		} else if p.order != nil {
-			if runs[i].Order, err = p.order.Of(s.Message, s.Params); err != nil {
+			if runs[i].Order, err = p.order.Of(s.Message, params); err != nil {
 				return nil, fmt.Errorf("order_by of flow %q: %w", p.Name, err)
 			}
 		}
@@ -215,7 +221,8 @@ func (r *Runner) accept(ctx context.Context, s Submission, runs []*store.Run) (*
 	return receipt, nil
 }
 
-// Call starts a run and waits for its end, timeout at most. The submission has one plan. The outcome is complete unless err is
+// Call starts a run and waits for its end, timeout at most. The submission has one plan, or none: then its message is stored, and the outcome's run has the
+// message alone. The outcome is complete unless err is
 // ErrStillRuns: then it holds the receipt's run, which goes on. Other errors are those of Submit, ErrBusy, and the context's error when
 // the caller went away.
 //
@@ -235,6 +242,13 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 	runs, err := r.runs(s)
 	if err != nil {
 		return nil, err
+	}
+	if len(runs) == 0 {
+		receipt, err := r.accept(ctx, s, nil)
+		if err != nil {
+			return nil, err
+		}
+		return r.repeated(ctx, receipt)
 	}
 	plan := s.Plans[0]
 	var outcome *Outcome
@@ -396,8 +410,8 @@ func (w *waiter) result() (*Outcome, error) {
 
 // repeated answers a call whose once-key was used before: with the first run, as far as it has come.
 func (r *Runner) repeated(ctx context.Context, receipt *store.Receipt) (*Outcome, error) {
-	if len(receipt.Runs) == 0 {
-		return &Outcome{}, nil
+	if len(receipt.Runs) == 0 { // nobody wanted it
+		return &Outcome{Run: store.Run{Message: receipt.Message}}, nil
 	}
 	first := receipt.Runs[0]
 	run, err := r.store.Run(ctx, first.Number)

@@ -29,7 +29,7 @@ func (h *handler) answerListener(w http.ResponseWriter, r *http.Request, l *list
 	case err != nil:
 		return err
 	case answer.Outcome == nil:
-		writeReceipt(w, http.StatusOK, answer.Receipt, "received")
+		h.answerReceipt(w, l, answer)
 		return nil
 	}
 	outcome := answer.Outcome

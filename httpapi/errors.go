@@ -127,6 +127,10 @@ func problemOf(err error) *Problem {
 		p.retryAfter = throttled.RetryAfter
 		return p
 	}
+	var other *listener.TypeError
+	if errors.As(err, &other) {
+		return problem(http.StatusUnsupportedMediaType, "media-type", "Content-Type refused", other.Error())
+	}
 	var many *listener.RateError
 	if errors.As(err, &many) {
 		p := problem(http.StatusTooManyRequests, "rate", "Too many calls", "this listener takes no more calls at the moment: come again after Retry-After")

@@ -30,15 +30,19 @@ type receiptRun struct {
 
 // listen takes a call of a user-defined listener; path is what follows the prefix. It sets name to the listener's as soon as it is known.
 func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, name *string) error {
+	router := h.engine.Router()
+	if preflight(w, r, router, path) {
+		return nil
+	}
+	l, params, allow := router.Match(asGet(r.Method), path)
+	if l != nil {
+		*name = l.Name
+		l.AllowOrigin(w.Header(), r.Header.Get("Origin"))
+	}
 	if err := h.engine.Accepting(); err != nil {
 		return err
 	}
 	// Without valid proof every path answers 401, known or not: so the route's own answers come after.
-	router := h.engine.Router()
-	l, params, allow := router.Match(asGet(r.Method), path)
-	if l != nil {
-		*name = l.Name
-	}
 	principal, err := h.verifyListener(r, l, router.TakesBasic())
 	if err != nil {
 		if router.TakesBasic() && problemOf(err).Status == http.StatusUnauthorized {
@@ -47,11 +51,16 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		return err
 	}
 	switch {
+	case l == nil && len(allow) > 0 && r.Method == http.MethodOptions:
+		w.Header().Set("Allow", strings.Join(allowed(allow, http.MethodOptions), ", "))
+		w.WriteHeader(http.StatusNoContent)
+		return nil
 	case l == nil && len(allow) > 0:
+		allow = allowed(allow)
 		p := problem(http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed", "this listener takes "+strings.Join(allow, ", "))
 		p.allow = allow
 		return p
-	case l == nil, !l.Enabled(), len(l.Plans()) == 0:
+	case l == nil, !l.Listens():
 		return store.ErrNotFound
 	}
 	if err := authorize(principal, auth.ListenerCall, auth.Resource{Listener: l.Name}); err != nil {
@@ -152,11 +161,10 @@ func fromQuery(r *http.Request) (*http.Request, error) {
 }
 
 func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word string) {
-	r := receipt{MessageUUID: stored.Message.String(), Status: word}
-	if stored.Message == uuid.Nil {
-		r.MessageUUID = ""
-	} else {
-		w.Header().Set("Location", "/rest/v1/messages/"+r.MessageUUID)
+	r := receipt{Status: word}
+	if stored.Message != uuid.Nil {
+		r.MessageUUID = stored.Message.String()
+		setLocation(w.Header(), stored)
 	}
 	for i, run := range stored.Runs {
 		if i == 0 {
@@ -167,6 +175,13 @@ func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word
 		}
 	}
 	writeJSON(w, status, r)
+}
+
+// setLocation says where the message is, unless the definition of an answer says something else.
+func setLocation(header http.Header, stored *store.Receipt) {
+	if header["Location"] == nil {
+		header.Set("Location", "/rest/v1/messages/"+stored.Message.String())
+	}
 }
 
 // queryPairs returns the query without what is never a parameter.

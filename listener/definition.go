@@ -3,28 +3,35 @@ package listener
 import (
 	"time"
 
+	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/transform"
 )
 
 // Definition is a listener as a person writes it. See flow.Definition for the tags.
 type Definition struct {
-	Type    string               `json:"type"` // http (the default), or a kind of the host
-	Path    string               `json:"path" define:"expression"`
-	Method  []string             `json:"method" define:"one"`    // empty is POST
-	Format  *transform.FormatRef `json:"format"`                 // nil: bodies are stored as they are, for a flow that reads none
-	Check   string               `json:"check"`                  // syntax (the default), none
-	Mode    string               `json:"mode"`                   // async (the default), sync
-	Timeout time.Duration        `json:"timeout"`                // how long a synchronous call waits; 0 is 30s
-	MaxBody int64                `json:"max_body" define:"size"` // bytes; 0 is 10 MiB
-	Enabled *bool                `json:"enabled"`                // nil is true
-	Auth    string               `json:"auth"`                   // bearer (the default), basic: a login with its password too; of http alone
-	AuthIn  string               `json:"auth_in"`                // header (the default), query: a bearer token may be there too; of http alone
+	Type    string                `json:"type"` // http (the default), or a kind of the host
+	Path    string                `json:"path" define:"expression"`
+	Method  []string              `json:"method" define:"one"`    // empty is POST
+	Format  []transform.FormatRef `json:"format" define:"one"`    // chosen by Content-Type, the first when none fits; empty: bodies are stored as they are
+	Check   string                `json:"check"`                  // syntax (the default), none
+	Mode    string                `json:"mode"`                   // async (the default), sync
+	Timeout time.Duration         `json:"timeout"`                // how long a synchronous call waits; 0 is 30s
+	MaxBody int64                 `json:"max_body" define:"size"` // bytes; 0 is 10 MiB
+	Enabled *bool                 `json:"enabled"`                // nil is true
 
 	Idempotency Idempotency `json:"idempotency"`
-	Rate        Rate        `json:"rate"` // of http alone
+
+	// Of http alone.
+	Auth       string                `json:"auth"`        // bearer (the default), basic: a login with its password too
+	AuthIn     string                `json:"auth_in"`     // header (the default), query: a bearer token may be there too
+	Rate       Rate                  `json:"rate"`        // how many calls are taken
+	StrictType bool                  `json:"strict_type"` // a body with a Content-Type of none of the formats is refused
+	Params     map[string]flow.Param `json:"params"`      // of the query, or types of those in the path
+	Answer     *flow.Reply           `json:"answer"`      // an asynchronous listener's own receipt; nil is the engine's
+	CORS       *CORS                 `json:"cors"`        // whose pages may call by a script; nil: nobody's
 
 	Options map[string]any `json:"-" define:"rest"` // of a kind of the host
-	_       struct{}       `later:"answer params strict_type cors keep connection unique after"`
+	_       struct{}       `later:"keep connection unique after"`
 }
 
 // Idempotency says what makes a call one that was there before.

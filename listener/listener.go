@@ -3,6 +3,7 @@ package listener
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,10 +21,9 @@ const (
 
 // Listener is a definition that is ready to take calls: compiled, checked, immutable.
 type Listener struct {
-	Name   string
-	Sync   bool             // the answer is that of the run
-	Format transform.Format // nil: payloads are stored as they are
-	Check  bool             // the payload's syntax is checked before it is accepted
+	Name  string
+	Sync  bool // the answer is that of the run
+	Check bool // the payload's syntax is checked before it is accepted
 
 	Basic   bool // a login with its password is proof, as a token is
 	InQuery bool // a token may be in the query
@@ -32,7 +32,11 @@ type Listener struct {
 	Timeout time.Duration
 
 	definition Definition
-	once       *flow.Key // nil: the sender's key alone
+	formats    []flow.PayloadFormat // chosen by Content-Type; none: payloads are stored as they are
+	params     map[string]flow.Param
+	reply      *flow.Replier // nil: the engine's receipt
+	cors       *cors         // nil: pages of other origins are not answered
+	once       *flow.Key     // nil: the sender's key alone
 	window     time.Duration
 	rate       *rate      // nil: no bound
 	entry      EntryPoint // nil: calls come over http
@@ -99,6 +103,9 @@ func Compile(name, base string, d Definition, env Environment) (*Listener, defin
 			methods = []string{"POST"}
 		}
 	}
+	if d.http() {
+		l.params = d.Params
+	}
 	for i, m := range methods {
 		switch upper := strings.ToUpper(m); upper {
 		case "GET", "POST", "PUT", "PATCH", "DELETE":
@@ -110,15 +117,25 @@ func Compile(name, base string, d Definition, env Environment) (*Listener, defin
 			fault(fmt.Sprintf("method[%d]", i), 0, fmt.Sprintf("method %q is not known", m), "there are GET, POST, PUT, PATCH, DELETE")
 		}
 	}
-	if d.Format != nil {
-		f, err := env.Format(d.Format, base+".format")
+	for i := range d.Format {
+		path := fmt.Sprintf("%s.format[%d]", base, i)
+		f, err := env.Format(&d.Format[i], path)
 		if err != nil {
-			faults = append(faults, define.FaultsOf(base+".format", err)...)
+			faults = append(faults, define.FaultsOf(path, err)...)
+			continue
 		}
-		l.Format = f
+		for _, other := range l.formats {
+			if other.MediaType() == f.MediaType() {
+				faults = append(faults, define.Fault{Path: path, Reason: fmt.Sprintf("no Content-Type tells %s from %s", d.Format[i].Type, other.Name), Hint: "give each a listener of its own"})
+			}
+		}
+		l.formats = append(l.formats, flow.PayloadFormat{Name: d.Format[i].Type, Format: f})
+	}
+	if d.http() {
+		faults = append(faults, l.compileHTTP(base)...)
 	}
 	if d.Idempotency.Key != "" && faults == nil {
-		key, err := flow.CompileKey(d.Idempotency.Key, l.Format, map[string][]string{"param": l.Facts().Params})
+		key, err := flow.CompileKey(d.Idempotency.Key, l.formats, map[string][]string{"param": l.known()})
 		faults = append(faults, define.FaultsOf(base+".idempotency.key", err)...)
 		l.once = key
 	}
@@ -142,12 +159,41 @@ func Compile(name, base string, d Definition, env Environment) (*Listener, defin
 	return l, nil
 }
 
+// compileHTTP compiles what listeners of http alone have.
+func (l *Listener) compileHTTP(base string) (faults define.Faults) {
+	d := &l.definition
+	faults = flow.CheckParams(d.Params, base+".params", l.Facts().Params)
+	if d.StrictType && len(d.Format) == 0 {
+		faults = append(faults, define.Fault{Path: base + ".strict_type", Reason: "the listener has no format: no Content-Type is better than another", Hint: "give it a `format`, or leave strict_type out"})
+	}
+	if d.Answer != nil {
+		reply, more := flow.CompileReply(*d.Answer, base+".answer", l.known())
+		if l.Sync {
+			more = append(more, define.Fault{Path: base + ".answer", Reason: "a synchronous listener answers what its flow responds", Hint: "write `respond` on the flow"})
+		}
+		l.reply, faults = reply, append(faults, more...)
+	}
+	cors, more := compileCORS(d.CORS, base+".cors", l.methods, l.Basic)
+	l.cors = cors
+	return append(faults, more...)
+}
+
+// known returns the names of the parameters that a call may have.
+func (l *Listener) known() []string {
+	names := append(l.Facts().Params, slices.Sorted(maps.Keys(l.params))...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // Enabled reports whether the listener takes calls.
 func (l *Listener) Enabled() bool { return l.definition.Enabled == nil || *l.definition.Enabled }
 
+// Listens reports whether a call has anybody to go to.
+func (l *Listener) Listens() bool { return l.Enabled() && len(l.plans) > 0 }
+
 // Facts returns what flows need to know of the listener.
 func (l *Listener) Facts() *flow.ListenerFacts {
-	facts := &flow.ListenerFacts{Format: l.Format, Sync: l.Sync}
+	facts := &flow.ListenerFacts{Formats: l.formats, Sync: l.Sync, Declared: l.params}
 	for _, s := range l.segments {
 		if s.param {
 			facts.Params = append(facts.Params, s.text)

@@ -31,19 +31,19 @@ func formatOf(ref *transform.FormatRef, path string) (transform.Format, error) {
 
 func TestCompileDefaults(t *testing.T) {
 	t.Parallel()
-	l := compile(t, "orders", listener.Definition{Path: "/shop/{store}/{rest...}", Format: &transform.FormatRef{Type: "json"}})
-	if l.Sync || !l.Check || !l.Enabled() || l.MaxBody != 10<<20 || l.Timeout != 30*time.Second || l.Format == nil {
+	l := compile(t, "orders", listener.Definition{Path: "/shop/{store}/{rest...}", Format: []transform.FormatRef{{Type: "json"}}})
+	if l.Sync || !l.Check || !l.Enabled() || l.MaxBody != 10<<20 || l.Timeout != 30*time.Second || len(l.Facts().Formats) != 1 {
 		t.Errorf("%+v", l)
 	}
 	if d := cmp.Diff([]string{"POST"}, l.Methods()); d != "" {
 		t.Error(d)
 	}
-	if facts := l.Facts(); facts.Sync || facts.Format != l.Format || cmp.Diff([]string{"store", "rest"}, facts.Params) != "" {
+	if facts := l.Facts(); facts.Sync || cmp.Diff([]string{"store", "rest"}, facts.Params) != "" {
 		t.Errorf("%+v", facts)
 	}
 	off := false
 	l = compile(t, "orders", listener.Definition{Type: "http", Path: "/a", Method: []string{"get", "Put"}, Mode: "sync", Check: "none", MaxBody: 1, Timeout: 2, Enabled: &off})
-	if !l.Sync || l.Check || l.Enabled() || l.MaxBody != 1 || l.Timeout != 2 || l.Format != nil || !l.Facts().Sync {
+	if !l.Sync || l.Check || l.Enabled() || l.MaxBody != 1 || l.Timeout != 2 || l.Facts().Formats != nil || !l.Facts().Sync {
 		t.Errorf("%+v", l)
 	}
 	if d := cmp.Diff([]string{"GET", "PUT"}, l.Methods()); d != "" {
@@ -53,14 +53,14 @@ func TestCompileDefaults(t *testing.T) {
 
 func TestCompileTellsEveryFault(t *testing.T) {
 	t.Parallel()
-	_, faults := listener.Compile("x", "listeners.x", listener.Definition{Type: "ftp", Path: "a", Method: []string{"POST", "post", "BREW"}, Format: &transform.FormatRef{Type: "yaml"},
+	_, faults := listener.Compile("x", "listeners.x", listener.Definition{Type: "ftp", Path: "a", Method: []string{"POST", "post", "BREW"}, Format: []transform.FormatRef{{Type: "yaml"}},
 		Mode: "maybe", Check: "some", MaxBody: -1, Timeout: -1}, listener.Environment{Format: formatOf})
 	want := `listeners.x.type: type "ftp" is not known (there are http)
 listeners.x.mode: mode "maybe" is not known (there are async, sync)
 listeners.x.check: check "some" is not known (there are syntax, none)
 listeners.x.method[1]: POST is there twice
 listeners.x.method[2]: method "BREW" is not known (there are GET, POST, PUT, PATCH, DELETE)
-listeners.x.format.type: unknown
+listeners.x.format[0].type: unknown
 listeners.x.max_body: a negative size means nothing here
 listeners.x.timeout: a negative time means nothing here`
 	if d := cmp.Diff(want, faults.Error()); d != "" {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,15 +46,16 @@ type Call struct {
 	Body   io.Reader    // nil: none; it is the caller's part to bound it to the listener's MaxBody
 	Length int64        // of the body, as it was announced; -1 when it was not
 	Once   *store.Once  // the sender's key, which comes before the listener's own; its BodyHash and Until are set by Receive
-	Anew   bool         // it is sent once more on purpose: the listener's own key is not looked for
+	Anew   bool         // it is sent once more on purpose: the listener's own key is not looked for, and its flows are not asked whether they want it
 
 	Stream flow.StreamFunc // takes an answer that is sent while its run goes on; nil: every answer comes when it has ended
 }
 
 // Answer is what a call comes to: the receipt, and for a synchronous listener the outcome of its run.
 type Answer struct {
-	Receipt *store.Receipt
-	Outcome *flow.Outcome // nil for an asynchronous listener
+	Receipt *store.Receipt // without runs: no flow wanted the message, which is kept
+	Message *store.Message // that the receipt is of, for a listener with an answer of its own; nil: it is gone
+	Outcome *flow.Outcome  // nil for an asynchronous listener, and without runs
 }
 
 // PayloadError says that a payload was refused before it was accepted: nothing of it is stored. It wraps a *transform.SyntaxError.
@@ -70,14 +73,29 @@ var ErrBusy = errors.New("too many payloads are being read already")
 // ErrLength is the error for a body that is shorter or longer than was announced.
 var ErrLength = errors.New("the body is not as long as was announced")
 
-// Receive reads the body, checks its syntax on the way, stores it durably and, for a synchronous listener, waits for its run. Errors: a
-// *PayloadError, ErrLength, ErrBusy, faults of the body's reader as they are, and those of flow.Runner's Submit and Call; with
-// flow.ErrStillRuns the answer holds the receipt of the run that goes on.
+// Receive finds the flows that want the payload, reads it, checks its syntax on the way, stores it durably and, for a synchronous listener, waits for its
+// run. Errors: a *TypeError, a *flow.ParamError, a *PayloadError, ErrLength, ErrBusy, faults of the body's reader as they are, and those of flow.Runner's Submit
+// and Call; with flow.ErrStillRuns the answer holds the receipt of the run that goes on.
 func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, error) {
-	if err := r.runner.Admit(ctx, l.plans); err != nil {
+	format, err := l.formatFor(c)
+	if err != nil {
 		return nil, err
 	}
-	body, decoded, err := r.read(ctx, l, c)
+	message := &store.Message{Listener: l.Name, User: c.User, ReceivedAt: r.now(), Method: c.Method, Params: c.Params, Query: c.Query, Header: c.Header, Format: format}
+	plans := l.plans
+	if !c.Anew {
+		if plans, err = flow.Wanted(message, plans); err != nil {
+			return nil, err
+		}
+	}
+	params, err := flow.ParamsOf(message, l.params)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.runner.Admit(ctx, plans); err != nil {
+		return nil, err
+	}
+	body, decoded, err := r.read(ctx, l, plans, message, c)
 	if err != nil {
 		return nil, err
 	}
@@ -86,10 +104,9 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 	if err != nil {
 		return nil, fmt.Errorf("make an id: %w", err)
 	}
-	message := &store.Message{ID: id, Listener: l.Name, User: c.User, ReceivedAt: r.now(), Method: c.Method, Params: c.Params, Query: c.Query,
-		Header: c.Header, Body: body}
-	submission := flow.Submission{Message: message, Decoded: decoded, Plans: l.plans, Trigger: "listener", User: c.User, Stream: c.Stream}
-	if submission.Once, err = l.onceOf(c, message); err != nil {
+	message.ID, message.ReceivedAt, message.Body = id, r.now(), body
+	submission := flow.Submission{Message: message, Decoded: decoded, Plans: plans, Trigger: "listener", User: c.User, Stream: c.Stream}
+	if submission.Once, err = l.onceOf(c, message, params); err != nil {
 		r.discard(ctx, body)
 		return nil, err
 	}
@@ -101,7 +118,13 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 		if err != nil {
 			return nil, err
 		}
-		return &Answer{Receipt: receipt}, nil
+		answer := &Answer{Receipt: receipt}
+		if l.reply != nil {
+			if answer.Message = message; receipt.Repeated {
+				answer.Message, _ = r.store.Message(ctx, receipt.Message) // one that is gone has the engine's receipt
+			}
+		}
+		return answer, nil
 	}
 	outcome, err := r.runner.Call(ctx, submission, l.Timeout)
 	if outcome == nil || outcome.Run.Message != id {
@@ -111,8 +134,23 @@ func (r *Receiver) Receive(ctx context.Context, l *Listener, c *Call) (*Answer, 
 		return nil, err
 	}
 	run := outcome.Run
+	if run.Number == 0 {
+		return &Answer{Receipt: &store.Receipt{Message: run.Message}}, err
+	}
 	receipt := &store.Receipt{Message: run.Message, Runs: []store.ReceiptRun{{Flow: run.Flow, FlowID: run.FlowID, Number: run.Number}}}
 	return &Answer{Receipt: receipt, Outcome: outcome}, err
+}
+
+// Reply returns the answer of the listener's own to a message that it took; status 0 without one. See [flow.Replier.Answer].
+func (l *Listener) Reply(a *Answer, leftOut func(header string, err error)) (status int, head http.Header, body []byte, err error) {
+	if l.reply == nil || a.Message == nil {
+		return 0, nil, nil, nil
+	}
+	params, err := flow.ParamsOf(a.Message, l.params)
+	if err != nil {
+		return 0, nil, nil, err // impossible, unless the definition has changed since
+	}
+	return l.reply.Answer(a.Message, params, a.Receipt, leftOut)
 }
 
 // discard removes a large body that was not accepted, whatever became of the caller. What stays is swept when the store is opened next.
@@ -130,10 +168,10 @@ const onceWindow = 24 * time.Hour
 var errNoKey = &flow.KeyError{Reason: "the call has no idempotency key: what the listener takes for one is missing or empty"}
 
 // onceOf returns the once-key of a call: the sender's own, else what the listener's definition says; nil without any.
-func (l *Listener) onceOf(c *Call, m *store.Message) (*store.Once, error) {
+func (l *Listener) onceOf(c *Call, m *store.Message, params []byte) (*store.Once, error) {
 	once := c.Once
 	if once == nil && l.once != nil && !c.Anew {
-		key, err := l.once.Of(m, nil)
+		key, err := l.once.Of(m, params)
 		if err == nil && key == "" {
 			err = errNoKey
 		}
@@ -157,19 +195,19 @@ func fingerprint(c *Call, body [sha256.Size]byte) [sha256.Size]byte {
 }
 
 // read is body while there are not too many.
-func (r *Receiver) read(ctx context.Context, l *Listener, c *Call) (store.Body, *transform.Batch, error) {
+func (r *Receiver) read(ctx context.Context, l *Listener, plans []*flow.Plan, m *store.Message, c *Call) (store.Body, *transform.Batch, error) {
 	defer r.bodies.Add(-1)
 	if r.bodies.Add(1) > r.most {
 		return store.Body{}, nil, ErrBusy
 	}
-	return r.body(ctx, l, c)
+	return r.body(ctx, l, plans, m, c)
 }
 
 // body reads and checks the payload: one that is small and was announced in memory, any other through a spool. It returns the records too, when
 // checking has made them. On an error nothing stays.
-func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, *transform.Batch, error) {
+func (r *Receiver) body(ctx context.Context, l *Listener, plans []*flow.Plan, m *store.Message, c *Call) (store.Body, *transform.Batch, error) {
 	if c.Body == nil {
-		return store.Body{SHA256: sha256.Sum256(nil)}, nil, l.check(bytes.NewReader(nil))
+		return store.Body{SHA256: sha256.Sum256(nil)}, nil, l.check(m, bytes.NewReader(nil))
 	}
 	source := &source{r: c.Body, announced: c.Length}
 	if 0 <= c.Length && c.Length <= store.InlineBytes {
@@ -181,7 +219,7 @@ func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, 
 		if err != io.EOF {
 			return store.Body{}, nil, err
 		}
-		decoded, err := l.decode(inline)
+		decoded, err := l.decode(plans, m, inline)
 		if err != nil {
 			return store.Body{}, nil, err
 		}
@@ -190,7 +228,7 @@ func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, 
 	spool := store.NewSpool(ctx, r.store)
 	defer spool.Abort()
 	source.r = io.TeeReader(c.Body, spool)
-	err := l.check(source)
+	err := l.check(m, source)
 	if err == nil {
 		_, err = io.Copy(io.Discard, source)
 	}
@@ -205,27 +243,60 @@ func (r *Receiver) body(ctx context.Context, l *Listener, c *Call) (store.Body, 
 }
 
 // decode checks a small payload: by reading its records where one flow wants them, which it then need not do again.
-func (l *Listener) decode(payload []byte) (*transform.Batch, error) {
-	if l.Check && l.Format != nil && len(l.plans) == 1 && l.reads() {
-		switch decoded, err := l.plans[0].Decode(payload); {
+func (l *Listener) decode(plans []*flow.Plan, m *store.Message, payload []byte) (*transform.Batch, error) {
+	if l.Check && l.formats != nil && len(plans) == 1 && plans[0].Reads() {
+		switch decoded, err := plans[0].Decode(m, payload); {
 		case err != nil:
 			return nil, &PayloadError{err}
 		case decoded != nil:
 			return decoded, nil
 		}
 	}
-	return nil, l.check(bytes.NewReader(payload))
+	return nil, l.check(m, bytes.NewReader(payload))
 }
 
 // check reads a payload and returns what is wrong with it, a *PayloadError, unless nobody wants to know.
-func (l *Listener) check(r io.Reader) error {
-	if !l.Check || l.Format == nil || !l.reads() {
+func (l *Listener) check(m *store.Message, r io.Reader) error {
+	if !l.Check || l.formats == nil || !l.reads() {
 		return nil
 	}
-	if err := l.Format.Check(r, checked); err != nil {
+	if err := flow.FormatOf(l.formats, m).Check(r, checked); err != nil {
 		return &PayloadError{err}
 	}
 	return nil
+}
+
+// TypeError is the error for a body that is in none of the formats which a listener takes, by its Content-Type.
+type TypeError struct{ Types []string } // that it takes
+
+// Error names them.
+func (e *TypeError) Error() string { return "this listener takes " + strings.Join(e.Types, ", ") }
+
+// formatFor returns the name of the format that a call's payload is in.
+func (l *Listener) formatFor(c *Call) (string, error) {
+	strict := l.definition.StrictType && l.definition.http() && c.Body != nil
+	switch {
+	case len(l.formats) == 0:
+		return "", nil
+	case len(l.formats) == 1 && !strict:
+		return l.formats[0].Name, nil
+	}
+	contentType := ""
+	for _, h := range c.Header {
+		if h.Name == "Content-Type" {
+			contentType = h.Value
+			break
+		}
+	}
+	i, fits := flow.FormatFor(l.formats, contentType)
+	if !fits && strict {
+		e := &TypeError{}
+		for _, f := range l.formats {
+			e.Types = append(e.Types, f.MediaType())
+		}
+		return "", e
+	}
+	return l.formats[i].Name, nil
 }
 
 // source is a body that remembers the fault of its reader, since a cut upload is no malformed payload, and holds it to the announced length.

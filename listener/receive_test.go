@@ -205,7 +205,7 @@ func TestReceive(t *testing.T) {
 			t.Parallel()
 			d := listener.Definition{Check: c.check}
 			if c.format != "" {
-				d.Format = &transform.FormatRef{Type: c.format}
+				d.Format = []transform.FormatRef{{Type: c.format}}
 			}
 			l, plan := attach(t, d, c.from, nil)
 			e := start(t, plan)
@@ -257,7 +257,7 @@ func TestReceive(t *testing.T) {
 			}
 			m.ID, m.ReceivedAt, m.Body = [16]byte{}, time.Time{}, store.Body{}
 			want := &store.Message{Listener: "orders", User: "shop", Method: "POST", Params: []store.Pair{{Name: "store", Value: "north"}}, Query: []store.Pair{{Name: "q", Value: "1"}},
-				Header: []store.Pair{{Name: "H", Value: "2"}}}
+				Header: []store.Pair{{Name: "H", Value: "2"}}, Format: c.format}
 			if d := cmp.Diff(want, m); d != "" {
 				t.Error(d)
 			}
@@ -278,7 +278,7 @@ func TestReceiveWithoutBody(t *testing.T) {
 	if err != nil || m.Body.Size != 0 || m.Body.SHA256 != sha256.Sum256(nil) {
 		t.Errorf("%+v, %v", m, err)
 	}
-	l, plan = attach(t, listener.Definition{Format: &transform.FormatRef{Type: "json"}}, reads, nil)
+	l, plan = attach(t, listener.Definition{Format: []transform.FormatRef{{Type: "json"}}}, reads, nil)
 	var payload *listener.PayloadError
 	if _, err := start(t, plan).Receive(t.Context(), l, c); !errors.As(err, &payload) {
 		t.Errorf("nothing, for a flow that reads JSON: %v", err)
@@ -288,7 +288,7 @@ func TestReceiveWithoutBody(t *testing.T) {
 // TestReceiveFullStore: a store that takes no more is no fault of the payload.
 func TestReceiveFullStore(t *testing.T) {
 	t.Parallel()
-	l, plan := attach(t, listener.Definition{Format: &transform.FormatRef{Type: "json"}}, reads, nil)
+	l, plan := attach(t, listener.Definition{Format: []transform.FormatRef{{Type: "json"}}}, reads, nil)
 	e := start(t, plan)
 	e.store.fault = store.ErrFull
 	big := `"` + strings.Repeat("x", store.InlineBytes) + `"`
@@ -310,10 +310,22 @@ func (f careless) Check(r io.Reader, _ transform.DecodeOptions) error { return f
 
 func TestReceiveCarelessFormat(t *testing.T) {
 	t.Parallel()
-	l, plan := attach(t, listener.Definition{Format: &transform.FormatRef{Type: "json"}}, reads, nil)
+	_, plan := attach(t, listener.Definition{Format: []transform.FormatRef{{Type: "json"}}}, reads, nil)
 	e := start(t, plan)
 	big := bytes.Repeat([]byte("x"), 3*store.InlineBytes)
-	l.Format = careless{l.Format, func(r io.Reader) error { _, err := io.CopyN(io.Discard, r, 2*store.InlineBytes); return err }}
+	withCheck := func(check func(io.Reader) error) *listener.Listener {
+		l, faults := listener.Compile("orders", "listeners.orders", listener.Definition{Path: "/a", Format: []transform.FormatRef{{Type: "json"}}},
+			listener.Environment{Format: func(ref *transform.FormatRef, path string) (transform.Format, error) {
+				f, err := formatOf(ref, path)
+				return careless{f, check}, err
+			}})
+		if faults != nil {
+			t.Fatal(faults)
+		}
+		l.Attach([]*flow.Plan{plan})
+		return l
+	}
+	l := withCheck(func(r io.Reader) error { _, err := io.CopyN(io.Discard, r, 2*store.InlineBytes); return err })
 	answer, err := e.Receive(t.Context(), l, &listener.Call{Body: bytes.NewReader(big), Length: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +333,7 @@ func TestReceiveCarelessFormat(t *testing.T) {
 	if m, err := e.store.Message(t.Context(), answer.Receipt.Message); err != nil || m.Body.Size != int64(len(big)) {
 		t.Errorf("a format that does not read to the end cuts the payload: %v, %v", m.Body.Size, err)
 	}
-	l.Format = careless{l.Format, func(r io.Reader) error { io.CopyN(io.Discard, r, 2*store.InlineBytes); panic("careless") }}
+	l = withCheck(func(r io.Reader) error { io.CopyN(io.Discard, r, 2*store.InlineBytes); panic("careless") })
 	defer func() {
 		if recover() == nil {
 			t.Error("the panic is gone")
@@ -332,7 +344,7 @@ func TestReceiveCarelessFormat(t *testing.T) {
 
 func TestReceiveOnce(t *testing.T) {
 	t.Parallel()
-	l, plan := attach(t, listener.Definition{Format: &transform.FormatRef{Type: "json"}}, reads, nil)
+	l, plan := attach(t, listener.Definition{Format: []transform.FormatRef{{Type: "json"}}}, reads, nil)
 	e := start(t, plan)
 	call := func(body string) (*listener.Answer, error) {
 		return e.Receive(t.Context(), l, &listener.Call{Body: strings.NewReader(body), Length: int64(len(body)),
@@ -357,7 +369,7 @@ func TestReceiveOnce(t *testing.T) {
 func TestReceiveStopping(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"async", "sync"} {
-		l, plan := attach(t, listener.Definition{Mode: mode, Format: &transform.FormatRef{Type: "json"}}, reads, nil)
+		l, plan := attach(t, listener.Definition{Mode: mode, Format: []transform.FormatRef{{Type: "json"}}}, reads, nil)
 		e := start(t, plan)
 		e.stop()
 		if answer, err := e.Receive(t.Context(), l, &listener.Call{Body: strings.NewReader("{}"), Length: 2}); !errors.Is(err, flow.ErrStopping) || answer != nil {
@@ -378,7 +390,7 @@ func TestReceiveSync(t *testing.T) {
 		}}
 		from := reads
 		from.Steps, from.Respond = []flow.Step{{Go: "wait"}}, &flow.Respond{}
-		l, plan := attach(t, listener.Definition{Mode: "sync", Format: &transform.FormatRef{Type: "json"}}, from, steps)
+		l, plan := attach(t, listener.Definition{Mode: "sync", Format: []transform.FormatRef{{Type: "json"}}}, from, steps)
 		e := start(t, plan)
 		answer, err := e.Receive(t.Context(), l, &listener.Call{User: "shop", Body: strings.NewReader(`{"a": 1}`), Length: 8})
 		if err != nil {

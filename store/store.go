@@ -70,9 +70,10 @@ type Message struct {
 	User       string
 	ReceivedAt time.Time
 	Method     string
-	Params     []Pair // path parameters and declared parameters
+	Params     []Pair // of the path
 	Query      []Pair
 	Header     []Pair // without credentials
+	Format     string // which of the listener's formats the payload is in, by its name there; "" where it has none
 	Body       Body
 	RejectsOf  int64 // not 0: the body holds the records that this run rejected, as package flow keeps them
 	Erased     bool  // the body was erased on request; its size and checksum stay
@@ -319,8 +320,9 @@ type History interface {
 	Kept(ctx context.Context) (Kept, error)
 
 	// Prune removes settled runs that need not be kept, the longest ended first, at most limit of them, with their attachments, and
-	// each message that has no run left; a body whose message has one is from then on to the account of the first that is left. It returns
-	// how many runs it removed; when there are none, it writes nothing. Active runs and their messages stay.
+	// each message that has no run left; a body whose message has one is from then on to the account of the first that is left. Then, within
+	// the limit, it removes messages that no run ever had, which came before keep.Since. It returns how many runs and how many of such messages it
+	// removed, together; when there are none, it writes nothing. Active runs and their messages stay.
 	Prune(ctx context.Context, keep Keep, limit int) (removed int, err error)
 }
 

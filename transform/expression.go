@@ -3,6 +3,7 @@ package transform
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/bits"
 	"regexp"
 	"regexp/syntax"
@@ -209,6 +210,22 @@ func (e *Expression) NeedsScope() bool { return e.roots.needScope() }
 
 // NeedsDoc reports whether the expression reads doc.
 func (e *Expression) NeedsDoc() bool { return e.roots&(1<<rootDoc) != 0 }
+
+// Outside returns the first name that the expression reads and that is none of the allowed ones: another of the engine's, or a field of the
+// record; "" when there is none.
+func (e *Expression) Outside(allowed ...string) string {
+	for _, name := range slices.Sorted(maps.Keys(roots)) {
+		if e.roots&(1<<roots[name]) != 0 && !slices.Contains(allowed, name) {
+			return name
+		}
+	}
+	for _, field := range e.reads {
+		if !slices.Contains(allowed, field) {
+			return field
+		}
+	}
+	return ""
+}
 
 // Eval computes the expression for a record. An error is about this record: its text holds no value of the data.
 func (e *Expression) Eval(env *Env, rec *Record) (Value, error) {

@@ -178,6 +178,11 @@ var placeholder = regexp.MustCompile(`\$\{[^}]*\}`)
 // filled returns a path with something harmless for each ${…}, to check what surrounds them.
 func filled(path string) string { return placeholder.ReplaceAllLiteralString(path, "x") }
 
+// valueFault says that a path is none because of a value in it: the rest was checked when it was defined.
+func valueFault(reason string) error {
+	return &transform.Fault{Kind: "input", Reason: "a value that fills in the path makes no file's name: " + reason}
+}
+
 // PrepareRead checks a flow's `from`.
 func (c *connection) PrepareRead(spec connector.ReadSpec) (connector.Reader, error) {
 	switch {
@@ -214,7 +219,7 @@ func (r *reader) Open(ctx context.Context, request connector.ReadRequest) (conne
 		path = r.spec.Path
 	}
 	if reason := checkPath(path); reason != "" {
-		return nil, connector.Permanent(errors.New("read a file: " + reason))
+		return nil, valueFault(reason)
 	}
 	root, err := r.c.open()
 	if err != nil {

@@ -133,7 +133,7 @@ func (w *work) Start(run connector.Run, paths []string) (bool, error) {
 	for i := range w.targets {
 		o := &out{run: run, target: &w.targets[i], path: paths[i]}
 		if reason := checkPath(o.path); reason != "" {
-			return false, connector.Permanent(errors.New("write a file: " + reason))
+			return false, valueFault(reason)
 		}
 		if slices.ContainsFunc(outs[:i], func(other *out) bool { return other.path == o.path }) {
 			return false, connector.Permanent(fmt.Errorf("two destinations of the run write %s", o.path))

@@ -337,7 +337,7 @@ func (d *decoder) object(n *node, v reflect.Value, path string, t tags) {
 		}
 	}
 	if n.kind != object {
-		if short == nil || n.kind == list {
+		if short == nil || n.kind == list && short.value.Kind() != reflect.Slice {
 			d.fault(n, path, "a map of keys is expected here, this is "+n.kind.String(), "its keys are "+strings.Join(names, ", "))
 			return
 		}

@@ -195,6 +195,7 @@ func encodeMessage(m *store.Message) []byte {
 	for _, id := range m.Derived {
 		f.id(12, id)
 	}
+	f.text(13, m.Format)
 	return f
 }
 
@@ -233,6 +234,8 @@ func decodeMessage(payload []byte) (*store.Message, error) {
 			m.RejectsOf = n
 		case 12:
 			m.Derived = append(m.Derived, idOf(data))
+		case 13:
+			m.Format = string(data)
 		}
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
@@ -361,12 +362,12 @@ func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed 
 	if err := s.ready(ctx); err != nil {
 		return 0, err
 	}
-	var first *store.Run
+	some := false
 	err = s.view(ctx, func(tx *bolt.Tx) error {
-		first = s.over(tx, keep, nil)
+		some = s.over(tx, keep, nil) != nil || s.unwanted(tx, keep.Since) != nil
 		return nil
 	})
-	if err != nil || first == nil {
+	if err != nil || !some {
 		return 0, err
 	}
 	var blobs []uuid.UUID
@@ -382,6 +383,15 @@ func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed 
 			}
 			blobs = append(blobs, more...)
 			after = pairKey(timeKey(run.Ended), run.Number)
+		}
+		for ; removed < limit; removed++ {
+			m := s.unwanted(tx.Tx, keep.Since)
+			if m == nil {
+				break
+			}
+			if err := s.drop(tx, m, &blobs); err != nil {
+				return err
+			}
 		}
 		if len(blobs) > 0 {
 			failpoint.Hit("prune.written")
@@ -428,8 +438,32 @@ func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err erro
 	if err != nil {
 		return blobs, nil // gone, or damaged and kept
 	}
-	if err := disown(tx, m.Body, &blobs); err != nil {
-		return nil, err
+	err = s.drop(tx, m, &blobs)
+	return blobs, err
+}
+
+// drop deletes a message that no run has.
+func (s *Store) drop(tx *writeTx, m *store.Message, blobs *[]uuid.UUID) error {
+	return errors.Join(disown(tx, m.Body, blobs), tx.delete(bucketMessages, m.ID[:]))
+}
+
+// lookedAt is how many old messages are looked at for one that no run has: those before it wait for their runs.
+const lookedAt = 1000
+
+// unwanted returns the first message of those that came before a time which no run has; nil without any.
+func (s *Store) unwanted(tx *bolt.Tx, since time.Time) *store.Message {
+	cursor := tx.Bucket(bucketMessages).Cursor()
+	k, _ := cursor.First()
+	for n := 0; k != nil && n < lookedAt; n++ {
+		m, err := s.message(tx, uuid.UUID(k))
+		switch {
+		case err != nil: // damaged: kept for who repairs the store
+		case !m.ReceivedAt.Before(since): // ids order by time
+			return nil
+		case len(numbersOf(tx, m.ID)) == 0:
+			return m
+		}
+		k, _ = cursor.Next()
 	}
-	return blobs, tx.delete(bucketMessages, m.ID[:])
+	return nil
 }

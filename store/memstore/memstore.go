@@ -549,6 +549,13 @@ func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed 
 		run := s.settled[old[removed].Number] // it may have inherited from one before it
 		kept = s.remove(run, kept)
 	}
+	for id, m := range s.messages {
+		if removed < limit && m.ReceivedAt.Before(keep.Since) && len(s.all(func(r *store.Run) bool { return r.Message == id })) == 0 {
+			delete(s.blobs, m.Body.Blob)
+			delete(s.messages, id)
+			removed++
+		}
+	}
 	return removed, nil
 }
 

@@ -314,6 +314,50 @@ var historyCases = map[string]func(*testing.T, Harness){
 			r.same(err == nil, slices.Contains(step.left, n[1]))
 		}
 	},
+	"prune: messages that nobody wanted": func(t *testing.T, h Harness) {
+		r := begin(t, h)
+		body := r.blob([]byte("large"))
+		var unwanted []*store.Message
+		for i := range 4 {
+			m := r.newMessage(fmt.Sprint(i))
+			if m.ReceivedAt = noon.Add(time.Duration(i) * time.Minute); i == 1 {
+				m.Body = body
+			}
+			unwanted = append(unwanted, m)
+			r.accept(&store.Acceptance{Message: m})
+		}
+		waits := r.newMessage("waits")
+		r.accept(r.of(waits, 1))
+		found := func() (n int) {
+			for _, m := range unwanted {
+				if _, err := r.Message(r.ctx, m.ID); err == nil {
+					n++
+				}
+			}
+			return n
+		}
+		for _, step := range []struct {
+			keep          store.Keep
+			limit, remain int
+		}{
+			{store.Keep{Runs: 1, Bytes: 1}, 9, 4}, // they are no runs
+			{store.Keep{Since: noon}, 9, 4},
+			{store.Keep{Since: noon.Add(3 * time.Minute)}, 2, 2},
+			{store.Keep{Since: noon.Add(3 * time.Minute)}, 9, 1},
+			{store.Keep{Since: noon.Add(3 * time.Minute)}, 9, 1},
+			{store.Keep{Since: noon.Add(time.Hour)}, 9, 0},
+		} {
+			before := found()
+			removed, err := r.Prune(r.ctx, step.keep, step.limit)
+			r.check(err)
+			r.same(found(), step.remain)
+			r.same(removed, before-step.remain)
+		}
+		_, err := r.OpenBody(r.ctx, body)
+		r.is(err, store.ErrNotFound)
+		_, err = r.Message(r.ctx, waits.ID)
+		r.check(err)
+	},
 	"prune: by age, by count and by bytes": func(t *testing.T, h Harness) {
 		for name, step := range map[string]struct {
 			keep store.Keep
@@ -340,7 +384,7 @@ var historyCases = map[string]func(*testing.T, Harness){
 				n = append(n, s.Run.Number)
 			}
 			r.accept(r.of(r.newMessage("waits, and is not settled"), 2))
-			r.accept(&store.Acceptance{Message: r.newMessage("claimed"), Runs: []*store.Run{r.newRun(3)}, Claim: true})
+			r.claimed(r.of(r.newMessage("claimed"), 3))
 			r.kept(5, 50)
 			removed, err := r.Prune(r.ctx, step.keep, 9)
 			r.check(err)

@@ -146,7 +146,7 @@ func (r *rig) newMessage(body string) *store.Message {
 	return &store.Message{
 		ID: newID(), Listener: "orders", User: "ann", ReceivedAt: noon, Method: "POST",
 		Params: []store.Pair{{Name: "id", Value: "7"}, {Name: "id", Value: "8"}}, Query: []store.Pair{{Name: "", Value: ""}, {Name: "q", Value: "ä\x00"}},
-		Header: []store.Pair{{Name: "Content-Type", Value: "text/csv"}}, Body: inline(body), RejectsOf: 1 << 40, // no run of the suite
+		Header: []store.Pair{{Name: "Content-Type", Value: "text/csv"}}, Format: "csv", Body: inline(body), RejectsOf: 1 << 40, // no run of the suite
 	}
 }
 
