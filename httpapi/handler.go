@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/auth"
@@ -50,6 +51,8 @@ type Engine interface {
 	// Listener returns the listener of that name in the set in force; false when there is none.
 	Listener(name string) (*listener.Listener, bool)
 
+	definitions
+
 	// WriteMetrics writes the metrics in the text format of Prometheus.
 	WriteMetrics(ctx context.Context, w io.Writer) error
 
@@ -59,8 +62,9 @@ type Engine interface {
 
 // handler serves the routes of one engine.
 type handler struct {
-	engine Engine
-	routes []route
+	engine   Engine
+	routes   []route
+	changing sync.Mutex // one change of a user over HTTP at a time
 }
 
 // route is one fixed route. Segments in braces are parameters.
@@ -120,6 +124,9 @@ func New(engine Engine) http.Handler {
 		{method: "GET", pattern: "/metrics", action: auth.MetricsRead, serve: h.metrics},
 		{method: "GET", pattern: "/livez", serve: h.live},
 		{method: "GET", pattern: "/readyz", serve: h.ready},
+	}
+	for _, kind := range Kinds {
+		h.routes = append(h.routes, h.routesOf(kind)...)
 	}
 	for i := range h.routes {
 		h.routes[i].parts = strings.Split(h.routes[i].pattern[1:], "/")
