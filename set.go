@@ -159,17 +159,17 @@ func (c *setCompiler) faulty(path string) bool {
 	})
 }
 
-// kinds returns the kinds of connections that the engine knows.
-func (c *setCompiler) kinds() map[string]connector.Kind {
+// connectors returns the kinds of connections by name.
+func (c *Config) connectors() map[string]connector.Kind {
 	kinds := map[string]connector.Kind{}
-	for _, k := range append([]connector.Kind{file.Kind(), httpclient.Kind(), sqldb.Kind(c.engine.config.Drivers...)}, c.engine.config.Connectors...) {
+	for _, k := range append([]connector.Kind{file.Kind(), httpclient.Kind(), sqldb.Kind(c.Drivers...)}, c.Connectors...) {
 		kinds[k.Name] = k
 	}
 	return kinds
 }
 
 func (c *setCompiler) connections() (faults Faults) {
-	kinds := c.kinds()
+	kinds := c.engine.config.connectors()
 	for name, d := range c.set.definitions.Connections {
 		path := define.Join("connections", name)
 		kind, ok := kinds[d.Type]
@@ -219,10 +219,10 @@ func unknownKind(path, key, what, name string, names []string) Fault {
 	return f
 }
 
-// formatKinds returns the kinds of formats that the engine knows.
-func (c *setCompiler) formatKinds() map[string]transform.FormatKind {
+// formats returns the kinds of formats by name.
+func (c *Config) formats() map[string]transform.FormatKind {
 	kinds := map[string]transform.FormatKind{}
-	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), xmlfmt.Kind()}, c.engine.config.Formats...) {
+	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), xmlfmt.Kind()}, c.Formats...) {
 		kinds[k.Name] = k
 	}
 	return kinds
@@ -230,7 +230,7 @@ func (c *setCompiler) formatKinds() map[string]transform.FormatKind {
 
 // formats checks the set's own formats, used or not.
 func (c *setCompiler) formats() (faults Faults) {
-	kinds := c.formatKinds()
+	kinds := c.engine.config.formats()
 	for name, ref := range c.set.definitions.Formats {
 		path := define.Join("formats", name)
 		if _, taken := kinds[name]; taken {
@@ -248,14 +248,14 @@ func (c *setCompiler) formats() (faults Faults) {
 func (c *setCompiler) format(ref *transform.FormatRef, path string) (transform.Format, error) {
 	named, ok := c.set.definitions.Formats[ref.Type]
 	if !ok {
-		return c.makeFormat(c.formatKinds(), ref, path)
+		return c.makeFormat(c.engine.config.formats(), ref, path)
 	}
 	for key := range ref.Options {
 		if key != "as" {
 			return nil, Faults{{Path: define.Join(path, key), Reason: fmt.Sprintf("format %s is defined under formats: its options stand there", ref.Type)}}
 		}
 	}
-	return c.makeFormat(c.formatKinds(), &named, define.Join("formats", ref.Type))
+	return c.makeFormat(c.engine.config.formats(), &named, define.Join("formats", ref.Type))
 }
 
 // makeFormat makes a format from the options at path.

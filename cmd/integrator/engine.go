@@ -25,10 +25,13 @@ type setup struct {
 	logger *slog.Logger
 }
 
+// drivers returns the databases that the command is linked with.
+func drivers() []sqldb.Driver { return []sqldb.Driver{sqlite.Driver()} }
+
 // newEngine returns an engine over the definitions. Faults name files as they are seen from the working directory.
 func newEngine(s setup) (*integrator.Engine, error) {
 	var engine *integrator.Engine
-	config := integrator.Config{Dir: s.data, Logger: s.logger, Drivers: []sqldb.Driver{sqlite.Driver()}, Env: environment,
+	config := integrator.Config{Dir: s.data, Logger: s.logger, Drivers: drivers(), Env: environment,
 		Limits: integrator.Limits{DrainTimeout: s.drain},
 		Verifier: auth.VerifierFunc(func(ctx context.Context, r *http.Request) (auth.Principal, error) {
 			if cameThroughControl(ctx) {
