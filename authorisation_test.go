@@ -121,6 +121,7 @@ users:
 		line("DELETE", "/rest/v1/"+kind+"/granted", "")
 	}
 	line("GET", "/metrics", "")
+	line("GET", "/openapi.json", "")
 	line("GET", "/livez", "")
 	line("GET", "/readyz", "")
 	golden(t, "testdata/authorisation.txt", got.String())

@@ -53,6 +53,16 @@ type Engine interface {
 
 	definitions
 
+	// Listeners returns the listeners in force by name.
+	Listeners() []*listener.Listener
+
+	// MediaType returns the Content-Type of a format, of the set in force or a kind, by its name; "" when it is not known.
+	MediaType(format string) string
+
+	// DefinitionSchemas returns JSON Schemas of definitions, by the names of definitionSchemas and those that they refer to below base. The map is the
+	// caller's.
+	DefinitionSchemas(base string) map[string]any
+
 	// WriteMetrics writes the metrics in the text format of Prometheus.
 	WriteMetrics(ctx context.Context, w io.Writer) error
 
@@ -122,6 +132,7 @@ func New(engine Engine) http.Handler {
 		{method: "POST", pattern: "/rest/v1/users/{login}/keys", action: auth.UserWrite, serve: h.addKey},
 		{method: "DELETE", pattern: "/rest/v1/users/{login}/keys/{key}", action: auth.UserWrite, serve: h.revokeKey},
 		{method: "GET", pattern: "/metrics", action: auth.MetricsRead, serve: h.metrics},
+		{method: "GET", pattern: "/openapi.json", action: auth.OpenAPIRead, serve: h.openAPI},
 		{method: "GET", pattern: "/livez", serve: h.live},
 		{method: "GET", pattern: "/readyz", serve: h.ready},
 	}

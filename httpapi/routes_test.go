@@ -31,6 +31,9 @@ func TestEveryRouteHasItsRow(t *testing.T) {
 		if r.action != "" && !slices.Contains(auth.Actions, r.action) {
 			t.Errorf("%s has action %q, which the authorisation table does not know", name, r.action)
 		}
+		if operations[name].id == "" {
+			t.Errorf("%s is not among the operations of the OpenAPI document", name)
+		}
 		if !strings.Contains(string(documented), name) {
 			t.Errorf("%s is not in HTTP.md", name)
 		}

@@ -28,6 +28,12 @@ type userView struct {
 	Owner string `json:"owner"`
 }
 
+// userEntry is a user in a list.
+type userEntry struct {
+	userView
+	ETag string `json:"etag"`
+}
+
 func (h *handler) userView(u auth.User) userView {
 	owner := OwnerHTTP
 	if u.Defined {
@@ -43,14 +49,10 @@ func (v userView) shown() []byte {
 }
 
 func (h *handler) users(w http.ResponseWriter, r *http.Request, _ *call) error {
-	type entry struct {
-		userView
-		ETag string `json:"etag"`
-	}
-	views := []entry{}
+	views := []userEntry{}
 	for _, u := range h.engine.Auth().Users() {
 		view := h.userView(u)
-		views = append(views, entry{view, etagOf(view.shown())})
+		views = append(views, userEntry{view, etagOf(view.shown())})
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"users": views})
 	return nil
@@ -143,16 +145,25 @@ func (h *handler) keys(w http.ResponseWriter, r *http.Request, c *call) error {
 	return nil
 }
 
+// keyBody is what makes an API key.
+type keyBody struct {
+	Name    string     `json:"name"`
+	Expires *time.Time `json:"expires"` // nil: never
+}
+
+// newKey is an API key with its text.
+type newKey struct {
+	Key string `json:"key"`
+	auth.APIKey
+}
+
 // addKey is POST /rest/v1/users/{login}/keys. Its answer is the only one that ever holds the key.
 func (h *handler) addKey(w http.ResponseWriter, r *http.Request, c *call) error {
 	text, err := h.readAll(w, r, maxUserBody)
 	if err != nil {
 		return err
 	}
-	var body struct {
-		Name    string     `json:"name"`
-		Expires *time.Time `json:"expires"` // nil: never
-	}
+	var body keyBody
 	if err := decodeJSON(text, &body); err != nil {
 		return err
 	}
@@ -165,10 +176,7 @@ func (h *handler) addKey(w http.ResponseWriter, r *http.Request, c *call) error 
 		return userProblem(err)
 	}
 	h.engine.Logger().Info("an API key is made", "login", c.params["login"], "name", made.Name, "expires", made.Expires, "user", c.principal.Login)
-	writeJSON(w, http.StatusCreated, struct {
-		Key string `json:"key"`
-		auth.APIKey
-	}{key, made})
+	writeJSON(w, http.StatusCreated, newKey{key, made})
 	return nil
 }
 
