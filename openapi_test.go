@@ -166,6 +166,13 @@ func TestOpenAPI(t *testing.T) {
 		t.Errorf("routes (-expected +documented):\n%s", diff)
 	}
 
+	// Bodies and answers are the structs that are read and written.
+	user, _ := json.Marshal(d.Components.Schemas["userBody"])
+	run, _ := json.Marshal(d.Components.Schemas["messageRun"].(map[string]any)["properties"].(map[string]any)["nextAttempt"])
+	if strings.Contains(string(user), "required") || !strings.Contains(string(user), `"role":{"type":"string"}`) || string(run) != `{"format":"date-time","type":"string"}` {
+		t.Errorf("a user's body is %s, a time %s", user, run)
+	}
+
 	// What a listener's definition and its flow say.
 	list := d.Paths[listeners+"/shop/{place}/orders"]["get"]
 	var parameters []string

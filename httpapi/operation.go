@@ -27,6 +27,12 @@ type answers map[int]any
 // schemaRef is the component that says what a definition is.
 type schemaRef string
 
+// login is what a body of credentials has to be.
+type login struct {
+	Login    string `json:"login"`
+	Password string `json:"password"`
+}
+
 // flat are parameters: an object whose values are single ones.
 type flat map[string]any
 
@@ -52,7 +58,7 @@ var operations = func() map[string]operation {
 	replayed := answers{200: receipt{}}
 	list := func(name string, of any) reflect.Value { return reflect.ValueOf(map[string]any{name: of}) }
 	rows := map[string]operation{
-		"POST /rest/v1/token-auth/issue":                         {"issueToken", "Issues an access token for a login and its password", "", credentials{}, token},
+		"POST /rest/v1/token-auth/issue":                         {"issueToken", "Issues an access token for a login and its password", "", login{}, token},
 		"POST /rest/v1/token-auth/refresh":                       {"refreshToken", "Issues a new token for one that is still good", "", nil, token},
 		"POST /plugins/flows/rest/v1/flow-name/{flow}/run":       {"runFlow", "Runs a flow and waits for its end; parameters are in the body or the query", "dry_run:boolean", flat{}, answers{200: runAnswer{}, 404: runAnswer{}}},
 		"POST /rest/v1/flows/flow-name/{flow}/run":               {"startFlow", "Starts a flow by name", "wait:boolean dry_run:boolean", flat{}, started},
@@ -192,6 +198,12 @@ var (
 // shape returns the schema of a type as encoding/json writes it. Named structs are components.
 func (d *document) shape(t reflect.Type) object {
 	switch {
+	case t.Kind() == reflect.Pointer:
+		inner := d.shape(t.Elem())
+		if kind, ok := inner["type"].(string); ok {
+			inner["type"] = []string{kind, "null"}
+		}
+		return inner
 	case t == timeType:
 		return object{"type": "string", "format": "date-time"}
 	case t == rawType:
@@ -200,12 +212,6 @@ func (d *document) shape(t reflect.Type) object {
 		return object{"type": "string"}
 	}
 	switch t.Kind() {
-	case reflect.Pointer:
-		inner := d.shape(t.Elem())
-		if kind, ok := inner["type"].(string); ok {
-			inner["type"] = []string{kind, "null"}
-		}
-		return inner
 	case reflect.Slice:
 		return object{"type": "array", "items": d.shape(t.Elem())}
 	case reflect.Map:
@@ -244,9 +250,13 @@ func (d *document) fields(t reflect.Type) object {
 				add(f.Type)
 			case name == "" || name == "-":
 			default:
-				if properties[name] = d.shape(f.Type); !strings.Contains(options, "omit") {
+				of := f.Type
+				if !strings.Contains(options, "omit") {
 					required = append(required, name)
+				} else if of.Kind() == reflect.Pointer { // nil is left out
+					of = of.Elem()
 				}
+				properties[name] = d.shape(of)
 			}
 		}
 	}

@@ -14,12 +14,12 @@ const maxUserBody = 64 << 10
 
 // userBody is what PUT /rest/v1/users/{login} takes. Fields that are left out keep what the user has.
 type userBody struct {
-	Role      *auth.Role `json:"role"`
-	Password  string     `json:"password"`
-	Listeners *[]string  `json:"listeners"`
-	Flows     *[]string  `json:"flows"`
-	Networks  *[]string  `json:"networks"`
-	Disabled  *bool      `json:"disabled"`
+	Role      *auth.Role `json:"role,omitempty"`
+	Password  string     `json:"password,omitempty"`
+	Listeners *[]string  `json:"listeners,omitempty"`
+	Flows     *[]string  `json:"flows,omitempty"`
+	Networks  *[]string  `json:"networks,omitempty"`
+	Disabled  *bool      `json:"disabled,omitempty"`
 }
 
 // userView is a user as the routes show it.
@@ -148,7 +148,7 @@ func (h *handler) keys(w http.ResponseWriter, r *http.Request, c *call) error {
 // keyBody is what makes an API key.
 type keyBody struct {
 	Name    string     `json:"name"`
-	Expires *time.Time `json:"expires"` // nil: never
+	Expires *time.Time `json:"expires,omitempty"` // nil: never
 }
 
 // newKey is an API key with its text.

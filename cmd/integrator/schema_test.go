@@ -2,15 +2,22 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/pb33f/libopenapi"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/store/memstore"
 )
 
 // definitionsSchema compiles the schema that the command prints.
@@ -79,11 +86,12 @@ flows:
       - reject: {when: "total > 100000", reason: needs a person}
       - drop: total
     to:
-      - {connection: warehouse, table: orders, action: upsert, key: [order_id], create: true, commit: 500}
+      - {connection: warehouse, table: orders, action: upsert, key: [order_id], create: true}
       - {connection: out, path: "orders-${run.id}.csv", format: {type: csv, header: false}}
     on_reject: {action: keep, max: 100}
     retry: {attempts: 5, backoff: 1s, max_backoff: 5m}
   quote: {from: {listener: price-quote}, steps: {drop: [a]}, respond: {status: 200, format: {type: json, as: lines}, headers: {X-Quote: 1}}, on_reject: stop}
+  parts: {from: {listener: strikes}, to: {connection: warehouse, table: strikes, action: upsert, key: id, create: true, commit: 500}}
   nightly-export:
     from: {connection: warehouse, query: "select * from orders"}
     to: {connection: out, path: "export-${now:yyyy-MM-dd}.xml", format: {type: xml, root: orders, element: order, lists: line}}
@@ -136,5 +144,42 @@ func TestSchema(t *testing.T) {
 		if err := validate(t, schema, wrong); err == nil || !strings.Contains(err.Error(), at) {
 			t.Errorf("%s: %v", wrong, err)
 		}
+	}
+}
+
+// TestOpenAPI reads the document of a server as generators of clients do.
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(schemaYAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	engine, err := integrator.New(integrator.Config{Store: memstore.New(), BaseDir: dir, Definitions: os.DirFS(dir), Drivers: drivers(), Env: func(string) (string, bool) { return "true", true },
+		Secrets: func(string) (string, bool) { return "long enough", true },
+		Verifier: auth.VerifierFunc(func(context.Context, *http.Request) (auth.Principal, error) {
+			return auth.Principal{Login: "a", Role: auth.Admin}, nil
+		})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- engine.Run(context.Background()) }()
+	<-engine.Ready()
+	w := httptest.NewRecorder()
+	engine.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/openapi.json", nil))
+	document, err := libopenapi.NewDocument(w.Body.Bytes())
+	if err != nil {
+		t.Fatal(err, w.Body)
+	}
+	model, err := document.BuildV3Model()
+	if err != nil {
+		t.Error(err)
+	}
+	if path, ok := model.Model.Paths.PathItems.Get("/plugins/schedules/rest/v1/httplistener/shop/{store}/orders"); !ok || path.Post == nil {
+		t.Error("the listeners are not in the document")
+	}
+	engine.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

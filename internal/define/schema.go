@@ -161,7 +161,7 @@ func (s *schemas) kinds(key string, properties schema, kinds SchemaKinds) schema
 	if len(names) > 0 {
 		other["type"] = schema{"not": schema{"enum": names}}
 	}
-	made := schema{"type": "object", "allOf": append(all, schema{"if": schema{"properties": other}, "then": closed(properties)})}
+	made := schema{"type": "object", "properties": schema{"type": properties["type"]}, "allOf": append(all, schema{"if": schema{"properties": other}, "then": closed(properties)})}
 	if kinds.Required {
 		made["required"] = []string{"type"}
 	}
