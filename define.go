@@ -55,7 +55,11 @@ func (e *Engine) Define(d Definitions) error {
 	defer e.mu.Unlock()
 	next := e.set.Load().sources
 	next.inGo = next.inGo.Override(tree)
-	return e.apply(context.Background(), next, nil)
+	if err := e.apply(context.Background(), next, nil); err != nil {
+		return err
+	}
+	e.hidden(next)
+	return nil
 }
 
 // Persist brings connections, listeners, flows and schedules into force as if each had been put over HTTP, all or nothing: they are in the store when

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/internal/define"
@@ -54,8 +55,11 @@ type definitions interface {
 	Undefine(ctx context.Context, kind, name string, agree func(held *Definition) error) error
 }
 
-// maxDefinition bounds the body of a definition, in bytes.
-const maxDefinition = 1 << 20
+// Bounds of the body of a definition and of its name, in bytes.
+const (
+	maxDefinition = 1 << 20
+	maxName       = 255
+)
 
 // Names that bodies have in the places of faults: no file of definitions has them.
 const (
@@ -119,6 +123,9 @@ func (h *handler) putDefinition(w http.ResponseWriter, r *http.Request, c *call,
 		return err
 	}
 	name, status := c.params["name"], http.StatusOK
+	if len(name) > maxName || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return problem(http.StatusUnprocessableEntity, "name", "Wrong name", fmt.Sprintf("a name has 1 to %d bytes of printable characters, and no space at its ends", maxName))
+	}
 	d, err := h.engine.Define(r.Context(), kind, name, file, body, func(held *Definition, masked bool) error {
 		if held == nil {
 			status = http.StatusCreated
