@@ -56,15 +56,15 @@ type set struct {
 	byID        map[int64]*flow.Plan // filled when the set comes into force
 	router      *listener.Router
 	schedules   []*flow.Schedule
-	users       *flow.Users       // runs that use the connections
-	mediaTypes  map[string]string // of formats by name
-	secrets     map[string]bool   // paths of what is shown to nobody
-	deafen      func()            // ends the entry points of the listeners and waits for them; set when the set comes into force
+	users       *flow.Users                 // runs that use the connections
+	formats     map[string]transform.Format // that listeners and flows name
+	secrets     map[string]bool             // paths of what is shown to nobody
+	deafen      func()                      // ends the entry points of the listeners and waits for them; set when the set comes into force
 }
 
 // compile checks a set and makes its parts. base, when it is set, lends the connections of the set in force.
 func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
-	s := &set{tree: tree, version: tree.Hash(), users: &flow.Users{}, secrets: map[string]bool{}, mediaTypes: map[string]string{}, deafen: func() {}, connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
+	s := &set{tree: tree, version: tree.Hash(), users: &flow.Users{}, secrets: map[string]bool{}, formats: map[string]transform.Format{}, deafen: func() {}, connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
 		plans: map[string]*flow.Plan{}}
 	options := define.DecodeOptions{Lookup: e.lookup(tree), Secret: func(path, written string) {
 		s.secrets[path] = true
@@ -232,29 +232,29 @@ func (c *Config) formats() map[string]transform.FormatKind {
 // formats checks the set's own formats, used or not.
 func (c *setCompiler) formats() (faults Faults) {
 	kinds := c.engine.config.formats()
-	for name, kind := range kinds {
-		if f, err := kind.New(func(any) error { return nil }); err == nil { // what needs no options can be named alone
-			c.set.mediaTypes[name] = f.MediaType()
-		}
-	}
 	for name, ref := range c.set.definitions.Formats {
 		path := define.Join("formats", name)
 		if _, taken := kinds[name]; taken {
 			faults = append(faults, Fault{Path: path, Reason: fmt.Sprintf("%s is a kind of format already", name), Hint: "give this one a name of its own"})
 			continue
 		}
-		f, err := c.makeFormat(kinds, &ref, path)
-		if err != nil {
+		if _, err := c.makeFormat(kinds, &ref, path); err != nil {
 			faults = append(faults, define.FaultsOf(path, err)...)
-			continue
 		}
-		c.set.mediaTypes[name] = f.MediaType()
 	}
 	return faults
 }
 
 // format returns the format that a definition names: one of the set's own, or a kind with its options.
 func (c *setCompiler) format(ref *transform.FormatRef, path string) (transform.Format, error) {
+	f, err := c.chosenFormat(ref, path)
+	if err == nil {
+		c.set.formats[ref.Type] = f
+	}
+	return f, err
+}
+
+func (c *setCompiler) chosenFormat(ref *transform.FormatRef, path string) (transform.Format, error) {
 	named, ok := c.set.definitions.Formats[ref.Type]
 	if !ok {
 		return c.makeFormat(c.engine.config.formats(), ref, path)

@@ -88,7 +88,12 @@ func (s surface) Listeners() []*listener.Listener {
 	return slices.SortedFunc(maps.Values(s.e.set.Load().listeners), func(a, b *listener.Listener) int { return strings.Compare(a.Name, b.Name) })
 }
 
-func (s surface) MediaType(format string) string { return s.e.set.Load().mediaTypes[format] }
+func (s surface) MediaType(format string) string {
+	if f := s.e.set.Load().formats[format]; f != nil {
+		return f.MediaType()
+	}
+	return ""
+}
 
 func (s surface) DefinitionSchemas(base string) map[string]any {
 	return s.e.config.known(define.Schemas(base, s.e.config.schemaOptions(), reflect.TypeFor[connector.Definition](), reflect.TypeFor[listener.Definition](),

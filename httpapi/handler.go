@@ -56,7 +56,7 @@ type Engine interface {
 	// Listeners returns the listeners in force by name.
 	Listeners() []*listener.Listener
 
-	// MediaType returns the Content-Type of a format, of the set in force or a kind, by its name; "" when it is not known.
+	// MediaType returns the Content-Type of a format that a listener or a flow in force names, by that name; "" when none does.
 	MediaType(format string) string
 
 	// DefinitionSchemas returns JSON Schemas of definitions, by the names of definitionSchemas and those that they refer to below base. The map is the
