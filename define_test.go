@@ -52,6 +52,9 @@ func TestDefinitionsOutliveTheEngine(t *testing.T) {
 	if err := h.engine.Define(integrator.Definitions{Flows: map[string]flow.Definition{"in-memory": {Respond: &flow.Respond{}}}}); err != nil {
 		t.Fatal(err)
 	}
+	if r := h.put("flows/in-memory", token, "{respond: {}}"); r.status != http.StatusConflict || !strings.Contains(r.body, "defined in Go") {
+		t.Errorf("the program's own flow: %d %s", r.status, r.body)
+	}
 	before := h.get("/rest/v1/flows", token).body
 	if !strings.Contains(before, `"name":"in-memory","flowId":4,"owner":"go"`) || !strings.Contains(before, `"name":"of-go","flowId":3,"owner":"http"`) {
 		t.Errorf("before the restart: %s", before)

@@ -218,6 +218,13 @@ func FuzzRequests(f *testing.F) {
 		{"GET", "/rest/v1/messages/01a212c2-2392-75e8-94bd-c80ddd6b62a6/body", "Range: bytes=0-1", ""},
 		{"PUT", "/rest/v1/users/x", "If-Match: 1", `{"role": "api", "password": "long enough"}`},
 		{"DELETE", "/rest/v1/users/%2e%2e", "", ""},
+		{"GET", "/openapi.json", "", ""},
+		{"GET", "/rest/v1/flows/quote", "If-None-Match: *", ""},
+		{"PUT", "/rest/v1/listeners/made", "Content-Type: application/json", `{"path": "/made/{x}", "format": {"type": "csv"}, "timeout": "5s"}`},
+		{"PUT", "/rest/v1/flows/made", "If-Match: \"x\"", "from: {listener: none}\nsteps: [{map: {a: '= b + ${env.C}'}}, {filter: a > 1}]\nto: {connection: out, path: '${run.id}'}"},
+		{"PUT", "/rest/v1/schedules/made", "", "{flow: none, cron: '0 2 * * *', params: {a: 1}}"},
+		{"PUT", "/rest/v1/connections/made", "", "{type: http, url: 'http://127.0.0.1:9', auth: {type: basic, user: '***', password: '***'}}"},
+		{"DELETE", "/rest/v1/listeners/made", "If-Match: *", ""},
 		{"OPTIONS", "*", "Content-Encoding: gzip", "\x1f\x8b"},
 	} {
 		f.Add(seed.method, seed.path, seed.header, seed.body)
