@@ -10,6 +10,7 @@ import (
 
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/httpapi"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -113,7 +114,14 @@ users:
 	line("GET", "/rest/v1/users/owner/keys", "")
 	line("POST", "/rest/v1/users/owner/keys", "")
 	line("DELETE", "/rest/v1/users/owner/keys/nightly", "")
+	for _, kind := range httpapi.Kinds {
+		line("GET", "/rest/v1/"+kind, "")
+		line("GET", "/rest/v1/"+kind+"/granted", "")
+		line("PUT", "/rest/v1/"+kind+"/granted", "")
+		line("DELETE", "/rest/v1/"+kind+"/granted", "")
+	}
 	line("GET", "/metrics", "")
+	line("GET", "/openapi.json", "")
 	line("GET", "/livez", "")
 	line("GET", "/readyz", "")
 	golden(t, "testdata/authorisation.txt", got.String())

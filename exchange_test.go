@@ -23,7 +23,7 @@ import (
 //	wait  until the runs of the last receipt have ended, the first of them in the status that follows
 //	file  a file below the host's folder; its lines follow behind =
 //
-// ${name} in a request is the value of that field in the last answer that had one. Every user's password is "password-" and the login.
+// ${name} in a request is the value of that field in the last answer that had one, ${etag} the last entity tag. Every user's password is "password-" and the login.
 func TestExchanges(t *testing.T) {
 	t.Parallel()
 	scripts, err := filepath.Glob("testdata/exchanges/*/script.txt")
@@ -137,6 +137,9 @@ func (p *player) play(lines []string) {
 	}
 	if want != nil {
 		compare(t, name, got.body, want)
+	}
+	if tag := got.header.Get("ETag"); tag != "" {
+		p.values["etag"] = tag
 	}
 	var stored struct{ Runs []receipt }
 	p.others = nil

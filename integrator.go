@@ -140,8 +140,6 @@ type Engine struct {
 	handler http.Handler
 
 	mu      sync.Mutex // one change of definitions at a time
-	files   *define.Tree
-	inGo    *define.Tree
 	set     atomic.Pointer[set]
 	ended   bool            // Run has returned
 	earlier sync.Mutex      // guards formers
@@ -184,12 +182,13 @@ func New(config Config) (*Engine, error) {
 	e := &Engine{config: config, ready: make(chan struct{}), stopped: make(chan struct{})}
 	e.meter = newMeter(config.Observer)
 	e.logger = slog.New(redactor{config.Logger.Handler(), &e.secrets})
+	var own sources
 	var err error
 	if config.Definitions != nil {
-		e.files, err = define.Load(config.Definitions, define.LoadOptions{Skip: skipped(config)})
+		own.files, err = define.Load(config.Definitions, define.LoadOptions{Skip: skipped(config)})
 	}
 	if err == nil {
-		err = e.apply(e.files, nil)
+		err = e.apply(context.Background(), own, nil)
 	}
 	if wrong != nil {
 		return nil, errors.Join(wrong, err)
@@ -317,13 +316,6 @@ func (e *Engine) run(ctx context.Context) (err error) {
 		Redact: e.secrets.redact, Workers: e.config.Limits.Workers, MaxWaiting: e.config.Limits.MaxWaiting,
 		MaxQueued: e.config.Limits.MaxQueued, DrainTimeout: e.config.Limits.DrainTimeout})
 	s.receiver = listener.NewReceiver(s.runner, st, e.config.Clock, e.config.Limits.MaxBodies)
-	e.mu.Lock()
-	e.state.Store(s)
-	err = e.activate(ctx, e.set.Load())
-	e.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("integrator: %w", err)
-	}
 	defer func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -331,6 +323,9 @@ func (e *Engine) run(ctx context.Context) (err error) {
 		e.set.Load().deafen()
 		e.set.Load().close(e.logger)
 	}()
+	if err := e.begins(ctx, s); err != nil {
+		return fmt.Errorf("integrator: %w", err)
+	}
 	var group sync.WaitGroup
 	defer group.Wait()
 	working, stop := context.WithCancel(ctx)
@@ -342,6 +337,29 @@ func (e *Engine) run(ctx context.Context) (err error) {
 		context.AfterFunc(ctx, func() { s.open.Store(false) })
 		close(e.ready)
 	})
+}
+
+// begins brings the definitions into force, with those of the store.
+func (e *Engine) begins(ctx context.Context, s *state) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.state.Store(s)
+	set := e.set.Load()
+	stored, err := e.load(ctx, s.store)
+	if err != nil {
+		return err
+	}
+	if stored == nil {
+		if err := e.prepare(ctx, s.store, set); err != nil {
+			return err
+		}
+		e.activate(s, set)
+		return nil
+	}
+	own := set.sources
+	own.stored = stored
+	e.hidden(own)
+	return e.apply(ctx, own, nil)
 }
 
 // Ready is closed once calls are taken.
@@ -362,18 +380,6 @@ func (e *Engine) Close() error {
 // Handler returns the handler of all routes. It works before, during and after Run: while the engine does not run, calls are answered
 // with 503.
 func (e *Engine) Handler() http.Handler { return e.handler }
-
-// Define brings definitions made in Go into force, beside those in files, replacing what earlier calls defined under the same
-// names. All or nothing: the error holds every fault, as [Faults], and what was in force stays.
-func (e *Engine) Define(d Definitions) error {
-	tree, err := define.FromGo(d)
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.apply(e.files, e.inGo.Override(tree))
-}
 
 // RunFlow runs a flow and waits for its end. Params are its parameters: text, numbers, bools. Result.Err is nil when the run succeeded; the
 // error of RunFlow itself says that it could not be started, or that ctx ended first: a run with destinations goes on then.

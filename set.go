@@ -46,6 +46,7 @@ type Faults = define.Faults
 
 // set is the definitions that are in force at one moment, compiled. It never changes.
 type set struct {
+	sources     sources
 	tree        *define.Tree
 	version     string
 	definitions Definitions
@@ -55,15 +56,22 @@ type set struct {
 	byID        map[int64]*flow.Plan // filled when the set comes into force
 	router      *listener.Router
 	schedules   []*flow.Schedule
-	users       *flow.Users // runs that use the connections
-	deafen      func()      // ends the entry points of the listeners and waits for them; set when the set comes into force
+	users       *flow.Users                 // runs that use the connections
+	formats     map[string]transform.Format // that listeners and flows name
+	secrets     map[string]bool             // paths of what is shown to nobody
+	deafen      func()                      // ends the entry points of the listeners and waits for them; set when the set comes into force
 }
 
 // compile checks a set and makes its parts. base, when it is set, lends the connections of the set in force.
 func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
-	s := &set{tree: tree, version: tree.Hash(), users: &flow.Users{}, deafen: func() {}, connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
+	s := &set{tree: tree, version: tree.Hash(), users: &flow.Users{}, secrets: map[string]bool{}, formats: map[string]transform.Format{}, deafen: func() {}, connections: map[string]connector.Connection{}, listeners: map[string]*listener.Listener{},
 		plans: map[string]*flow.Plan{}}
-	options := define.DecodeOptions{Lookup: e.lookup(tree)}
+	options := define.DecodeOptions{Lookup: e.lookup(tree), Secret: func(path, written string) {
+		s.secrets[path] = true
+		if !strings.Contains(written, "${") {
+			e.secrets.add(written)
+		}
+	}}
 	faults := tree.Decode(&s.definitions, options)
 	if s.definitions.Version > 1 {
 		faults = append(faults, Fault{Path: "version", Reason: "this engine reads version 1"})
@@ -127,7 +135,21 @@ type setCompiler struct {
 	engine  *Engine
 	set     *set
 	options define.DecodeOptions
-	read    Faults // found when the definitions were read
+	read    Faults              // found when the definitions were read
+	sorted  map[string][]string // names by kind, as far as somebody asked
+}
+
+// names returns the names of a kind.
+func (c *setCompiler) names(kind string) []string {
+	names, ok := c.sorted[kind]
+	if !ok {
+		if c.sorted == nil {
+			c.sorted = map[string][]string{}
+		}
+		names = c.set.tree.Names(kind)
+		c.sorted[kind] = names
+	}
+	return names
 }
 
 // faulty reports whether reading found a fault at path or below it.
@@ -138,17 +160,17 @@ func (c *setCompiler) faulty(path string) bool {
 	})
 }
 
-// kinds returns the kinds of connections that the engine knows.
-func (c *setCompiler) kinds() map[string]connector.Kind {
+// connectors returns the kinds of connections by name.
+func (c *Config) connectors() map[string]connector.Kind {
 	kinds := map[string]connector.Kind{}
-	for _, k := range append([]connector.Kind{file.Kind(), httpclient.Kind(), sqldb.Kind(c.engine.config.Drivers...)}, c.engine.config.Connectors...) {
+	for _, k := range append([]connector.Kind{file.Kind(), httpclient.Kind(), sqldb.Kind(c.Drivers...)}, c.Connectors...) {
 		kinds[k.Name] = k
 	}
 	return kinds
 }
 
 func (c *setCompiler) connections() (faults Faults) {
-	kinds := c.kinds()
+	kinds := c.engine.config.connectors()
 	for name, d := range c.set.definitions.Connections {
 		path := define.Join("connections", name)
 		kind, ok := kinds[d.Type]
@@ -198,10 +220,10 @@ func unknownKind(path, key, what, name string, names []string) Fault {
 	return f
 }
 
-// formatKinds returns the kinds of formats that the engine knows.
-func (c *setCompiler) formatKinds() map[string]transform.FormatKind {
+// formats returns the kinds of formats by name.
+func (c *Config) formats() map[string]transform.FormatKind {
 	kinds := map[string]transform.FormatKind{}
-	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), xmlfmt.Kind()}, c.engine.config.Formats...) {
+	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), xmlfmt.Kind()}, c.Formats...) {
 		kinds[k.Name] = k
 	}
 	return kinds
@@ -209,7 +231,7 @@ func (c *setCompiler) formatKinds() map[string]transform.FormatKind {
 
 // formats checks the set's own formats, used or not.
 func (c *setCompiler) formats() (faults Faults) {
-	kinds := c.formatKinds()
+	kinds := c.engine.config.formats()
 	for name, ref := range c.set.definitions.Formats {
 		path := define.Join("formats", name)
 		if _, taken := kinds[name]; taken {
@@ -225,16 +247,24 @@ func (c *setCompiler) formats() (faults Faults) {
 
 // format returns the format that a definition names: one of the set's own, or a kind with its options.
 func (c *setCompiler) format(ref *transform.FormatRef, path string) (transform.Format, error) {
+	f, err := c.chosenFormat(ref, path)
+	if err == nil {
+		c.set.formats[ref.Type] = f
+	}
+	return f, err
+}
+
+func (c *setCompiler) chosenFormat(ref *transform.FormatRef, path string) (transform.Format, error) {
 	named, ok := c.set.definitions.Formats[ref.Type]
 	if !ok {
-		return c.makeFormat(c.formatKinds(), ref, path)
+		return c.makeFormat(c.engine.config.formats(), ref, path)
 	}
 	for key := range ref.Options {
 		if key != "as" {
 			return nil, Faults{{Path: define.Join(path, key), Reason: fmt.Sprintf("format %s is defined under formats: its options stand there", ref.Type)}}
 		}
 	}
-	return c.makeFormat(c.formatKinds(), &named, define.Join("formats", ref.Type))
+	return c.makeFormat(c.engine.config.formats(), &named, define.Join("formats", ref.Type))
 }
 
 // makeFormat makes a format from the options at path.
@@ -275,7 +305,7 @@ func (c *setCompiler) listeners() (faults Faults) {
 }
 
 func (c *setCompiler) flows() (faults Faults) {
-	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Users: c.set.users, Format: c.format, Names: c.set.tree.Names, Faulty: c.faulty,
+	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Users: c.set.users, Format: c.format, Names: c.names, Faulty: c.faulty,
 		Connection: func(name string) (connector.Connection, bool) {
 			_, defined := c.set.definitions.Connections[name]
 			return c.set.connections[name], defined
@@ -311,7 +341,7 @@ func (c *setCompiler) schedules() (faults Faults) {
 		return c.set.plans[name], defined
 	}
 	for name, d := range c.set.definitions.Schedules {
-		s, more := flow.CompileSchedule(name, define.Join("schedules", name), d, plan, c.set.tree.Names("flows"))
+		s, more := flow.CompileSchedule(name, define.Join("schedules", name), d, plan, c.names("flows"))
 		if faults = append(faults, more...); s != nil {
 			c.set.schedules = append(c.set.schedules, s)
 		}
@@ -333,11 +363,11 @@ func (c *setCompiler) users() (faults Faults) {
 		}
 		for key, grants := range map[string][]string{"listeners": d.Listeners, "flows": d.Flows} {
 			for i, grant := range grants {
-				if strings.HasSuffix(grant, "*") || slices.Contains(c.set.tree.Names(key), grant) {
+				if _, ok := slices.BinarySearch(c.names(key), grant); ok || strings.HasSuffix(grant, "*") {
 					continue
 				}
 				f := Fault{Path: fmt.Sprintf("%s.%s[%d]", define.Join("users", login), key, i), Reason: fmt.Sprintf("%q is none of the %s", grant, key)}
-				if near := define.Nearest(grant, c.set.tree.Names(key)); near != "" {
+				if near := define.Nearest(grant, c.names(key)); near != "" {
 					f.Hint = fmt.Sprintf("did you mean %s?", near)
 				}
 				faults = append(faults, f)
@@ -356,49 +386,58 @@ func (s *set) close(logger *slog.Logger) {
 	}
 }
 
-// apply compiles the definitions and, when the engine runs, brings them into force. The caller holds e.mu, or is New.
-func (e *Engine) apply(files, inGo *define.Tree) error {
-	tree, faults := files.Merge(inGo)
-	if len(faults) > 0 {
-		return faults
-	}
-	if tree == nil {
-		tree, _ = define.FromGo(Definitions{})
-	}
+// apply compiles the definitions and, when the engine runs, brings them into force once keep has kept what of them is to be kept; nil: nothing. The
+// caller holds e.mu, or is New.
+func (e *Engine) apply(ctx context.Context, next sources, keep func() error) error {
 	if e.ended {
 		return fmt.Errorf("integrator: define: %w", flow.ErrStopping)
 	}
-	next, err := e.compile(tree, nil)
+	tree, faults := next.merge()
+	if len(faults) > 0 {
+		return faults
+	}
+	s, err := e.compile(tree, nil)
 	if err != nil {
 		return err
 	}
+	s.sources = next
 	former := e.set.Load()
-	if e.state.Load() != nil {
-		if err := e.activate(context.Background(), next); err != nil {
-			next.close(e.logger)
+	if running := e.state.Load(); running == nil {
+		e.set.Store(s)
+	} else {
+		if err = e.prepare(ctx, running.store, s); err == nil && keep != nil {
+			err = keep()
+		}
+		if err != nil {
+			s.close(e.logger)
 			return err
 		}
-	} else {
-		e.set.Store(next)
+		if keep != nil {
+			s.sources.stored = next.stored.Placeless()
+			s.tree, _ = s.sources.merge()
+		}
+		e.activate(running, s)
 	}
-	e.inGo = inGo
 	if former != nil {
 		former.users.Retire(func() { former.close(e.logger) })
 	}
 	return nil
 }
 
-// activate gives the flows of a set their numbers, keeps the set for runs that are pinned to it, and brings it into force. The caller
-// holds e.mu.
-func (e *Engine) activate(ctx context.Context, s *set) error {
-	running := e.state.Load()
-	if err := e.number(ctx, running.store, s); err != nil {
+// prepare gives the flows of a set their numbers and keeps the set for runs that are pinned to it.
+func (e *Engine) prepare(ctx context.Context, st store.Store, s *set) error {
+	if err := e.number(ctx, st, s); err != nil {
 		return err
 	}
-	_, err := running.store.Put(ctx, store.Entry{Kind: kindSet, Name: s.version, Value: s.tree.JSON()})
+	_, err := st.Put(ctx, store.Entry{Kind: kindSet, Name: s.version, Value: s.tree.JSON()})
 	if err != nil && !errors.Is(err, store.ErrConflict) { // a conflict: it is kept already
 		return fmt.Errorf("keep the definitions: %w", err)
 	}
+	return nil
+}
+
+// activate brings a set into force. The caller holds e.mu.
+func (e *Engine) activate(running *state, s *set) {
 	running.auth.SetDefined(s.definitions.Users)
 	e.set.Load().deafen()
 	e.set.Store(s)
@@ -407,7 +446,6 @@ func (e *Engine) activate(ctx context.Context, s *set) error {
 	e.earlier.Unlock()
 	s.deafen = e.listen(running, s)
 	running.runner.Look()
-	return nil
 }
 
 // listen runs the set's schedules and the entry points of its listeners that some flow reads. The function that it returns ends them.

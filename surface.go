@@ -6,12 +6,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/integrator-go/integrator/auth"
+	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/httpapi"
+	"github.com/integrator-go/integrator/internal/define"
 	"github.com/integrator-go/integrator/listener"
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
@@ -77,6 +82,22 @@ func (s surface) PlanByID(id int64) (*flow.Plan, bool) {
 func (s surface) Listener(name string) (*listener.Listener, bool) {
 	l, ok := s.e.set.Load().listeners[name]
 	return l, ok
+}
+
+func (s surface) Listeners() []*listener.Listener {
+	return slices.SortedFunc(maps.Values(s.e.set.Load().listeners), func(a, b *listener.Listener) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (s surface) MediaType(format string) string {
+	if f := s.e.set.Load().formats[format]; f != nil {
+		return f.MediaType()
+	}
+	return ""
+}
+
+func (s surface) DefinitionSchemas(base string) map[string]any {
+	return s.e.config.known(define.Schemas(base, s.e.config.schemaOptions(), reflect.TypeFor[connector.Definition](), reflect.TypeFor[listener.Definition](),
+		reflect.TypeFor[flow.Definition](), reflect.TypeFor[flow.ScheduleDefinition]()))
 }
 
 // Result is how a run by name ended.

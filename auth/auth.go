@@ -93,27 +93,30 @@ type Action string
 
 // The actions.
 const (
-	TokenRefresh  Action = "token.refresh"
-	ListenerCall  Action = "listener.call"
-	FlowRun       Action = "flow.run"
-	MessageRead   Action = "message.read"
-	MessageBody   Action = "message.body"
-	MessageErase  Action = "message.erase" // its payload, for good
-	MessageReplay Action = "message.replay"
-	RunList       Action = "run.list"
-	RunRead       Action = "run.read"
-	RunException  Action = "run.exception" // the whole chain of causes
-	RunRejects    Action = "run.rejects"
-	RunLog        Action = "run.log" // which has the whole chain of causes
-	RunReplay     Action = "run.replay"
-	RunCancel     Action = "run.cancel"
-	MetricsRead   Action = "metrics.read"
-	UserRead      Action = "user.read"
-	UserWrite     Action = "user.write"
+	TokenRefresh    Action = "token.refresh"
+	ListenerCall    Action = "listener.call"
+	FlowRun         Action = "flow.run"
+	MessageRead     Action = "message.read"
+	MessageBody     Action = "message.body"
+	MessageErase    Action = "message.erase" // its payload, for good
+	MessageReplay   Action = "message.replay"
+	RunList         Action = "run.list"
+	RunRead         Action = "run.read"
+	RunException    Action = "run.exception" // the whole chain of causes
+	RunRejects      Action = "run.rejects"
+	RunLog          Action = "run.log" // which has the whole chain of causes
+	RunReplay       Action = "run.replay"
+	RunCancel       Action = "run.cancel"
+	DefinitionRead  Action = "definition.read" // connections, listeners, flows, schedules, without secrets
+	DefinitionWrite Action = "definition.write"
+	OpenAPIRead     Action = "openapi.read" // what of the API the caller may use
+	MetricsRead     Action = "metrics.read"
+	UserRead        Action = "user.read"
+	UserWrite       Action = "user.write"
 )
 
 // Actions lists the actions.
-var Actions = []Action{TokenRefresh, ListenerCall, FlowRun, MessageRead, MessageBody, MessageErase, MessageReplay, RunList, RunRead, RunException, RunRejects, RunLog, RunReplay, RunCancel, MetricsRead, UserRead, UserWrite}
+var Actions = []Action{TokenRefresh, ListenerCall, FlowRun, MessageRead, MessageBody, MessageErase, MessageReplay, RunList, RunRead, RunException, RunRejects, RunLog, RunReplay, RunCancel, DefinitionRead, DefinitionWrite, OpenAPIRead, MetricsRead, UserRead, UserWrite}
 
 // Resource is what an action is about. The zero Resource means that nothing is known yet: Authorize then answers whether the role can ever do
 // it.
@@ -144,23 +147,26 @@ const (
 
 // table is the one place that says which role may do what.
 var table = map[Action]map[Role]scope{
-	TokenRefresh:  {API: all, Operator: all, Editor: all, Admin: all, Viewer: all},
-	ListenerCall:  {API: granted, Operator: all, Editor: all, Admin: all},
-	FlowRun:       {API: granted, Operator: all, Editor: all, Admin: all},
-	MessageRead:   {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
-	MessageBody:   {API: own, Operator: all, Editor: all, Admin: all},
-	MessageErase:  {Operator: all, Editor: all, Admin: all},
-	MessageReplay: {Operator: all, Editor: all, Admin: all},
-	RunList:       {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
-	RunRead:       {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
-	RunException:  {Operator: all, Editor: all, Admin: all},
-	RunRejects:    {API: own, Operator: all, Editor: all, Admin: all},
-	RunLog:        {Operator: all, Editor: all, Admin: all},
-	RunReplay:     {Operator: all, Editor: all, Admin: all},
-	RunCancel:     {Operator: all, Editor: all, Admin: all},
-	MetricsRead:   {Operator: all, Editor: all, Admin: all, Viewer: all},
-	UserRead:      {Admin: all},
-	UserWrite:     {Admin: all},
+	TokenRefresh:    {API: all, Operator: all, Editor: all, Admin: all, Viewer: all},
+	ListenerCall:    {API: granted, Operator: all, Editor: all, Admin: all},
+	FlowRun:         {API: granted, Operator: all, Editor: all, Admin: all},
+	MessageRead:     {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	MessageBody:     {API: own, Operator: all, Editor: all, Admin: all},
+	MessageErase:    {Operator: all, Editor: all, Admin: all},
+	MessageReplay:   {Operator: all, Editor: all, Admin: all},
+	RunList:         {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	RunRead:         {API: own, Operator: all, Editor: all, Admin: all, Viewer: all},
+	RunException:    {Operator: all, Editor: all, Admin: all},
+	RunRejects:      {API: own, Operator: all, Editor: all, Admin: all},
+	RunLog:          {Operator: all, Editor: all, Admin: all},
+	RunReplay:       {Operator: all, Editor: all, Admin: all},
+	RunCancel:       {Operator: all, Editor: all, Admin: all},
+	DefinitionRead:  {Operator: all, Editor: all, Admin: all, Viewer: all},
+	DefinitionWrite: {Editor: all, Admin: all},
+	OpenAPIRead:     {API: all, Operator: all, Editor: all, Admin: all, Viewer: all},
+	MetricsRead:     {Operator: all, Editor: all, Admin: all, Viewer: all},
+	UserRead:        {Admin: all},
+	UserWrite:       {Admin: all},
 }
 
 // Authorize decides whether the caller may act on the resource. What an api user does not own is hidden from it; a listener or flow without

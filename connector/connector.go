@@ -25,7 +25,8 @@ type Kind struct {
 	Name string
 
 	// New makes a connection. It opens nothing. decode fills a pointer to a struct from the definition's other keys by their json
-	// tags, and answers every unknown or ill-typed key as a fault at its place.
+	// tags, and answers every unknown or ill-typed key as a fault at its place. The engine also calls it with a decode that always fails, to
+	// learn what keys there are. A field tagged `define:"secret"` is shown to nobody.
 	New func(env Env, decode func(options any) error) (Connection, error)
 }
 

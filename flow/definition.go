@@ -10,7 +10,8 @@ import (
 //
 // The tags beside json steer the loader of definitions: `one` takes a single value for a list, `short` names the field that a bare
 // value sets, `template` marks text whose ${…} is filled in by a run, `expression` text in which env and vars alone are, `rest` takes the keys that
-// belong to somebody else (unless the struct's method TakesRest says no), and `later` lists keys of the language that are refused as not supported yet.
+// belong to somebody else (unless the struct's method TakesRest says no), `secret` and `masked` mark what is shown as *** unless it is one ${…},
+// `secret` also what is taken out of logs and messages, and `later` lists keys of the language that are refused as not supported yet.
 type Definition struct {
 	Description string           `json:"description"`
 	Enabled     *bool            `json:"enabled"`  // nil is true

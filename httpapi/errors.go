@@ -35,6 +35,7 @@ type Problem struct {
 	Flow    string          `json:"flowName,omitempty"`
 	Kind    string          `json:"kind,omitempty"` // failure kind of the run
 	Rejects []flow.Rejected `json:"rejects,omitempty"`
+	Faults  []faultView     `json:"faults,omitempty"` // of a definition, each with its place
 
 	retryAfter time.Duration
 	allow      []string
@@ -240,6 +241,11 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic(err) // impossible: only our own structs are written
 	}
+	writeBody(w, status, body)
+}
+
+// writeBody writes JSON as the whole answer.
+func writeBody(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
 	if header.Get("Content-Type") == "" {
 		header.Set("Content-Type", "application/json")

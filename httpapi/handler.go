@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/auth"
@@ -50,6 +51,18 @@ type Engine interface {
 	// Listener returns the listener of that name in the set in force; false when there is none.
 	Listener(name string) (*listener.Listener, bool)
 
+	definitions
+
+	// Listeners returns the listeners in force by name.
+	Listeners() []*listener.Listener
+
+	// MediaType returns the Content-Type of a format that a listener or a flow in force names, by that name; "" when none does.
+	MediaType(format string) string
+
+	// DefinitionSchemas returns JSON Schemas of definitions, by the names of definitionSchemas and those that they refer to below base. The map is the
+	// caller's.
+	DefinitionSchemas(base string) map[string]any
+
 	// WriteMetrics writes the metrics in the text format of Prometheus.
 	WriteMetrics(ctx context.Context, w io.Writer) error
 
@@ -59,8 +72,9 @@ type Engine interface {
 
 // handler serves the routes of one engine.
 type handler struct {
-	engine Engine
-	routes []route
+	engine   Engine
+	routes   []route
+	changing sync.Mutex // one change of a user over HTTP at a time
 }
 
 // route is one fixed route. Segments in braces are parameters.
@@ -118,8 +132,12 @@ func New(engine Engine) http.Handler {
 		{method: "POST", pattern: "/rest/v1/users/{login}/keys", action: auth.UserWrite, serve: h.addKey},
 		{method: "DELETE", pattern: "/rest/v1/users/{login}/keys/{key}", action: auth.UserWrite, serve: h.revokeKey},
 		{method: "GET", pattern: "/metrics", action: auth.MetricsRead, serve: h.metrics},
+		{method: "GET", pattern: "/openapi.json", action: auth.OpenAPIRead, serve: h.openAPI},
 		{method: "GET", pattern: "/livez", serve: h.live},
 		{method: "GET", pattern: "/readyz", serve: h.ready},
+	}
+	for _, kind := range Kinds {
+		h.routes = append(h.routes, h.routesOf(kind)...)
 	}
 	for i := range h.routes {
 		h.routes[i].parts = strings.Split(h.routes[i].pattern[1:], "/")

@@ -31,10 +31,13 @@ func TestEveryRouteHasItsRow(t *testing.T) {
 		if r.action != "" && !slices.Contains(auth.Actions, r.action) {
 			t.Errorf("%s has action %q, which the authorisation table does not know", name, r.action)
 		}
+		if operations[name].id == "" {
+			t.Errorf("%s is not among the operations of the OpenAPI document", name)
+		}
 		if !strings.Contains(string(documented), name) {
 			t.Errorf("%s is not in HTTP.md", name)
 		}
-		pattern := strings.NewReplacer("{flow}", "granted", "{login}", "owner", "{key}", "nightly").Replace(r.pattern)
+		pattern := strings.NewReplacer("{flow}", "granted", "{login}", "owner", "{key}", "nightly", "{name}", "granted").Replace(r.pattern)
 		if !slices.ContainsFunc(strings.Split(string(reviewed), "\n"), func(line string) bool {
 			fields := strings.Fields(line)
 			return len(fields) > 2 && fields[0] == r.method && fields[1] == pattern

@@ -283,6 +283,12 @@ func ownOnly(p auth.Principal) string {
 	return ""
 }
 
+// runsAnswer is a page of the history.
+type runsAnswer struct {
+	Runs  []runView `json:"runs"`
+	After int64     `json:"after,omitempty"` // of the next page; absent on the last
+}
+
 // runs is GET /rest/v1/runs?flow=&status=&since=&limit=&after=: newest first; `after` is the last number of the page before.
 func (h *handler) runs(w http.ResponseWriter, r *http.Request, c *call) error {
 	filter, _, err := h.filterOf(r, "flow", "status", "since", "limit", "after") // an api user learns nothing about what is defined
@@ -294,10 +300,7 @@ func (h *handler) runs(w http.ResponseWriter, r *http.Request, c *call) error {
 	if err != nil {
 		return err
 	}
-	answer := struct {
-		Runs  []runView `json:"runs"`
-		After int64     `json:"after,omitempty"` // of the next page; absent on the last
-	}{Runs: []runView{}}
+	answer := runsAnswer{Runs: []runView{}}
 	for i := range runs {
 		answer.Runs = append(answer.Runs, viewOf(c.principal, &runs[i]))
 	}

@@ -18,6 +18,18 @@ import (
 // maxTokenBody bounds a request for a token in bytes.
 const maxTokenBody = 8 << 10
 
+// credentials are what a token is issued for.
+type credentials struct {
+	Login    *string `json:"login"`
+	Password *string `json:"password"`
+}
+
+// tokenAnswer is a token with its life in seconds.
+type tokenAnswer struct {
+	Token     string `json:"token"`
+	ExpiresIn int    `json:"expires_in"`
+}
+
 // issueToken is POST /rest/v1/token-auth/issue.
 func (h *handler) issueToken(w http.ResponseWriter, r *http.Request, _ *call) error {
 	if err := h.engine.Accepting(); err != nil {
@@ -27,17 +39,14 @@ func (h *handler) issueToken(w http.ResponseWriter, r *http.Request, _ *call) er
 	if err != nil {
 		return err
 	}
-	var credentials struct {
-		Login    *string `json:"login"`
-		Password *string `json:"password"`
-	}
-	if err := decodeJSON(body, &credentials); err != nil {
+	var given credentials
+	if err := decodeJSON(body, &given); err != nil {
 		return err
 	}
-	if credentials.Login == nil || credentials.Password == nil {
+	if given.Login == nil || given.Password == nil {
 		return problem(http.StatusBadRequest, "malformed", "Malformed body", `the body is a JSON object with "login" and "password", both text`)
 	}
-	token, life, err := h.engine.Auth().Issue(r.Context(), *credentials.Login, *credentials.Password, r.RemoteAddr)
+	token, life, err := h.engine.Auth().Issue(r.Context(), *given.Login, *given.Password, r.RemoteAddr)
 	if errors.Is(err, auth.ErrInvalid) {
 		return problem(http.StatusUnauthorized, "unauthorized", "No valid credentials", "the login or the password is wrong, or the user is disabled")
 	}
@@ -49,10 +58,7 @@ func (h *handler) issueToken(w http.ResponseWriter, r *http.Request, _ *call) er
 }
 
 func writeToken(w http.ResponseWriter, token string, life time.Duration) {
-	writeJSON(w, http.StatusOK, struct {
-		Token     string `json:"token"`
-		ExpiresIn int    `json:"expires_in"`
-	}{token, int(math.Ceil(life.Seconds()))})
+	writeJSON(w, http.StatusOK, tokenAnswer{token, int(math.Ceil(life.Seconds()))})
 }
 
 // refreshToken is POST /rest/v1/token-auth/refresh. The token is the call's own proof; a body is not looked at.

@@ -205,6 +205,9 @@ func (l *Listener) Facts() *flow.ListenerFacts {
 // Path returns the pattern as it was defined.
 func (l *Listener) Path() string { return l.definition.Path }
 
+// HTTP reports whether the listener's calls come over HTTP: whether it is of the built-in kind.
+func (l *Listener) HTTP() bool { return l.entry == nil }
+
 // Methods returns the methods that the listener waits for.
 func (l *Listener) Methods() []string { return slices.Clone(l.methods) }
 

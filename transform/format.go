@@ -179,6 +179,7 @@ type FormatKind struct {
 
 	// New makes a format. decode fills a pointer to a struct from the definition's other keys by their json tags, and answers every
 	// unknown or ill-typed key as a fault at its place; a kind without options still calls it, with a pointer to an empty struct.
+	// The engine also calls it with a decode that always fails, to learn what keys there are.
 	New func(decode func(options any) error) (Format, error)
 }
 

@@ -244,7 +244,7 @@ type user struct {
 	Flows     []string `json:"flows"`
 	Networks  []string `json:"networks"`
 	Disabled  bool     `json:"disabled"`
-	Defined   bool     `json:"defined"`
+	Owner     string   `json:"owner"`
 }
 
 func userRoute(login string) string { return "/rest/v1/users/" + login }

@@ -25,10 +25,13 @@ type setup struct {
 	logger *slog.Logger
 }
 
+// drivers returns the databases that the command is linked with.
+func drivers() []sqldb.Driver { return []sqldb.Driver{sqlite.Driver()} }
+
 // newEngine returns an engine over the definitions. Faults name files as they are seen from the working directory.
 func newEngine(s setup) (*integrator.Engine, error) {
 	var engine *integrator.Engine
-	config := integrator.Config{Dir: s.data, Logger: s.logger, Drivers: []sqldb.Driver{sqlite.Driver()}, Env: os.LookupEnv,
+	config := integrator.Config{Dir: s.data, Logger: s.logger, Drivers: drivers(), Env: environment,
 		Limits: integrator.Limits{DrainTimeout: s.drain},
 		Verifier: auth.VerifierFunc(func(ctx context.Context, r *http.Request) (auth.Principal, error) {
 			if cameThroughControl(ctx) {
@@ -54,6 +57,17 @@ func newEngine(s setup) (*integrator.Engine, error) {
 	return engine, nil
 }
 
+// secretPrefix begins the environment variables that hold secrets.
+const secretPrefix = "INTEGRATOR_SECRET_"
+
+// environment returns the value of ${env.NAME}: secrets are shown to nobody, so ${secret.NAME} alone names them.
+func environment(name string) (string, bool) {
+	if strings.HasPrefix(name, secretPrefix) {
+		return "", false
+	}
+	return os.LookupEnv(name)
+}
+
 // inDir puts the folder before the files that faults name.
 func inDir(dir string, err error) error {
 	var faults integrator.Faults
@@ -70,7 +84,7 @@ func inDir(dir string, err error) error {
 // secret returns the value of ${secret.NAME}: of the environment, else of a file in the folder secrets beside the definitions, without the
 // newline that editors put at its end.
 func secret(dir, name string, logger *slog.Logger) (string, bool) {
-	if value, ok := os.LookupEnv("INTEGRATOR_SECRET_" + name); ok {
+	if value, ok := os.LookupEnv(secretPrefix + name); ok {
 		return value, true
 	}
 	if !filepath.IsLocal(name) {

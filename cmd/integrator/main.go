@@ -58,6 +58,7 @@ type commands struct {
 	Replay replayCommand `cmd:"" help:"Run payloads and runs once more."`
 	Cancel cancelCommand `cmd:"" help:"Stop runs."`
 	Check  checkCommand  `cmd:"" help:"Check the definitions in a folder."`
+	Schema schemaCommand `cmd:"" help:"Print the JSON Schema of definitions, for editors."`
 	Store  storeCommands `cmd:"" help:"Take care of the store: check, backup, compact, repair, stats."`
 }
 

@@ -111,7 +111,7 @@ func (userList) Run(ctx context.Context, u *userCommands) error {
 			switch {
 			case held.Disabled:
 				state = "disabled"
-			case held.Defined:
+			case held.Owner != "http":
 				state = "defined"
 			}
 			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", held.Login, held.Role, names(held.Listeners), names(held.Flows), names(held.Networks), state)

@@ -44,7 +44,7 @@ import (
 // options are a definition's keys.
 type options struct {
 	URL     string            `json:"url"`
-	Headers map[string]string `json:"headers"`
+	Headers map[string]string `json:"headers" define:"masked"`
 	Auth    *credentials      `json:"auth"`
 	Timeout time.Duration     `json:"timeout"` // of one call; 0 is 30s
 }
@@ -52,9 +52,9 @@ type options struct {
 // credentials are what the key auth holds.
 type credentials struct {
 	Type     string `json:"type"`
-	Token    string `json:"token"`
+	Token    string `json:"token" define:"secret"`
 	User     string `json:"user"`
-	Password string `json:"password"`
+	Password string `json:"password" define:"secret"`
 }
 
 const (

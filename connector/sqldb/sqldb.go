@@ -82,7 +82,7 @@ type Column struct {
 type options struct {
 	Driver string `json:"driver"`
 	Path   string `json:"path"`
-	DSN    string `json:"dsn"`
+	DSN    string `json:"dsn" define:"secret"`
 }
 
 // Kind makes connections of type sql over the drivers.

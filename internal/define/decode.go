@@ -16,6 +16,10 @@ type DecodeOptions struct {
 	// Lookup returns the value of ${env.NAME}, ${secret.NAME}, ${vars.NAME}; kind is the word before the point.
 	Lookup func(kind, name string) (string, bool)
 
+	// Secret is told the place of each value that is shown to nobody: a field tagged secret or masked, or of a type that can Reveal. Of those
+	// tagged secret it is told what is written there too, so that it can be taken out of texts. Nil: nobody is told.
+	Secret func(path, written string)
+
 	// Ignore names keys at the top of what is decoded that belong to somebody else.
 	Ignore []string
 }
@@ -71,8 +75,8 @@ type decoder struct {
 
 // tags are what a field's tags ask for.
 type tags struct {
-	one, short, rest, template, expression, sql, size bool
-	ignore                                            []string
+	one, short, rest, template, expression, sql, size, secret, masked bool
+	ignore                                                            []string
 }
 
 func tagsOf(f reflect.StructField) (t tags) {
@@ -92,6 +96,10 @@ func tagsOf(f reflect.StructField) (t tags) {
 			t.sql = true
 		case "size":
 			t.size = true
+		case "secret":
+			t.secret = true
+		case "masked":
+			t.masked = true
 		}
 	}
 	return t
@@ -145,6 +153,9 @@ func (d *decoder) value(n *node, v reflect.Value, path string, t tags) {
 			d.fault(n, path, "text is expected here, this is "+n.kind.String(), "")
 			return
 		}
+		if t.secret || t.masked || v.Type().Implements(revealerType) {
+			d.secret(n, path, t)
+		}
 		filled, _ := d.text(n, path, t)
 		v.SetString(filled)
 	case reflect.Bool:
@@ -163,6 +174,20 @@ func (d *decoder) value(n *node, v reflect.Value, path string, t tags) {
 		}
 	default:
 		panic("define: no way to decode into " + v.Type().String())
+	}
+}
+
+// secret notes a secret, which may not be what secrets are shown as.
+func (d *decoder) secret(n *node, path string, t tags) {
+	if n.text == Masked {
+		d.fault(n, path, "*** is what a secret is shown as, and there is none here that it could stand for", "write the secret, best as ${secret.NAME}")
+	}
+	if d.options.Secret != nil {
+		written := ""
+		if t.secret {
+			written = n.text
+		}
+		d.options.Secret(path, written)
 	}
 }
 
@@ -203,11 +228,7 @@ func (d *decoder) filled(n *node, path string) *node {
 	}
 	copied.nodes = make([]*node, len(n.nodes))
 	for i, child := range n.nodes {
-		at := fmt.Sprintf("%s[%d]", path, i)
-		if n.kind == object {
-			at = Join(path, n.names[i].text)
-		}
-		copied.nodes[i] = d.filled(child, at)
+		copied.nodes[i] = d.filled(child, n.below(path, i))
 	}
 	return &copied
 }
@@ -220,11 +241,7 @@ func (d *decoder) complete(n *node, path string) bool {
 		return false
 	}
 	for i, e := range n.nodes {
-		at := fmt.Sprintf("%s[%d]", path, i)
-		if n.kind == object {
-			at = Join(path, n.names[i].text)
-		}
-		whole = d.complete(e, at) && whole
+		whole = d.complete(e, n.below(path, i)) && whole
 	}
 	return whole
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -273,7 +274,7 @@ flows:
     steps:
       - map: {z: "x", a: = 0.10, odd: "tab\t, \U0001F600, \x7f, \u2028, <&>"}
 `})
-	const canonical = `{"flows":{"load":{"steps":[{"map":{"z":"x","a":"= 0.10","odd":"tab\t, 😀, ` + "\x7f" + `, \u2028, \u003c\u0026\u003e"}}]}},"vars":{"a":"${secret.DB}","b":1.10},"version":1}`
+	const canonical = `{"flows":{"load":{"steps":[{"map":{"z":"x","a":"= 0.10","odd":"tab\t, 😀, ` + "\x7f, \u2028" + `, <&>"}}]}},"vars":{"a":"${secret.DB}","b":1.10},"version":1}`
 	if got := string(one.JSON()); got != canonical {
 		t.Errorf("\n got %s\nwant %s", got, canonical)
 	}
@@ -345,7 +346,7 @@ func TestMerge(t *testing.T) {
 	}
 	files := parse("a.yaml", "version: 1\nflows: {a: {description: file}}\nvars:")
 	inGo := parse("", `{"version": 1, "flows": {"a": {"description": "Go"}, "b": {}}, "vars": {"x": "1"}}`)
-	merged, faults := files.Merge(inGo)
+	merged, faults := define.Merge(files, inGo)
 	if want := `flows.a: "a" is defined already, in a.yaml:2 (names are unique for each kind)`; len(faults) != 1 || faults.Error() != want {
 		t.Errorf("got %v, want %s", faults, want)
 	}
@@ -435,4 +436,83 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%s becomes %s", tree.JSON(), again.JSON())
 		}
 	})
+}
+
+// TestMergeOfManyFilesIsLinear merges twice as many files for twice the memory. It is not parallel: it counts what is allocated.
+func TestMergeOfManyFilesIsLinear(t *testing.T) {
+	allocated := func(files int) uint64 {
+		trees := make([]*define.Tree, files)
+		for i := range trees {
+			tree, err := define.Parse("a.yaml", fmt.Appendf(nil, "flows: {f%d: {description: one of many}}", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			trees[i] = tree
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		merged, faults := define.Merge(trees...)
+		runtime.ReadMemStats(&after)
+		if len(faults) > 0 || len(merged.Names("flows")) != files {
+			t.Fatalf("merged %d, faults %v", len(merged.Names("flows")), faults)
+		}
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if one, two := allocated(2000), allocated(4000); two > 3*one {
+		t.Errorf("%d bytes for 2000 files, %d for 4000", one, two)
+	}
+}
+
+func TestEntries(t *testing.T) {
+	t.Parallel()
+	secret := func(path string) bool { return path == "connections.a.token" || path == "connections.a.keys[0]" }
+	entry := func(kind, name, text string) *define.Tree {
+		tree, err := define.ParseEntry("/body.yaml", kind, name, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tree
+	}
+	first := entry("connections", "a", "{type: x, token: plain, keys: [one, two], user: '***'}")
+	shown := func(tree *define.Tree) string {
+		return strings.Join(strings.Fields(string(tree.Entry("connections", "a", secret))), "")
+	}
+	if got := shown(first); got != `{"type":"x","token":"***","keys":["***","two"],"user":"***"}` {
+		t.Errorf("shown is %s", got)
+	}
+	for written, want := range map[string]string{`"${secret.A}"`: "${secret.A}", `"${env.A ?? 'plain'}"`: "***", `"${env.A}plain"`: "***", "12": "***", "'${a} ${b}'": "***"} {
+		if got := shown(entry("connections", "a", "{token: "+written+"}")); got != `{"token":"`+want+`"}` {
+			t.Errorf("%s is shown as %s", written, got)
+		}
+	}
+	second, masked := entry("connections", "a", "{token: '***', keys: ['***', '***'], user: me}").Unmask("connections", "a", first, secret)
+	if got := string(second.JSON()); !masked || got != `{"connections":{"a":{"token":"plain","keys":["one","***"],"user":"me"}}}` {
+		t.Errorf("unmasked is %s, %v", got, masked)
+	}
+	if _, masked := entry("connections", "b", "{token: '***'}").Unmask("connections", "b", first, secret); masked {
+		t.Error("another definition's secret was taken")
+	}
+	both := first.Override(entry("flows", "f", "{description: x}")).Override(entry("flows", "g", "{}"))
+	without := both.Without("flows", "f")
+	if got := string(without.JSON()); got != `{"connections":{"a":{"type":"x","token":"plain","keys":["one","two"],"user":"***"}},"flows":{"g":{}}}` || len(both.Names("flows")) != 2 {
+		t.Errorf("without one it is %s, with it %s", got, both.JSON())
+	}
+	if both.Without("flows", "none") != both {
+		t.Error("a set without what is not there is another one")
+	}
+	if file, line, ok := both.Has("flows", "f"); !ok || file != "/body.yaml" || line != 1 {
+		t.Errorf("it is at %s:%d", file, line)
+	}
+	if file, _, ok := both.Placeless().Has("flows", "f"); !ok || file != "" || string(both.Placeless().JSON()) != string(both.JSON()) {
+		t.Errorf("without its place it is at %q: %s", file, both.Placeless().JSON())
+	}
+	for text, want := range map[string]string{"": "flows.f", "{a: 1, a: 2}": "body.yaml:1:8: flows.f.a: key \"a\" is there twice", "{a: [": "/body.yaml:2:1: did not find", "- &x 1": "flows.f[0]"} {
+		tree, err := define.ParseEntry("/body.yaml", "flows", "f", []byte(text))
+		if err == nil {
+			err = tree.Decode(&set{}, define.DecodeOptions{})
+		}
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
 }

@@ -22,7 +22,10 @@ func FromGo(v any) (*Tree, error) {
 	return &Tree{root: n}, nil
 }
 
-var marshalerType = reflect.TypeFor[json.Marshaler]()
+var (
+	marshalerType = reflect.TypeFor[json.Marshaler]()
+	revealerType  = reflect.TypeFor[revealer]()
+)
 
 // revealer is a secret that its definition holds in plain.
 type revealer interface{ Reveal() string }
@@ -69,7 +72,7 @@ func encode(v reflect.Value, path string) (*node, error) {
 			if e == nil {
 				e = zero(v.MapIndex(reflect.ValueOf(key).Convert(v.Type().Key())))
 			}
-			n.names, n.nodes = append(n.names, name{text: key}), append(n.nodes, e)
+			n.add(name{text: key}, e)
 		}
 		return n, nil
 	case reflect.Slice:
@@ -136,7 +139,9 @@ func encodeStruct(v reflect.Value, path string) (*node, error) {
 				return nil, err
 			}
 			if rest != nil {
-				n.names, n.nodes = append(n.names, rest.names...), append(n.nodes, rest.nodes...)
+				for k, entry := range rest.names {
+					n.add(entry, rest.nodes[k])
+				}
 			}
 			continue
 		}
@@ -149,7 +154,7 @@ func encodeStruct(v reflect.Value, path string) (*node, error) {
 			return nil, err
 		}
 		if e != nil {
-			n.names, n.nodes = append(n.names, name{text: key}), append(n.nodes, e)
+			n.add(name{text: key}, e)
 		}
 	}
 	return n, nil
@@ -158,7 +163,7 @@ func encodeStruct(v reflect.Value, path string) (*node, error) {
 // parsed reads the JSON that a type wrote of itself.
 func parsed(data []byte, path string) (*node, error) {
 	p := &reader{}
-	n := p.readJSON(data)
+	n := p.readJSON(data, "", 0)
 	for i := range p.faults {
 		p.faults[i].Path = Below(path, p.faults[i].Path)
 	}

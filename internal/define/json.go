@@ -11,13 +11,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// readJSON returns the document; nil after a fault.
-func (p *reader) readJSON(data []byte) *node {
+// readJSON returns the document, which stands at a path so deep in a set; nil after a fault.
+func (p *reader) readJSON(data []byte, at string, depth int) *node {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return &node{kind: null}
 	}
 	r := &jsonReader{reader: p, data: data, line: 1, decoder: jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true))}
-	root, err := r.value("", 0)
+	root, err := r.value(at, depth)
 	if err == nil {
 		if r.decoder.PeekKind() == 0 {
 			if _, err = r.decoder.ReadToken(); err.Error() == "EOF" {

@@ -4,17 +4,18 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/integrator-go/integrator/transform"
@@ -49,6 +50,7 @@ type node struct {
 	text   string // of scalars, as written; "" for a null that nobody wrote
 	names  []name // of an object
 	nodes  []*node
+	places map[string]int // of an object of many entries, by name
 	file   string
 	line   int
 	column int
@@ -104,19 +106,56 @@ func (n *node) get(name string) *node {
 
 // index returns the place of an object's entry, -1 when there is none.
 func (n *node) index(entry string) int {
+	if n.places != nil {
+		if i, ok := n.places[entry]; ok {
+			return i
+		}
+		return -1
+	}
 	return slices.IndexFunc(n.names, func(o name) bool { return o.text == entry })
 }
 
-// with returns a copy of an object with an entry replaced or added.
-func (n *node) with(entry name, value *node) *node {
-	c := *n
-	c.names, c.nodes = slices.Clone(n.names), slices.Clone(n.nodes)
-	if i := n.index(entry.text); i >= 0 {
-		c.nodes[i] = value
-		return &c
+// fewNames is up to how many entries an object is looked through for one.
+const fewNames = 16
+
+// add adds an entry to an object that nobody else has yet and that has none of that name.
+func (n *node) add(entry name, value *node) {
+	n.names, n.nodes = append(n.names, entry), append(n.nodes, value)
+	switch {
+	case n.places != nil:
+		n.places[entry.text] = len(n.names) - 1
+	case len(n.names) > fewNames:
+		n.places = make(map[string]int, 2*len(n.names))
+		for i, o := range n.names {
+			n.places[o.text] = i
+		}
 	}
-	c.names, c.nodes = append(c.names, entry), append(c.nodes, value)
+}
+
+// clone returns a copy of an object whose entries can be added to and replaced.
+func (n *node) clone() *node {
+	c := *n
+	c.names, c.nodes, c.places = slices.Clone(n.names), slices.Clone(n.nodes), maps.Clone(n.places)
 	return &c
+}
+
+// below returns the path of the i-th value of an object or a list.
+func (n *node) below(path string, i int) string {
+	if n.kind == object {
+		return Join(path, n.names[i].text)
+	}
+	return fmt.Sprintf("%s[%d]", path, i)
+}
+
+// without returns an object's copy without an entry that it has.
+func (n *node) without(entry string) *node {
+	c := &node{kind: n.kind, file: n.file, line: n.line, column: n.column}
+	for i, o := range n.names {
+		if o.text != entry {
+			c.add(o, n.nodes[i])
+		}
+	}
+	return c
 }
 
 // LoadOptions steer Load.
@@ -161,29 +200,24 @@ func Load(fsys fs.FS, options LoadOptions) (*Tree, error) {
 		}
 		trees[i], unread[i] = Parse(file, data)
 	}
-	var merged *Tree
-	var fatal, more Faults
+	var fatal Faults
 	written := folders(trees)
 	for i, file := range files {
 		if slices.ContainsFunc(written, func(dir string) bool { return strings.HasPrefix(file, dir+"/") }) {
-			continue
-		}
-		if unread[i] != nil {
+			trees[i] = nil
+		} else if unread[i] != nil {
 			fatal = append(fatal, FaultsOf("", unread[i])...)
-			continue
 		}
-		var twice Faults
-		merged, twice = merged.Merge(trees[i])
-		more = append(more, twice...)
+	}
+	merged, twice := Merge(trees...)
+	if merged != nil {
+		merged = &Tree{merged.root, append(twice, merged.faults...)}
 	}
 	if fatal != nil {
 		if merged != nil {
-			more = append(more, merged.faults...)
+			fatal = append(fatal, merged.faults...)
 		}
-		return nil, append(fatal, more...).sorted()
-	}
-	if merged != nil {
-		merged = &Tree{merged.root, append(more, merged.faults...)}
+		return nil, fatal.sorted()
 	}
 	return merged, nil
 }
@@ -213,9 +247,9 @@ func Parse(file string, data []byte) (*Tree, error) {
 	p := &reader{file: file}
 	var root *node
 	if file == "" || path.Ext(file) == ".json" {
-		root = p.readJSON(data)
+		root = p.readJSON(data, "", 0)
 	} else {
-		root = p.readYAML(data)
+		root = p.readYAML(data, "", 0)
 	}
 	switch {
 	case root == nil:
@@ -252,12 +286,11 @@ func (p *reader) entry(n *node, at string, key name, read func(at string) *node)
 			Reason: fmt.Sprintf("key %q is there twice, first in line %d", key.text, n.names[i].line)})
 		return
 	}
-	n.names = append(n.names, key)
-	n.nodes = append(n.nodes, read(at))
+	n.add(key, read(at))
 }
 
-// readYAML returns the document; nil after a fault that leaves none.
-func (p *reader) readYAML(data []byte) *node {
+// readYAML returns the document, which stands at a path so deep in a set; nil after a fault that leaves none.
+func (p *reader) readYAML(data []byte, at string, depth int) *node {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, second yaml.Node
 	err := decoder.Decode(&document)
@@ -269,7 +302,7 @@ func (p *reader) readYAML(data []byte) *node {
 			p.faults = append(p.faults, Fault{File: p.file, Line: max(1, second.Line), Column: max(1, second.Column), Reason: "a file holds one document", Hint: "leave --- out"})
 			return nil
 		}
-		return p.read(document.Content[0], "", 0)
+		return p.read(document.Content[0], at, depth)
 	}
 	p.faults = append(p.faults, p.syntaxFault(data, err))
 	return nil
@@ -390,10 +423,10 @@ func (p *reader) share(y *yaml.Node) {
 	}
 }
 
-// Merge returns both sets together. A name that both define is a fault.
-func (t *Tree) Merge(o *Tree) (*Tree, Faults) {
+// Merge returns the sets together. A name that two of them define is a fault.
+func Merge(trees ...*Tree) (*Tree, Faults) {
 	var faults Faults
-	merged := t.combine(o, func(kind string, at name, file string, held *node) bool {
+	merged := combine(trees, func(kind string, at name, file string, held *node) bool {
 		where := "in Go"
 		if held.file != "" {
 			where = fmt.Sprintf("in %s:%d", held.file, held.line)
@@ -407,37 +440,50 @@ func (t *Tree) Merge(o *Tree) (*Tree, Faults) {
 
 // Override returns both sets together; where both define a name, o's definition counts.
 func (t *Tree) Override(o *Tree) *Tree {
-	return t.combine(o, func(string, name, string, *node) bool { return true })
+	return combine([]*Tree{t, o}, func(string, name, string, *node) bool { return true })
 }
 
-// combine merges; twice is asked whether o's entry replaces one that t has.
-func (t *Tree) combine(o *Tree, twice func(kind string, at name, file string, held *node) bool) *Tree {
-	if t == nil {
-		return o
+// combine merges; twice is asked whether an entry replaces one that an earlier set has.
+func combine(trees []*Tree, twice func(kind string, at name, file string, held *node) bool) *Tree {
+	trees = slices.DeleteFunc(slices.Clone(trees), func(t *Tree) bool { return t == nil })
+	if len(trees) < 2 {
+		return append(trees, nil)[0]
 	}
-	if o == nil {
-		return t
-	}
-	root := t.root
-	for i, section := range o.root.names {
-		value, held := o.root.nodes[i], root.get(section.text)
-		switch {
-		case held == nil || held.kind == null:
-			root = root.with(section, value)
-		case value.kind == null:
-		case held.kind == object && value.kind == object:
-			for k, entry := range value.names {
-				if other := held.get(entry.text); other == nil || twice(section.text, entry, value.file, other) {
-					held = held.with(entry, value.nodes[k])
-				}
+	merged := &Tree{root: trees[0].root.clone(), faults: slices.Clone(trees[0].faults)}
+	root := merged.root
+	own := map[string]bool{} // sections that are copies by now
+	for _, t := range trees[1:] {
+		merged.faults = append(merged.faults, t.faults...)
+		for i, section := range t.root.names {
+			value, k := t.root.nodes[i], root.index(section.text)
+			if k < 0 {
+				root.add(section, value)
+				continue
 			}
-			root = root.with(section, held)
-		case held.kind == value.kind && held.text == value.text && held.nodes == nil: // such as version: 1
-		case twice("", section, value.file, held):
-			root = root.with(section, value)
+			held := root.nodes[k]
+			switch {
+			case held.kind == null:
+				root.nodes[k] = value
+			case value.kind == null:
+			case held.kind == object && value.kind == object:
+				if !own[section.text] {
+					held, own[section.text] = held.clone(), true
+					root.nodes[k] = held
+				}
+				for j, entry := range value.names {
+					if at := held.index(entry.text); at < 0 {
+						held.add(entry, value.nodes[j])
+					} else if twice(section.text, entry, value.file, held.nodes[at]) {
+						held.names[at], held.nodes[at] = entry, value.nodes[j]
+					}
+				}
+			case held.kind == value.kind && held.text == value.text && held.nodes == nil: // such as version: 1
+			case twice("", section, value.file, held):
+				root.nodes[k] = value
+			}
 		}
 	}
-	return &Tree{root, append(slices.Clone(t.faults), o.faults...)}
+	return merged
 }
 
 // Names returns the names that are defined of a kind.
@@ -471,10 +517,7 @@ func (t *Tree) Hash() string {
 
 // json appends the node; the names of the outermost levels are sorted.
 func (n *node) json(b []byte, sortedLevels int) []byte {
-	quote := func(s string) {
-		q, _ := json.Marshal(s) // cannot fail
-		b = append(b, q...)
-	}
+	quote := func(s string) { b, _ = jsontext.AppendQuote(b, s) } // what is no UTF-8 is replaced
 	switch n.kind {
 	case null, refused:
 		return append(b, "null"...)
