@@ -79,6 +79,7 @@ func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
 	faults = append(faults, c.flows()...)
 	faults = append(faults, c.schedules()...)
 	faults = append(faults, c.users()...)
+	faults = append(slices.Clone(c.read), define.Decisive(c.read, faults[len(c.read):])...)
 	router, conflicts := listener.NewRouter(slices.SortedFunc(maps.Values(s.listeners), func(a, b *listener.Listener) int { return strings.Compare(a.Name, b.Name) }))
 	s.router, faults = router, append(faults, conflicts...)
 	if len(faults) > 0 {
@@ -192,6 +193,7 @@ func unknownKind(path, key, what, name string, names []string) Fault {
 	f := Fault{Path: path + "." + key, Reason: fmt.Sprintf("%s %q is not known", what, name), Hint: "there are " + strings.Join(names, ", ")}
 	if name == "" {
 		f.Path, f.Reason = path, fmt.Sprintf("%s is missing", key)
+		return define.Lacks(f, key)
 	} else if near := define.Nearest(name, names); near != "" {
 		f.Hint = fmt.Sprintf("did you mean %s?", near)
 	}
@@ -216,8 +218,13 @@ func (c *setCompiler) formats() (faults Faults) {
 			faults = append(faults, Fault{Path: path, Reason: fmt.Sprintf("%s is a kind of format already", name), Hint: "give this one a name of its own"})
 			continue
 		}
-		if _, err := c.makeFormat(kinds, &ref, path); err != nil {
+		if _, known := kinds[ref.Type]; !known {
+			faults = append(faults, unknownKind(path, "type", "format", ref.Type, slices.Sorted(maps.Keys(kinds))))
+		} else if _, err := c.makeFormat(kinds, &ref, path); err != nil {
 			faults = append(faults, define.FaultsOf(path, err)...)
+		}
+		if as, given := ref.Options["as"]; given && as != "array" && as != "object" && as != "lines" {
+			faults = append(faults, Fault{Path: path + ".as", Reason: fmt.Sprintf("as %q is not known", as), Hint: "there are array, object, lines"})
 		}
 	}
 	return faults
@@ -275,7 +282,7 @@ func (c *setCompiler) listeners() (faults Faults) {
 }
 
 func (c *setCompiler) flows() (faults Faults) {
-	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Users: c.set.users, Format: c.format, Names: c.set.tree.Names, Faulty: c.faulty,
+	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Users: c.set.users, Format: c.format, Named: func(name string) transform.FormatRef { return c.set.definitions.Formats[name] }, Names: c.set.tree.Names, Faulty: c.faulty,
 		Connection: func(name string) (connector.Connection, bool) {
 			_, defined := c.set.definitions.Connections[name]
 			return c.set.connections[name], defined
@@ -323,13 +330,21 @@ func (c *setCompiler) users() (faults Faults) {
 	for login, d := range c.set.definitions.Users {
 		path := define.Join("users", login)
 		if key, reason := auth.CheckDefinition(login, d); reason != "" {
-			if key != "" {
-				path += "." + key
+			f := Fault{Path: path, Reason: reason}
+			var roles []string
+			for _, role := range auth.Roles {
+				roles = append(roles, string(role))
 			}
-			if c.faulty(path) {
-				continue
+			near := define.Nearest(string(d.Role), roles)
+			switch {
+			case key == "role" && d.Role == "", key == "password" && d.Password.Reveal() == "":
+				f = define.Lacks(f, key)
+			case key == "role" && near != "":
+				f.Path, f.Hint = path+".role", fmt.Sprintf("did you mean %s?", near)
+			case key != "":
+				f.Path += "." + key
 			}
-			faults = append(faults, Fault{Path: path, Reason: reason})
+			faults = append(faults, f)
 		}
 		for key, grants := range map[string][]string{"listeners": d.Listeners, "flows": d.Flows} {
 			for i, grant := range grants {
@@ -337,7 +352,9 @@ func (c *setCompiler) users() (faults Faults) {
 					continue
 				}
 				f := Fault{Path: fmt.Sprintf("%s.%s[%d]", define.Join("users", login), key, i), Reason: fmt.Sprintf("%q is none of the %s", grant, key)}
-				if near := define.Nearest(grant, c.set.tree.Names(key)); near != "" {
+				if grant == "all" || grant == "any" {
+					f.Hint = `write "*" for all of them`
+				} else if near := define.Nearest(grant, c.set.tree.Names(key)); near != "" {
 					f.Hint = fmt.Sprintf("did you mean %s?", near)
 				}
 				faults = append(faults, f)

@@ -27,6 +27,9 @@ type Environment struct {
 	// Format returns the format that ref names; path is the place of the definition, for faults.
 	Format func(ref *transform.FormatRef, path string) (transform.Format, error)
 
+	// Named returns the set's own format of that name, the zero value when there is none; nil: the set has none.
+	Named func(name string) transform.FormatRef
+
 	// Steps are the host's Go functions, by name.
 	Steps map[string]transform.Func
 
@@ -185,7 +188,7 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.respond(d)
 	c.onReject(d.OnReject)
 	if len(d.To) == 0 && d.Respond == nil && !c.plan.reads && d.Listener == "" {
-		c.fault("", 0, "the flow leads nowhere", "give it `to`, `respond` or both")
+		c.lacks("", "the flow leads nowhere", "give it `to`, `respond` or both", "to", "respond", "from", "listener")
 	}
 	if c.faults != nil {
 		return nil, c.faults
@@ -200,6 +203,13 @@ func (c *compiler) fault(path string, offset int, reason, hint string) {
 		path = c.base
 	}
 	c.faults = append(c.faults, define.Fault{Path: path, Offset: offset, Reason: reason, Hint: hint})
+}
+
+// lacks adds a fault of a key that is missing.
+func (c *compiler) lacks(path, reason, hint string, keys ...string) {
+	c.fault(path, 0, reason, hint)
+	last := len(c.faults) - 1
+	c.faults[last] = define.Lacks(c.faults[last], keys...)
 }
 
 // report adds the faults that err holds: definition errors at their places below path, anything else as one fault.
@@ -217,7 +227,7 @@ func (c *compiler) report(path string, err error) {
 		c.faults = append(c.faults, faults...)
 	case errors.As(err, &definition):
 		if definition.Path != "" {
-			path = define.Join(path, definition.Path)
+			path = define.Below(path, definition.Path)
 		}
 		c.fault(path, definition.Offset, definition.Reason, definition.Hint)
 	default:
@@ -291,7 +301,7 @@ func (c *compiler) from(d Definition) {
 	case from.Connection != "":
 		c.fromConnection(from)
 	default:
-		c.fault("from", 0, "nothing is read", "give it `listener` or `connection`")
+		c.lacks("from", "nothing is read", "give it `listener` or `connection`", "listener", "connection")
 	}
 }
 
@@ -456,7 +466,11 @@ func (c *compiler) format(path string, ref *transform.FormatRef) transform.Forma
 
 // as returns how a format in use makes one document of many records, "" when the definition does not say.
 func (c *compiler) as(path string, ref *transform.FormatRef) string {
-	switch as := ref.Options["as"]; as {
+	as := ref.Options["as"]
+	if as == nil && c.env.Named != nil {
+		as = c.env.Named(ref.Type).Options["as"]
+	}
+	switch as {
 	case nil:
 		return ""
 	case "array", "object", "lines":
@@ -479,8 +493,16 @@ func (c *compiler) template(path, text string, record bool) *template {
 	return t
 }
 
+// expression compiles a condition. It is an expression with the = that introduces one elsewhere, and without it.
 func (c *compiler) expression(path, text string) *transform.Expression {
-	e, err := transform.CompileExpression(text, c.options)
+	bare := text
+	if rest, ok := strings.CutPrefix(strings.TrimLeft(text, " "), "="); ok && !strings.HasPrefix(rest, "=") {
+		bare = rest
+	}
+	e, err := transform.CompileExpression(bare, c.options)
+	if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
+		definition.Offset += len(text) - len(bare)
+	}
 	if err != nil {
 		c.report(path, err)
 		return nil
@@ -570,7 +592,7 @@ func (c *compiler) steps(steps []Step) {
 			}
 		case "reject":
 			if s.Reject.When == "" {
-				c.fault(path, 0, "reject needs a condition", "write {when: …, reason: …}")
+				c.lacks(path, "reject needs a condition", "write {when: …, reason: …}", "when")
 			} else if e := c.expression(path+".when", s.Reject.When); e != nil {
 				run = transform.NewReject(name, e, cmp.Or(s.Reject.Reason, "rejected by the condition "+s.Reject.When))
 			}
@@ -637,7 +659,7 @@ func (c *compiler) to(destinations []Destination) {
 	for i, d := range destinations {
 		path, before := fmt.Sprintf("to[%d]", i), len(c.faults)
 		if d.Connection == "" {
-			c.fault(path, 0, "a destination needs a connection", "")
+			c.lacks(path, "a destination needs a connection", "", "connection")
 			continue
 		}
 		connection := c.connection(path+".connection", d.Connection)
@@ -670,7 +692,7 @@ func (c *compiler) to(destinations []Destination) {
 		if d.Commit < 0 {
 			c.fault(path+".commit", 0, "a negative number means nothing here", "")
 		}
-		if len(c.faults) > before {
+		if len(c.faults) > before || c.env.Faulty != nil && c.env.Faulty(c.base+"."+path) {
 			continue // the connection would repeat what was said
 		}
 		g := groups[d.Connection]
