@@ -87,6 +87,7 @@ type source struct {
 	path    *template
 	binds   map[string]*transform.Mapping // by name, of one field "value"
 	single  bool                          // the source is one document, so that the answer is one object
+	records string                        // the path of the records, "" where the document or its rows are
 }
 
 // step is one compiled step with the name that faults carry.
@@ -443,6 +444,7 @@ func (c *compiler) decode(from *From) {
 	if d, ok := s.format.(transform.Describer); ok {
 		description := d.Describe(s.options)
 		s.single, c.options.UntypedSource = description.Single, description.Untyped
+		s.records = cmp.Or(from.Records, description.Records)
 	}
 }
 

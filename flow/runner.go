@@ -125,6 +125,8 @@ type Outcome struct {
 	Failure  *Failure  // nil when the run succeeded
 	Rejects  []Rejected
 	Missed   []string // paths of the flow's maps that no record has: misspelt ones, perhaps
+
+	NoRecords string // the path of the source's records when it had none there
 }
 
 // NewRunner returns a runner that waits for Run.
@@ -578,7 +580,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 		w.err = err
 		close(w.done)
 	case run.Status.Settled():
-		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed()}
+		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed(), NoRecords: j.noRecords()}
 		if j.failure == nil {
 			w.outcome.Response, j.response = j.response, nil
 		}

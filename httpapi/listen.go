@@ -21,7 +21,8 @@ type receipt struct {
 	AuditID     int64        `json:"auditId"`
 	FlowID      int64        `json:"flowId"`
 	Status      string       `json:"status"`
-	Runs        []receiptRun `json:"runs,omitempty"` // when several flows read the listener
+	Warning     string       `json:"warning,omitempty"` // of a run that was waited for
+	Runs        []receiptRun `json:"runs,omitempty"`    // when several flows read the listener
 }
 
 type receiptRun struct {
@@ -143,12 +144,12 @@ func fromQuery(r *http.Request) (*http.Request, error) {
 func (h *handler) answerListener(w http.ResponseWriter, l *listener.Listener, answer *listener.Answer, err error) error {
 	switch {
 	case errors.Is(err, flow.ErrStillRuns):
-		writeReceipt(w, http.StatusAccepted, answer.Receipt, "running")
+		writeReceipt(w, http.StatusAccepted, answer.Receipt, "running", "")
 		return nil
 	case err != nil:
 		return err
 	case answer.Outcome == nil:
-		writeReceipt(w, http.StatusOK, answer.Receipt, "received")
+		writeReceipt(w, http.StatusOK, answer.Receipt, "received", "")
 		return nil
 	}
 	outcome := answer.Outcome
@@ -169,7 +170,7 @@ func (h *handler) answerListener(w http.ResponseWriter, l *listener.Listener, an
 	}
 	response := outcome.Response
 	if response == nil {
-		writeReceipt(w, http.StatusOK, answer.Receipt, run.Status.String())
+		writeReceipt(w, http.StatusOK, answer.Receipt, run.Status.String(), warningOf(outcome))
 		return nil
 	}
 	header := w.Header()
@@ -189,8 +190,9 @@ func (h *handler) answerListener(w http.ResponseWriter, l *listener.Listener, an
 	return nil
 }
 
-func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word string) {
-	r := receipt{MessageUUID: stored.Message.String(), Status: word}
+// writeReceipt answers with what was stored; word is its status, warning what is odd about a run that ended well.
+func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word, warning string) {
+	r := receipt{MessageUUID: stored.Message.String(), Status: word, Warning: warning}
 	if stored.Message == uuid.Nil {
 		r.MessageUUID = ""
 	} else {
