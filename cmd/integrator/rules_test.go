@@ -509,7 +509,7 @@ users: {ops: {role: operator, password: password-ops}}
 		kind       string
 	}{
 		{"decode", `{"a": `, 400, "input"}, {"reject", `{}`, 422, "input"}, {"type", `{"a": "x"}`, 422, "input"},
-		{"gone", `{}`, 500, "connection"}, {"no", `{}`, 500, "refused"}, {"table", `{"a": 1}`, 500, "refused"}, {"row", `{"a": "x"}`, 422, "refused"}, {"row", `{"a": 7}`, 422, "refused"}, {"slow", `{}`, 504, "timeout"},
+		{"gone", `{}`, 500, "connection"}, {"no", `{}`, 500, "refused"}, {"table", `{"a": 1}`, 500, "refused"}, {"row", `{"a": "x"}`, 422, "refused"}, {"row", `{"a": 7}`, 422, "refused"}, {"row", `{"a": 1, "unknown": 2}`, 422, "refused"}, {"row", `{"unknown": 2}`, 422, "refused"}, {"row", `{}`, 422, "refused"}, {"row", `[]`, 422, "refused"}, {"row", `7`, 422, "refused"}, {"row", `{"a": {"b": 1}}`, 422, "refused"}, {"row", `{"a; drop table strict": 1}`, 422, "refused"}, {"slow", `{}`, 504, "timeout"},
 	} {
 		status, body := r.call(t, "POST", "/rest/v1/httplistener/"+c.path, c.body, "")
 		var problem struct {
@@ -631,5 +631,53 @@ func TestRuleLoading(t *testing.T) {
 	const want = `{"a":"0123","b":"1.10","c":"12345678901234567890123","d":"1e3","e":"true","f":"2026-01-02","g":"0x1F","h":"1_000","i":"yes"}` + "\n"
 	if text, err := os.ReadFile(filepath.Join(dir, "elsewhere", "out.ndjson")); err != nil || string(text) != want { // scalars as written; beside the definitions
 		t.Errorf("%s %v, want %s", text, err, want)
+	}
+}
+
+// TestCallersDataIsNobodysFault sends all sorts of documents through to all sorts of destinations and answers: what one of them cannot take is the
+// caller's 422, or is taken; it is never answered as a fault of the definition or the engine.
+func TestCallersDataIsNobodysFault(t *testing.T) {
+	t.Parallel()
+	var listeners, flows strings.Builder
+	outputs := []string{
+		"to: {connection: out, path: a.csv, format: csv}", "to: {connection: out, path: b.xml, format: {type: xml, root: rows, element: row}}", "to: {connection: out, path: c.ndjson, format: ndjson}",
+		"to: {connection: out, path: d.json, format: json}", "to: {connection: out, path: e.csv, format: {type: csv, formula: reject}}", "to: {connection: out, path: f.csv, exists: append, format: csv}",
+		"to: {connection: out, path: g.json, format: {type: json, as: object}}", "to: {connection: db, table: t}", "to: {connection: db, table: t, action: upsert, key: [id]}", "to: {connection: db, table: t, action: replace, key: [id]}",
+		"to: {connection: db, table: t, action: delete, key: [id]}", "to: {connection: db, table: t, action: update, key: [id]}", "to: {connection: db, table: made, create: true}", "to: {connection: db, table: t, commit: 2}",
+		"to: {connection: api, path: \"/a/${record.id}\", action: upsert}", "respond: {}", "respond: {format: csv}", "respond: {format: xml}", "respond: {format: ndjson}", "respond: {headers: {X-A: \"${header.x-a}\"}}",
+		"steps: [{map: {a: a.b.c, b: \"= id + 1\", c: \"= upper(name)\", d: {each: \"id[*]\", map: {x: this}}}}]\n    respond: {}", "steps: [{set: {n: \"= number(id)\", d: \"= date(name, 'dd.MM.yyyy')\", s: \"= sum(list(id), #)\"}}]\n    on_reject: keep\n    respond: {}",
+		"steps: [{map: {\"*\": \"*\", id: id}}, {rename: {id: name}}, {drop: [a]}]\n    to: {connection: out, path: h.csv, format: csv}", "order_by: id\n    to: {connection: out, path: \"i-${run.id}.csv\", format: csv}",
+	}
+	for i, o := range outputs {
+		fmt.Fprintf(&listeners, "  one%d: {path: /one%d, format: json, mode: sync}\n  many%d: {path: /many%d, format: json, mode: sync}\n", i, i, i, i)
+		fmt.Fprintf(&flows, "  one%d:\n    from: {listener: one%d}\n    %s\n  many%d:\n    from: {listener: many%d, records: \"[*]\"}\n    %s\n", i, i, o, i, i, o)
+	}
+	api := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+	defer api.Close()
+	r := serveRules(t, map[string]string{"set.yaml": fmt.Sprintf("connections: {out: {type: file, dir: out}, db: {type: sql, driver: sqlite, path: db.sqlite}, api: {type: http, url: %q}}\nlisteners:\n%sflows:\n%susers: {ops: {role: operator, password: password-ops}}\n",
+		api.URL, listeners.String(), flows.String())})
+	database(t, r.dir, "create table t (id integer primary key, name text not null default 'x' check (length(name) < 100), a numeric)")
+	wide := "{"
+	for n := range 2000 {
+		wide += fmt.Sprintf(`"f%d":%d,`, n, n)
+	}
+	records := []string{
+		`{"id": 1, "name": "a", "a": 1.5}`, `{"id": 1, "name": "b"}`, `{}`, `{"id": null}`, `{"": 1}`, `{"a b": 1, "<x>": 2, "1a": 3, "a:b": 4, "@id": 5, "#text": 6, "xmlns": "u", "@xmlns:q": "v"}`, `{"id": {"x": {"y": []}}}`, `{"id": [1, [2, {"a": 3}]]}`, `{"id": []}`,
+		`{"id": "x"}`, `{"id": 1.5}`, `{"id": 1e400}`, `{"id": 12345678901234567890123}`, `{"id": true, "name": false}`, `{"name": "` + strings.Repeat("n", 200) + `"}`, `{"name": "a\u0000b\u0001\ufffe"}`, `{"name": "=cmd|'/c calc'!A1"}`, `{"name": "a,\"b\"\r\n;c"}`,
+		`{"id": "../../x", "name": ".."}`, `{"ID": 1, "Id": 2, "id": 3}`, `{"id": 1, "t; drop table t": 2, "a\"b": 3, "rowid": 4}`, `1`, `"text"`, `null`, `true`, `[]`, `[[]]`, `[1, "a", null]`, wide[:len(wide)-1] + "}", strings.Repeat(`{"id":`, 200) + "1" + strings.Repeat("}", 200),
+		`{"id": 9223372036854775808}`, `{"id": -0}`, `{"a": 0.1e-300}`, `{"name": "\u202e\ud83e\udd86"}`, `{"id": 2, "name": null}`, `{"` + strings.Repeat("k", 1000) + `": 1}`,
+	}
+	for i, o := range outputs {
+		for _, record := range records {
+			if status, body := r.call(t, "POST", fmt.Sprintf("/rest/v1/httplistener/one%d", i), record, ""); status >= 500 {
+				t.Errorf("%s, %.100s: %d %s", o, record, status, body)
+			}
+		}
+		for n := range records { // together with one that is good, and with the next
+			body := "[" + records[0] + "," + records[n] + "," + records[(n+1)%len(records)] + "]"
+			if status, answer := r.call(t, "POST", fmt.Sprintf("/rest/v1/httplistener/many%d", i), body, ""); status >= 500 {
+				t.Errorf("%s, many, %.100s: %d %s", o, body, status, answer)
+			}
+		}
 	}
 }
