@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestStopUnderLoad stops the server with SIGTERM again and again while clients send orders, and while uploads are under way: whatever the server
