@@ -483,3 +483,21 @@ users: {ops: {role: admin, password: password-ops}}
 		t.Errorf("a GET changed something: %s, before %s", after, before)
 	}
 }
+
+// TestFormulasInRejects: what a spreadsheet would run is text in rejected records that are asked for as CSV, names of fields among them.
+func TestFormulasInRejects(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+listeners: {a: {path: /a, format: json, mode: sync}}
+flows: {a: {from: {listener: a, records: "[*]"}, steps: [{reject: {when: "true", reason: "=1+1"}}], on_reject: keep, respond: {}}}
+users: {ops: {role: operator, password: password-ops}}
+`)
+	token := h.token("ops", "password-ops")
+	h.post(listeners+"/a", token, `[{"a": "=cmd|'/c calc'!A1", "@b": "+1", "-c": "\t=x", "d": -5}]`)
+	const want = `a,'@b,'-c,d,_record,_line,_step,_field,_reason
+'=cmd|'/c calc'!A1,'+1,'	=x,-5,1,1,step 1 (reject),"",'=1+1
+`
+	if r := h.get("/rest/v1/runs/1/rejects?format=csv", token); r.status != 200 || r.body != want {
+		t.Errorf("%d %s, want %s", r.status, r.body, want)
+	}
+}

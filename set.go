@@ -218,9 +218,7 @@ func (c *setCompiler) formats() (faults Faults) {
 			faults = append(faults, Fault{Path: path, Reason: fmt.Sprintf("%s is a kind of format already", name), Hint: "give this one a name of its own"})
 			continue
 		}
-		if _, known := kinds[ref.Type]; !known {
-			faults = append(faults, unknownKind(path, "type", "format", ref.Type, slices.Sorted(maps.Keys(kinds))))
-		} else if _, err := c.makeFormat(kinds, &ref, path); err != nil {
+		if _, err := c.makeFormat(kinds, &ref, path); err != nil {
 			faults = append(faults, define.FaultsOf(path, err)...)
 		}
 		if as, given := ref.Options["as"]; given && as != "array" && as != "object" && as != "lines" {
@@ -248,7 +246,11 @@ func (c *setCompiler) format(ref *transform.FormatRef, path string) (transform.F
 func (c *setCompiler) makeFormat(kinds map[string]transform.FormatKind, ref *transform.FormatRef, path string) (transform.Format, error) {
 	kind, ok := kinds[ref.Type]
 	if !ok {
-		return nil, Faults{unknownKind(path, "type", "format", ref.Type, append(slices.Sorted(maps.Keys(kinds)), slices.Sorted(maps.Keys(c.set.definitions.Formats))...))}
+		names := slices.Sorted(maps.Keys(kinds))
+		if !strings.HasPrefix(path, "formats") { // whose own are made of kinds alone
+			names = append(names, slices.Sorted(maps.Keys(c.set.definitions.Formats))...)
+		}
+		return nil, Faults{unknownKind(path, "type", "format", ref.Type, names)}
 	}
 	options := c.options
 	options.Ignore = []string{"type", "as"}
