@@ -64,6 +64,7 @@ type Plan struct {
 	reads      bool // the listener's payload is the source
 	zone       *time.Location
 	params     map[string]Param
+	pathParams []string // of the path of the listener that starts the flow and does not feed it
 	source     source
 	steps      []step
 	outputs    []output
@@ -316,7 +317,7 @@ func (c *compiler) fromListener(d Definition) {
 	if d.Listener != "" && d.Listener != from.Listener {
 		c.fault("listener", 0, "the flow reads another listener than the one that starts it", "leave one of the two out")
 	}
-	c.plan.reads = true
+	c.plan.reads, c.plan.pathParams = true, nil
 	if c.listener("from.listener", from.Listener); c.facts == nil {
 		return
 	}
@@ -398,7 +399,9 @@ func (c *compiler) listener(path, name string) {
 	if c.plan.Listener = name; facts == nil {
 		return
 	}
-	c.facts = facts
+	if c.facts = facts; !c.plan.reads {
+		c.plan.pathParams = facts.Params
+	}
 	c.options.Known["param"] = append(slices.Clone(facts.Params), slices.Sorted(maps.Keys(c.plan.params))...)
 	for name := range c.plan.params {
 		if slices.Contains(facts.Params, name) && c.plan.params[name].Default != nil {

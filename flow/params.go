@@ -95,15 +95,27 @@ func encodeParams(object transform.Value) ([]byte, error) {
 }
 
 // Parameters checks the parameters of a call by name against those that the flow declares, fills in defaults and returns them in the
-// form that a run keeps. A flow that declares none takes what it is given. The error is a *ParamError that names every fault.
+// form that a run keeps. Those of its listener's path are due too. A flow that declares none takes what else it is given. The error is a *ParamError
+// that names every fault.
 func (p *Plan) Parameters(given transform.Value) ([]byte, error) {
-	if len(p.params) == 0 {
+	var e ParamError
+	checked := transform.NewObject(transform.NewShape(), nil)
+	for _, name := range p.pathParams {
+		if _, declared := p.params[name]; declared {
+			continue
+		}
+		if value, ok := given.Get(name); ok && !value.IsNull() {
+			checked = checked.With(name, value)
+			continue
+		}
+		e.Faults = append(e.Faults, fmt.Sprintf("%q is required, as in the path of listener %q", name, p.Listener))
+	}
+	if len(p.params) == 0 && e.Faults == nil {
 		return encodeParams(given)
 	}
-	var e ParamError
 	names := slices.Sorted(maps.Keys(p.params))
 	for name := range given.Fields() {
-		if _, ok := p.params[name]; !ok {
+		if _, ok := p.params[name]; !ok && len(p.params) > 0 && !slices.Contains(p.pathParams, name) {
 			hint := "there are " + strings.Join(names, ", ")
 			if near := define.Nearest(name, names); near != "" {
 				hint = fmt.Sprintf("did you mean %q?", near)
@@ -111,7 +123,6 @@ func (p *Plan) Parameters(given transform.Value) ([]byte, error) {
 			e.Faults = append(e.Faults, fmt.Sprintf("%q is not declared (%s)", name, hint))
 		}
 	}
-	checked := transform.NewObject(transform.NewShape(), nil)
 	for _, name := range names {
 		param := p.params[name]
 		value, ok := given.Get(name)

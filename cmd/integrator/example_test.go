@@ -309,6 +309,7 @@ func TestExample(t *testing.T) {
 			{"no such", "", ops.issue(), 404, `flow "no such" is not defined`},
 			{"load-orders", "", ops.issue(), 200, `"orders": send payloads to ` + prefix + "/shop/{store}/orders"},
 			{"load-patients", "", ops.issue(), 200, prefix + "/hl7/patient"},
+			{"orders-of-a-store", "", ops.issue(), 400, `"store" is required, as in the path of listener "order-list"`},
 			{"nightly-export", `[]`, ops.issue(), 400, ""},
 			{"nightly-export", `{"a": {"b": 1}}`, ops.issue(), 400, ""},
 		} {
@@ -320,6 +321,9 @@ func TestExample(t *testing.T) {
 		}
 		if response, text := ops.send("GET", run, ops.issue(), ""); response.StatusCode != 405 || response.Header.Get("Allow") != "POST" || !strings.HasPrefix(text, `{"status":1,"exception":"`) {
 			t.Errorf("GET: %s %s", response.Status, text)
+		}
+		if status, exception := first.run("orders-of-a-store", `{"store": "berlin", "more": 1}`, 200); status != 0 || exception != "" { // what the listener's path gives otherwise
+			t.Errorf("a flow that a listener starts: %d %q", status, exception)
 		}
 		if status, exception := first.run("nightly-export", `{"unused": 1}`, 200); status != 0 || exception != "" { // it declares no parameters
 			t.Errorf("with a parameter: %d %q", status, exception)
