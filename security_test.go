@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/integrator-go/integrator"
@@ -55,7 +56,7 @@ listeners: {a: {path: /a, format: json, max_body: 1MiB}}
 flows: {a: {from: {listener: a}, to: {connection: out, path: a.ndjson, format: ndjson}}}
 connections: {out: {type: file, dir: out}}
 users: {ops: {role: operator, password: password-ops}}
-`)
+`, func(c *integrator.Config) { c.Auth.TokenLife = time.Hour }) // other tests may come between
 	for name, r := range map[string]struct {
 		path  string
 		token string

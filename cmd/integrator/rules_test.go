@@ -15,8 +15,10 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/connector/sqldb"
 	"github.com/integrator-go/integrator/connector/sqldb/sqlite"
 	"github.com/integrator-go/integrator/store/memstore"
@@ -98,7 +100,7 @@ func serveRules(t *testing.T, files map[string]string) *rules {
 		fsys[name] = &fstest.MapFile{Data: []byte(text)}
 	}
 	r := &rules{dir: t.TempDir()}
-	engine, err := integrator.New(integrator.Config{Store: memstore.New(), BaseDir: r.dir, Definitions: fsys, Drivers: []sqldb.Driver{sqlite.Driver()}, Logger: slog.New(slog.DiscardHandler),
+	engine, err := integrator.New(integrator.Config{Store: memstore.New(), BaseDir: r.dir, Definitions: fsys, Drivers: []sqldb.Driver{sqlite.Driver()}, Logger: slog.New(slog.DiscardHandler), Auth: auth.Options{TokenLife: time.Hour},
 		Env: func(name string) (string, bool) { return "value of " + name, name != "NONE" }, Secrets: func(string) (string, bool) { return "a long password", true }})
 	if err != nil {
 		t.Fatal(err)
