@@ -24,6 +24,7 @@ func TestName(t *testing.T) {
 		{"alike in part alone", "fraud", ""},
 		{"the same beginning", "max_size", "max_body"},
 		{"another beginning", "top_body", ""},
+		{"one of two letters", "tu", "to"},
 		{"too short to tell", "t", ""},
 		{"like none", "zzzzzz", ""},
 		{"empty", "", ""},
