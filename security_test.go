@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/integrator-go/integrator"
@@ -55,7 +56,7 @@ listeners: {a: {path: /a, format: json, max_body: 1MiB}}
 flows: {a: {from: {listener: a}, to: {connection: out, path: a.ndjson, format: ndjson}}}
 connections: {out: {type: file, dir: out}}
 users: {ops: {role: operator, password: password-ops}}
-`)
+`, func(c *integrator.Config) { c.Auth.TokenLife = time.Hour }) // other tests may come between
 	for name, r := range map[string]struct {
 		path  string
 		token string
@@ -443,5 +444,83 @@ users: {shop: {role: operator, password: password-shop}}`)
 	}
 	if !limited {
 		t.Error("passwords can be guessed without end")
+	}
+}
+
+// TestPagesOfOtherOrigins: a page elsewhere learns nothing of an engine, may not make a browser send passwords to it, and nothing that a browser fetches by itself changes anything.
+func TestPagesOfOtherOrigins(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {out: {type: file, dir: out}}
+listeners:
+  token:    {path: /token, format: json}
+  password: {path: /password, format: json, auth: basic, method: [POST, PUT, DELETE, PATCH, GET]}
+flows:
+  token:    {from: {listener: token}, to: {connection: out, path: "${run.id}.json", format: json}}
+  password: {listener: password, to: {connection: out, path: "${run.id}.json", format: json}}
+  named:    {to: {connection: out, path: "${run.id}.json", format: json}}
+users: {ops: {role: admin, password: password-ops}}
+`)
+	token := h.token("ops", "password-ops")
+	basic := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("ops:password-ops"))
+	const elsewhere = "Origin: https://evil.example"
+	for _, path := range []string{listeners + "/token", listeners + "/password", listeners + "/none", "/rest/v1/token-auth/issue", "/plugins/flows/rest/v1/flow-name/named/run", "/rest/v1/runs", "/livez", "/none"} {
+		for _, method := range []string{"OPTIONS", "GET", "POST"} {
+			r := h.call(method, path, "", nil, elsewhere, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization")
+			if method == "OPTIONS" && r.status < 400 {
+				t.Errorf("a preflight of %s is answered with %d", path, r.status)
+			}
+			for name := range r.header {
+				if strings.HasPrefix(name, "Access-Control-") || name == "Set-Cookie" {
+					t.Errorf("%s %s: %s: %v", method, path, name, r.header[name])
+				}
+			}
+			if r.body != "" && (r.header.Get("X-Content-Type-Options") != "nosniff" || r.header.Get("Cache-Control") != "no-store") {
+				t.Errorf("%s %s may be sniffed or kept: %v", method, path, r.header)
+			}
+		}
+	}
+	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "GET"} { // what a browser adds by itself
+		for _, header := range []string{elsewhere, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site"} {
+			if r := h.call(method, listeners+"/password", "", strings.NewReader("{}"), basic, header); r.status != http.StatusForbidden {
+				t.Errorf("%s with a password, %s: %d %s", method, header, r.status, r.body)
+			}
+		}
+	}
+	before := h.get("/rest/v1/runs", token).body
+	if !strings.Contains(before, `"runs":[]`) {
+		t.Errorf("something ran: %s", before)
+	}
+	if r := h.post(listeners+"/token", token, "{}", elsewhere, "Sec-Fetch-Site: cross-site"); r.status != http.StatusOK { // a token is given on purpose
+		t.Errorf("with a token: %d %s", r.status, r.body)
+	}
+	run := h.events.settled(1)
+	before = h.get("/rest/v1/runs", token).body + h.get("/rest/v1/users", token).body
+	for _, path := range []string{"/rest/v1/runs/1/cancel", "/rest/v1/runs/1/replay", "/rest/v1/runs/replay?flow=token", "/rest/v1/runs/1/rejects/replay", "/rest/v1/messages/" + run.Run.Message.String() + "/replay",
+		"/plugins/flows/rest/v1/flow-name/named/run", "/rest/v1/flows/1/run", "/rest/v1/token-auth/refresh", "/rest/v1/executions/1", "/rest/v1/runs/1", "/rest/v1/runs/1/log", "/rest/v1/users/ops", "/rest/v1/messages/" + run.Run.Message.String() + "/body", "/metrics", "/readyz"} {
+		if r := h.get(path, token); r.status >= 500 {
+			t.Errorf("GET %s: %d", path, r.status)
+		}
+	}
+	if after := h.get("/rest/v1/runs", token).body + h.get("/rest/v1/users", token).body; after != before {
+		t.Errorf("a GET changed something: %s, before %s", after, before)
+	}
+}
+
+// TestFormulasInRejects: what a spreadsheet would run is text in rejected records that are asked for as CSV, names of fields among them.
+func TestFormulasInRejects(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+listeners: {a: {path: /a, format: json, mode: sync}}
+flows: {a: {from: {listener: a, records: "[*]"}, steps: [{reject: {when: "true", reason: "=1+1"}}], on_reject: keep, respond: {}}}
+users: {ops: {role: operator, password: password-ops}}
+`)
+	token := h.token("ops", "password-ops")
+	h.post(listeners+"/a", token, `[{"a": "=cmd|'/c calc'!A1", "@b": "+1", "-c": "\t=x", "d": -5}]`)
+	const want = `a,'@b,'-c,d,_record,_line,_step,_field,_reason
+'=cmd|'/c calc'!A1,'+1,'	=x,-5,1,1,step 1 (reject),"",'=1+1
+`
+	if r := h.get("/rest/v1/runs/1/rejects?format=csv", token); r.status != 200 || r.body != want {
+		t.Errorf("%d %s, want %s", r.status, r.body, want)
 	}
 }

@@ -87,6 +87,7 @@ func (e *Engine) compile(tree *define.Tree, base *set) (*set, error) {
 	faults = append(faults, c.flows()...)
 	faults = append(faults, c.schedules()...)
 	faults = append(faults, c.users()...)
+	faults = append(slices.Clone(c.read), define.Decisive(c.read, faults[len(c.read):])...)
 	router, conflicts := listener.NewRouter(slices.SortedFunc(maps.Values(s.listeners), func(a, b *listener.Listener) int { return strings.Compare(a.Name, b.Name) }))
 	s.router, faults = router, append(faults, conflicts...)
 	if len(faults) > 0 {
@@ -214,6 +215,7 @@ func unknownKind(path, key, what, name string, names []string) Fault {
 	f := Fault{Path: path + "." + key, Reason: fmt.Sprintf("%s %q is not known", what, name), Hint: "there are " + strings.Join(names, ", ")}
 	if name == "" {
 		f.Path, f.Reason = path, fmt.Sprintf("%s is missing", key)
+		return define.Lacks(f, key)
 	} else if near := define.Nearest(name, names); near != "" {
 		f.Hint = fmt.Sprintf("did you mean %s?", near)
 	}
@@ -240,6 +242,9 @@ func (c *setCompiler) formats() (faults Faults) {
 		}
 		if _, err := c.makeFormat(kinds, &ref, path); err != nil {
 			faults = append(faults, define.FaultsOf(path, err)...)
+		}
+		if as, given := ref.Options["as"]; given && as != "array" && as != "object" && as != "lines" {
+			faults = append(faults, Fault{Path: path + ".as", Reason: fmt.Sprintf("as %q is not known", as), Hint: "there are array, object, lines"})
 		}
 	}
 	return faults
@@ -271,7 +276,11 @@ func (c *setCompiler) chosenFormat(ref *transform.FormatRef, path string) (trans
 func (c *setCompiler) makeFormat(kinds map[string]transform.FormatKind, ref *transform.FormatRef, path string) (transform.Format, error) {
 	kind, ok := kinds[ref.Type]
 	if !ok {
-		return nil, Faults{unknownKind(path, "type", "format", ref.Type, append(slices.Sorted(maps.Keys(kinds)), slices.Sorted(maps.Keys(c.set.definitions.Formats))...))}
+		names := slices.Sorted(maps.Keys(kinds))
+		if !strings.HasPrefix(path, "formats") { // whose own are made of kinds alone
+			names = append(names, slices.Sorted(maps.Keys(c.set.definitions.Formats))...)
+		}
+		return nil, Faults{unknownKind(path, "type", "format", ref.Type, names)}
 	}
 	options := c.options
 	options.Ignore = []string{"type", "as"}
@@ -305,7 +314,8 @@ func (c *setCompiler) listeners() (faults Faults) {
 }
 
 func (c *setCompiler) flows() (faults Faults) {
-	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Users: c.set.users, Format: c.format, Names: c.names, Faulty: c.faulty,
+	named := func(name string) transform.FormatRef { return c.set.definitions.Formats[name] }
+	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Users: c.set.users, Format: c.format, Named: named, Names: c.names, Faulty: c.faulty,
 		Connection: func(name string) (connector.Connection, bool) {
 			_, defined := c.set.definitions.Connections[name]
 			return c.set.connections[name], defined
@@ -353,13 +363,21 @@ func (c *setCompiler) users() (faults Faults) {
 	for login, d := range c.set.definitions.Users {
 		path := define.Join("users", login)
 		if key, reason := auth.CheckDefinition(login, d); reason != "" {
-			if key != "" {
-				path += "." + key
+			f := Fault{Path: path, Reason: reason}
+			var roles []string
+			for _, role := range auth.Roles {
+				roles = append(roles, string(role))
 			}
-			if c.faulty(path) {
-				continue
+			near := define.Nearest(string(d.Role), roles)
+			switch {
+			case key == "role" && d.Role == "", key == "password" && d.Password.Reveal() == "":
+				f = define.Lacks(f, key)
+			case key == "role" && near != "":
+				f.Path, f.Hint = path+".role", fmt.Sprintf("did you mean %s?", near)
+			case key != "":
+				f.Path += "." + key
 			}
-			faults = append(faults, Fault{Path: path, Reason: reason})
+			faults = append(faults, f)
 		}
 		for key, grants := range map[string][]string{"listeners": d.Listeners, "flows": d.Flows} {
 			for i, grant := range grants {
@@ -367,7 +385,9 @@ func (c *setCompiler) users() (faults Faults) {
 					continue
 				}
 				f := Fault{Path: fmt.Sprintf("%s.%s[%d]", define.Join("users", login), key, i), Reason: fmt.Sprintf("%q is none of the %s", grant, key)}
-				if near := define.Nearest(grant, c.names(key)); near != "" {
+				if grant == "all" || grant == "any" {
+					f.Hint = `write "*" for all of them`
+				} else if near := define.Nearest(grant, c.names(key)); near != "" {
 					f.Hint = fmt.Sprintf("did you mean %s?", near)
 				}
 				faults = append(faults, f)

@@ -238,6 +238,9 @@ func checkLogin(login string) string {
 }
 
 func checkRole(role Role) string {
+	if role == "" {
+		return "the role is missing: there are viewer, api, operator, editor, admin"
+	}
 	if !slices.Contains(Roles, role) {
 		return fmt.Sprintf("role %q is not known: there are viewer, api, operator, editor, admin", role)
 	}

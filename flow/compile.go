@@ -27,6 +27,9 @@ type Environment struct {
 	// Format returns the format that ref names; path is the place of the definition, for faults.
 	Format func(ref *transform.FormatRef, path string) (transform.Format, error)
 
+	// Named returns the set's own format of that name, the zero value when there is none; nil: the set has none.
+	Named func(name string) transform.FormatRef
+
 	// Steps are the host's Go functions, by name.
 	Steps map[string]transform.Func
 
@@ -56,6 +59,7 @@ type Plan struct {
 	params     map[string]Param
 	heard      map[string]Param      // that the listener declares
 	when       *transform.Expression // whether a payload is wanted; nil: each is
+	pathParams []string              // of the path of the listener that starts the flow and does not feed it
 	source     source
 	steps      []step
 	outputs    []output
@@ -84,6 +88,7 @@ type source struct {
 	path    *template
 	binds   map[string]*transform.Mapping // by name, of one field "value"
 	single  bool                          // the source is one document, so that the answer is one object
+	records string                        // the path of the records, "" where the document or its rows are
 }
 
 // step is one compiled step with the name that faults carry.
@@ -188,7 +193,7 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.respond(d)
 	c.onError(d.OnError)
 	if len(d.To) == 0 && d.Respond == nil && !c.plan.reads && d.Listener == "" {
-		c.fault("", 0, "the flow leads nowhere", "give it `to`, `respond` or both")
+		c.lacks("", "the flow leads nowhere", "give it `to`, `respond` or both", "to", "respond", "from", "listener")
 	}
 	if c.faults != nil {
 		return nil, c.faults
@@ -203,6 +208,13 @@ func (c *compiler) fault(path string, offset int, reason, hint string) {
 		path = c.base
 	}
 	c.faults = append(c.faults, define.Fault{Path: path, Offset: offset, Reason: reason, Hint: hint})
+}
+
+// lacks adds a fault of a key that is missing.
+func (c *compiler) lacks(path, reason, hint string, keys ...string) {
+	c.fault(path, 0, reason, hint)
+	last := len(c.faults) - 1
+	c.faults[last] = define.Lacks(c.faults[last], keys...)
 }
 
 // report adds the faults that err holds: definition errors at their places below path, anything else as one fault.
@@ -294,7 +306,7 @@ func (c *compiler) from(d Definition) {
 	case from.Connection != "":
 		c.fromConnection(from)
 	default:
-		c.fault("from", 0, "nothing is read", "give it `listener` or `connection`")
+		c.lacks("from", "nothing is read", "give it `listener` or `connection`", "listener", "connection")
 	}
 }
 
@@ -308,7 +320,7 @@ func (c *compiler) fromListener(d Definition) {
 	if d.Listener != "" && d.Listener != from.Listener {
 		c.fault("listener", 0, "the flow reads another listener than the one that starts it", "leave one of the two out")
 	}
-	c.plan.reads = true
+	c.plan.reads, c.plan.pathParams = true, nil
 	if c.listener("from.listener", from.Listener); c.facts == nil {
 		return
 	}
@@ -453,6 +465,9 @@ func (c *compiler) listener(path, name string) {
 		return
 	}
 	c.facts, c.plan.heard = facts, facts.Declared
+	if !c.plan.reads {
+		c.plan.pathParams = facts.Params
+	}
 	c.options.Known["param"] = union(facts.params(), slices.Sorted(maps.Keys(c.plan.params)))
 }
 
@@ -512,6 +527,7 @@ func (c *compiler) decode(from *From, formats ...PayloadFormat) {
 			description = d.Describe(s.options)
 		}
 		s.single, c.options.UntypedSource = s.single && description.Single, c.options.UntypedSource || description.Untyped
+		s.records = cmp.Or(from.Records, s.records, description.Records)
 	}
 }
 
@@ -535,7 +551,11 @@ func (c *compiler) format(path string, ref *transform.FormatRef) transform.Forma
 
 // as returns how a format in use makes one document of many records, "" when the definition does not say.
 func (c *compiler) as(path string, ref *transform.FormatRef) string {
-	switch as := ref.Options["as"]; as {
+	as := ref.Options["as"]
+	if as == nil && c.env.Named != nil {
+		as = c.env.Named(ref.Type).Options["as"]
+	}
+	switch as {
 	case nil:
 		return ""
 	case "array", "object", "lines":
@@ -558,8 +578,16 @@ func (c *compiler) template(path, text string, record bool) *template {
 	return t
 }
 
+// expression compiles a condition. It is an expression with the = that introduces one elsewhere, and without it.
 func (c *compiler) expression(path, text string) *transform.Expression {
-	e, err := transform.CompileExpression(text, c.options)
+	bare := text
+	if rest, ok := strings.CutPrefix(strings.TrimLeft(text, " "), "="); ok && !strings.HasPrefix(rest, "=") {
+		bare = rest
+	}
+	e, err := transform.CompileExpression(bare, c.options)
+	if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
+		definition.Offset += len(text) - len(bare)
+	}
 	if err != nil {
 		c.report(path, err)
 		return nil
@@ -662,7 +690,7 @@ func (c *compiler) steps(steps []Step) {
 			}
 		case "reject":
 			if s.Reject.When == "" {
-				c.fault(path, 0, "reject needs a condition", "write {when: …, reason: …}")
+				c.lacks(path, "reject needs a condition", "write {when: …, reason: …}", "when")
 			} else if e := c.expression(path+".when", s.Reject.When); e != nil {
 				run = transform.NewReject(name, e, cmp.Or(s.Reject.Reason, "rejected by the condition "+s.Reject.When))
 			}
@@ -842,7 +870,7 @@ var actions = []string{"insert", "upsert", "update", "delete", "replace"}
 func (c *compiler) destination(place string, d Destination, columns []string) (connector.Destination, target, []connector.Target) {
 	before := len(c.faults)
 	if d.Connection == "" {
-		c.fault(place, 0, "a destination needs a connection", "")
+		c.lacks(place, "a destination needs a connection", "", "connection")
 		return nil, target{}, nil
 	}
 	connection := c.connection(place+".connection", d.Connection)
@@ -893,8 +921,9 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 		c.fault(place+".commit", 0, "a negative number means nothing here", "")
 	}
 	specs := []connector.Target{spec}
+	faulty := len(c.faults) > before || c.env.Faulty != nil && c.env.Faulty(c.base+"."+place)
 	switch {
-	case len(c.faults) > before:
+	case faulty:
 	case chosen:
 		specs = c.choice(place, destination, spec, &t)
 	case t.each != nil && t.action == "replace" && len(d.Key) > 0:
@@ -904,7 +933,7 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 			specs = append(specs, spec)
 		}
 	}
-	if len(c.faults) > before {
+	if faulty || len(c.faults) > before { // the connection would repeat what was said
 		return nil, target{}, nil
 	}
 	return destination, t, specs

@@ -2,6 +2,8 @@ package flow
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +42,9 @@ func parseCron(text string) (*cron, error) {
 		text = written
 	}
 	parts := strings.Fields(text)
+	if strings.HasPrefix(text, "@") {
+		return nil, fmt.Errorf("%s is not known: there are %s", text, strings.Join(slices.Sorted(maps.Keys(cronNames)), ", "))
+	}
 	if len(parts) != len(cronFields) {
 		return nil, fmt.Errorf("five fields are expected, as in 0 2 * * *: minute, hour, day of the month, month, day of the week; here are %d", len(parts))
 	}
@@ -105,7 +110,11 @@ func cronValue(i int, text string) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < field.low || n > field.high {
-		return 0, fmt.Errorf("%q is not between %d and %d", text, field.low, field.high)
+		names := ""
+		if field.names != nil {
+			names = fmt.Sprintf(", or one of %s", strings.Join(field.names, ", "))
+		}
+		return 0, fmt.Errorf("%q is not between %d and %d%s", text, field.low, field.high, names)
 	}
 	return n, nil
 }

@@ -78,10 +78,18 @@ func (j *job) missed() []string {
 		return nil
 	}
 	missed := j.plan.paths.Missed(j.env.Sights)
-	if records := j.plan.source.options.Records; records != "" && j.run.Read == 0 && j.failure == nil {
-		missed = append(missed, records)
+	if path := j.noRecords(); path != "" {
+		missed = append(missed, path)
 	}
 	return missed
+}
+
+// noRecords returns the path of the source's records when there was not one, "" otherwise.
+func (j *job) noRecords() string {
+	if j.run.Read > 0 || j.failure != nil {
+		return ""
+	}
+	return j.plan.source.records
 }
 
 // discard throws away what an attempt collected.

@@ -21,6 +21,13 @@ type ParamError struct{ Faults []string }
 // Error returns all faults.
 func (e *ParamError) Error() string { return "parameters: " + strings.Join(e.Faults, "; ") }
 
+// fault notes what is wrong, once.
+func (e *ParamError) fault(text string) {
+	if !slices.Contains(e.Faults, text) {
+		e.Faults = append(e.Faults, text)
+	}
+}
+
 // paramFormat is how parameters are kept with a run.
 var paramFormat = func() transform.Format {
 	f, err := jsonfmt.New(jsonfmt.Options{})
@@ -95,24 +102,40 @@ func encodeParams(object transform.Value) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// Parameters checks the parameters of a call by name against those that the flow declares, fills in defaults and returns them in the
-// form that a run keeps. A flow that declares none takes what it is given. The error is a *ParamError that names every fault.
+// Parameters checks the parameters of a call by name against those that the flow and the listener that starts it declare, fills in defaults and returns them in the
+// form that a run keeps. Those of the listener's path are due too. Without declarations a flow takes what else it is given. The error is a *ParamError
+// that names every fault.
 func (p *Plan) Parameters(given transform.Value) ([]byte, error) {
-	if len(p.params) == 0 {
+	var e ParamError
+	checked, declared := noParams, union(slices.Sorted(maps.Keys(p.heard)), slices.Sorted(maps.Keys(p.params)))
+	for _, name := range p.pathParams {
+		if slices.Contains(declared, name) {
+			continue
+		}
+		if value, ok := given.Get(name); ok && !value.IsNull() {
+			checked = checked.With(name, value)
+			continue
+		}
+		e.Faults = append(e.Faults, fmt.Sprintf("%q is required, as in the path of listener %q", name, p.Listener))
+	}
+	if len(declared) == 0 && e.Faults == nil {
 		return encodeParams(given)
 	}
-	var e ParamError
-	names := slices.Sorted(maps.Keys(p.params))
 	for name := range given.Fields() {
-		if _, ok := p.params[name]; !ok {
-			hint := "there are " + strings.Join(names, ", ")
-			if near := define.Nearest(name, names); near != "" {
+		if len(declared) > 0 && !slices.Contains(declared, name) && !slices.Contains(p.pathParams, name) {
+			hint := "there are " + strings.Join(declared, ", ")
+			if near := define.Nearest(name, declared); near != "" {
 				hint = fmt.Sprintf("did you mean %q?", near)
 			}
 			e.Faults = append(e.Faults, fmt.Sprintf("%q is not declared (%s)", name, hint))
 		}
 	}
-	checked := e.check(noParams, p.params, given)
+	for _, some := range []map[string]Param{p.heard, p.params} {
+		for name, value := range checked.Fields() {
+			given = given.With(name, value)
+		}
+		checked = e.check(checked, some, given)
+	}
 	if e.Faults != nil {
 		return nil, &e
 	}
@@ -128,12 +151,12 @@ func (e *ParamError) check(checked transform.Value, declared map[string]Param, g
 		case ok && !value.IsNull():
 			v, err := param.convert(value)
 			if err != nil {
-				e.Faults = append(e.Faults, fmt.Sprintf("%q %v", name, err))
+				e.fault(fmt.Sprintf("%q %v", name, err))
 				continue
 			}
 			checked = checked.With(name, v)
 		case param.Required:
-			e.Faults = append(e.Faults, fmt.Sprintf("%q is required", name))
+			e.fault(fmt.Sprintf("%q is required", name))
 		case param.Default != nil:
 			v, err := param.convert(constant(param.Default))
 			if err != nil {
@@ -175,7 +198,7 @@ func ParamsOf(m *store.Message, declared ...map[string]Param) ([]byte, error) {
 	}
 	if e.Faults != nil {
 		slices.Sort(e.Faults)
-		return nil, &ParamError{slices.Compact(e.Faults)}
+		return nil, &e
 	}
 	return encodeParams(checked)
 }

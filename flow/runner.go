@@ -126,6 +126,8 @@ type Outcome struct {
 	Rejects  []Rejected
 	Missed   []string // paths of the flow's maps that no record has: misspelt ones, perhaps
 
+	NoRecords string // the path of the source's records when it had none there
+
 	plan    *Plan          // of the run
 	message *store.Message // that it was called with; nil: none
 }
@@ -581,7 +583,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 		w.err = err
 		close(w.done)
 	case run.Status.Settled():
-		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed()}
+		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed(), NoRecords: j.noRecords()}
 		if j.failure == nil {
 			w.outcome.Response, j.response = j.response, nil
 		}

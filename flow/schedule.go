@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/integrator-go/integrator/internal/define"
@@ -91,8 +92,12 @@ func CompileSchedule(name, base string, d ScheduleDefinition, plan func(name str
 			}
 		}
 	}
-	if given != 1 {
-		fault("", "a schedule needs one of cron, every and at", "")
+	switch {
+	case given == 0:
+		fault("", "a schedule needs one of cron, every and at", `write cron: "0 2 * * *", every: 15m or at: 2026-12-24T18:00`)
+		faults[len(faults)-1] = define.Lacks(faults[len(faults)-1], "cron", "every", "at")
+	case given > 1:
+		fault("", "a schedule has one of cron, every and at, this one has more", "give the others schedules of their own")
 	}
 	for key, value := range map[string][3]string{"if_missed": {d.IfMissed, "run-once", "skip"}, "overlap": {d.Overlap, "skip", "queue"}} {
 		if value[0] != "" && value[0] != value[1] && value[0] != value[2] {
@@ -102,11 +107,14 @@ func CompileSchedule(name, base string, d ScheduleDefinition, plan func(name str
 	p, defined := plan(d.Flow)
 	switch {
 	case d.Flow == "":
-		fault("", "a schedule needs a flow", "")
+		fault("", "a schedule needs a flow", "write flow: NAME")
+		faults[len(faults)-1] = define.Lacks(faults[len(faults)-1], "flow")
 	case !defined:
-		hint := ""
+		hint := "there are " + strings.Join(flows, ", ")
 		if near := define.Nearest(d.Flow, flows); near != "" {
 			hint = fmt.Sprintf("did you mean %s?", near)
+		} else if len(flows) == 0 {
+			hint = "there are no flows"
 		}
 		fault("flow", fmt.Sprintf("flow %q is not defined", d.Flow), hint)
 	case p == nil: // its own faults are told

@@ -315,7 +315,7 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 	settlement := r.settlement(j)
 	settlement.Insert, settlement.Message = true, s.Message
 	err = r.commit(func(ctx context.Context) error { return r.queue.Settle(ctx, []*store.Settlement{settlement}) })
-	outcome := &Outcome{Run: settlement.Run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed()}
+	outcome := &Outcome{Run: settlement.Run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed(), NoRecords: j.noRecords()}
 	if j.failure == nil && err == nil {
 		outcome.Response, j.response = j.response, nil
 	}

@@ -24,9 +24,10 @@ type part struct {
 	field  string            // of a record: what stands in the braces
 }
 
-// parseTemplate parses text; faults are *transform.DefinitionError with offsets in it. record says that ${record.x} may stand in it.
+// parseTemplate parses text; the error joins a *transform.DefinitionError for each fault, with its offset in it. record says that ${record.x} may stand in it.
 func parseTemplate(text string, options transform.CompileOptions, record bool) (*template, error) {
 	t := &template{}
+	var faults []error
 	literal := func(s string) {
 		if s != "" {
 			t.parts = append(t.parts, part{text: s})
@@ -36,7 +37,7 @@ func parseTemplate(text string, options transform.CompileOptions, record bool) (
 		open := strings.Index(rest, "${")
 		if open < 0 {
 			literal(rest)
-			return t, nil
+			return t, errors.Join(faults...)
 		}
 		if open > 0 && rest[open-1] == '$' { // $${ is a literal ${
 			literal(rest[:open-1] + "${")
@@ -47,12 +48,13 @@ func parseTemplate(text string, options transform.CompileOptions, record bool) (
 		offset := len(text) - len(rest) + open
 		inner, after, closed := strings.Cut(rest[open+2:], "}")
 		if !closed {
-			return nil, &transform.DefinitionError{Offset: offset, Reason: "${ is not closed", Hint: "write $${ for the characters themselves"}
+			faults = append(faults, &transform.DefinitionError{Offset: offset, Reason: "${ is not closed", Hint: "write $${ for the characters themselves"})
+			return nil, errors.Join(faults...)
 		}
 		p, err := parsePart(strings.TrimSpace(inner), options, record)
 		if err != nil {
 			err.Offset += offset + 2
-			return nil, err
+			faults = append(faults, err)
 		}
 		t.record = t.record || p.field != ""
 		t.parts = append(t.parts, p)
@@ -91,6 +93,9 @@ func parsePart(inner string, options transform.CompileOptions, record bool) (par
 	if definition := (*transform.DefinitionError)(nil); errors.As(err, &definition) {
 		if definition.Offset > 0 { // it is about a part of the path
 			definition.Offset += len(inner) - len(path)
+		}
+		if strings.HasPrefix(definition.Hint, "write = ") {
+			definition.Hint = "${…} holds a path alone: what is to be computed is a field of the record, or a parameter with a default"
 		}
 		return part{}, definition
 	} else if err != nil {

@@ -24,7 +24,7 @@ const rejectedHeader = "Integrator-Rejected"
 func (h *handler) answerListener(w http.ResponseWriter, r *http.Request, l *listener.Listener, by auth.Principal, answer *listener.Answer, err error) error {
 	switch {
 	case errors.Is(err, flow.ErrStillRuns):
-		writeReceipt(w, http.StatusAccepted, answer.Receipt, "running")
+		writeReceipt(w, http.StatusAccepted, answer.Receipt, "running", "")
 		return nil
 	case err != nil:
 		return err
@@ -48,7 +48,7 @@ func (h *handler) answerListener(w http.ResponseWriter, r *http.Request, l *list
 		w.Header().Set(rejectedHeader, strconv.FormatInt(run.Rejected, 10))
 	}
 	if response == nil {
-		writeReceipt(w, http.StatusOK, answer.Receipt, run.Status.String())
+		writeReceipt(w, http.StatusOK, answer.Receipt, run.Status.String(), warningOf(outcome))
 		return nil
 	}
 	send(w, r, response, response.Status)

@@ -160,7 +160,7 @@ func problemOfRun(run *store.Run, failure *flow.Failure, rejects []flow.Rejected
 	case errors.As(failure, &syntax):
 		p = problem(http.StatusBadRequest, "payload-malformed", "Malformed payload", run.Reason)
 		p.Line, p.Column, p.Offset = syntax.Line, syntax.Column, &syntax.Offset
-	case run.Kind == flow.KindInput:
+	case run.Kind == flow.KindInput, run.Kind == flow.KindRefused && failure.Record > 0: // one of the caller's records, and not the call
 		p = problem(http.StatusUnprocessableEntity, "rejected", "Records were rejected", run.Reason)
 		p.Rejects = rejects
 	case run.Kind == flow.KindTimeout:

@@ -264,6 +264,7 @@ func (h *handler) metrics(w http.ResponseWriter, r *http.Request, _ *call) error
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Write(text.Bytes()) // a fault of the connection is the client's to notice
 	return nil
 }

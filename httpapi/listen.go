@@ -19,7 +19,8 @@ type receipt struct {
 	AuditID     int64        `json:"auditId"`
 	FlowID      int64        `json:"flowId"`
 	Status      string       `json:"status"`
-	Runs        []receiptRun `json:"runs,omitempty"` // when several flows read the listener
+	Warning     string       `json:"warning,omitempty"` // of a run that was waited for
+	Runs        []receiptRun `json:"runs,omitempty"`    // when several flows read the listener
 }
 
 type receiptRun struct {
@@ -160,8 +161,9 @@ func fromQuery(r *http.Request) (*http.Request, error) {
 	return proof, nil
 }
 
-func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word string) {
-	r := receipt{Status: word}
+// writeReceipt answers with what was stored; word is its status, warning what is odd about a run that ended well.
+func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word, warning string) {
+	r := receipt{Status: word, Warning: warning}
 	if stored.Message != uuid.Nil {
 		r.MessageUUID = stored.Message.String()
 		setLocation(w.Header(), stored)

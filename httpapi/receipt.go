@@ -36,7 +36,7 @@ func (h *handler) answerReceipt(w http.ResponseWriter, l *listener.Listener, ans
 		setLocation(header, answer.Receipt)
 		w.WriteHeader(status)
 	case body == nil:
-		writeReceipt(w, status, answer.Receipt, word)
+		writeReceipt(w, status, answer.Receipt, word, "")
 	default:
 		setLocation(header, answer.Receipt)
 		header.Set("Content-Length", strconv.Itoa(len(body)))

@@ -45,7 +45,7 @@ func (h *handler) replayed(w http.ResponseWriter, r *http.Request, dry bool, s f
 	if err != nil {
 		return err
 	}
-	writeReceipt(w, http.StatusOK, receipt, "received")
+	writeReceipt(w, http.StatusOK, receipt, "received", "")
 	return nil
 }
 

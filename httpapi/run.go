@@ -64,7 +64,7 @@ func (h *handler) runFlow(w http.ResponseWriter, r *http.Request, c *call) error
 	case err != nil:
 		return err
 	}
-	answer := runAnswer{Exception: exceptionOf(c.principal, outcome), Warning: warningOf(&outcome.Run)}
+	answer := runAnswer{Exception: exceptionOf(c.principal, outcome), Warning: warningOf(outcome)}
 	if outcome.Failure != nil {
 		answer.Status = 1
 	}
@@ -138,7 +138,7 @@ func (h *handler) startFlow(w http.ResponseWriter, r *http.Request, c *call) err
 		case err != nil:
 			return err
 		default:
-			answer.runAnswer = runAnswer{Status: startEnded[outcome.Run.Status], Exception: exceptionOf(c.principal, outcome), Warning: warningOf(&outcome.Run)}
+			answer.runAnswer = runAnswer{Status: startEnded[outcome.Run.Status], Exception: exceptionOf(c.principal, outcome), Warning: warningOf(outcome)}
 		}
 		answer.AuditID = outcome.Run.Number
 	default:
@@ -205,12 +205,16 @@ func (h *handler) wait(r *http.Request, s flow.Submission) (*flow.Outcome, error
 	return outcome, err
 }
 
-// warningOf says that records of a run were rejected.
-func warningOf(run *store.Run) string {
-	if run.Status != store.Warning {
-		return ""
+// warningOf says what is odd about a run that has ended well: records were rejected, or there were none where the definition looks for them.
+func warningOf(outcome *flow.Outcome) string {
+	run := &outcome.Run
+	switch {
+	case run.Status == store.Warning:
+		return fmt.Sprintf("%d of %d rejected: see /rest/v1/runs/%d/rejects", run.Rejected, run.Read, run.Number)
+	case outcome.Failure == nil && outcome.NoRecords != "":
+		return "nothing was read: there are no records at " + outcome.NoRecords
 	}
-	return fmt.Sprintf("%d of %d rejected: see /rest/v1/runs/%d/rejects", run.Rejected, run.Read, run.Number)
+	return ""
 }
 
 // exceptionOf returns as much of an outcome's failure as the caller's role may know.

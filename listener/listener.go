@@ -93,7 +93,7 @@ func Compile(name, base string, d Definition, env Environment) (*Listener, defin
 		oneOf("auth", d.Auth, "bearer", "basic")
 		oneOf("auth_in", d.AuthIn, "header", "query")
 		if d.Path == "" {
-			faults = append(faults, define.Fault{Path: base, Reason: "a listener needs a path", Hint: "write path: /…"})
+			faults = append(faults, define.Lacks(define.Fault{Path: base, Reason: "a listener needs a path", Hint: "write path: /…"}, "path"))
 		} else if segments, err := parsePattern(d.Path); err != nil {
 			fault("path", err.Offset, err.Reason, err.Hint)
 		} else {

@@ -42,6 +42,14 @@ func parsePattern(pattern string) ([]segment, *define.Fault) {
 	if !strings.HasPrefix(pattern, "/") {
 		return nil, &define.Fault{Reason: "a listener's path begins with /", Hint: fmt.Sprintf("write /%s", pattern)}
 	}
+	for _, prefix := range []string{"/plugins/schedules/rest/v1/httplistener/", "/rest/v1/httplistener/"} {
+		if rest, ok := strings.CutPrefix(pattern, prefix); ok {
+			return nil, &define.Fault{Reason: "the path of a listener is what follows this prefix", Hint: "write /" + rest}
+		}
+	}
+	if at := strings.IndexAny(pattern, "?#"); at >= 0 {
+		return nil, &define.Fault{Offset: at, Reason: fmt.Sprintf("a path ends before a %c: a query is no part of it", pattern[at]), Hint: "values of the query are parameters without being named here"}
+	}
 	var segments []segment
 	offset := 1
 	names := map[string]bool{}
@@ -53,7 +61,9 @@ func parsePattern(pattern string) ([]segment, *define.Fault) {
 		name, isParam := strings.CutPrefix(part, "{")
 		switch {
 		case part == "":
-			return nil, fault("a path has no empty segments", "")
+			return nil, fault("a path has no empty segments", "write /name, or /{name...} for every path")
+		case part == "*", part == "**", strings.HasPrefix(part, ":"):
+			return nil, fault(fmt.Sprintf("%s is no parameter", part), "write {name}, or {name...} for the rest of the path")
 		case isParam:
 			if name, isParam = strings.CutSuffix(name, "}"); !isParam {
 				return nil, fault("{ is not closed in this segment", "a parameter is a whole segment: /{name}/")

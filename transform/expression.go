@@ -146,6 +146,9 @@ func CompileExpression(source string, options CompileOptions) (*Expression, erro
 	return e, nil
 }
 
+// unexpectedToken finds the token in what the parser says of it.
+var unexpectedToken = regexp.MustCompile(`^unexpected token \w+\((".*")\)$`)
+
 // syntaxFault is what the parser found wrong, with a hint for what other languages spell differently.
 func syntaxFault(source string, err error) *DefinitionError {
 	fault := &DefinitionError{Reason: err.Error()}
@@ -153,9 +156,16 @@ func syntaxFault(source string, err error) *DefinitionError {
 	if errors.As(err, &place) {
 		fault.Offset, fault.Reason = byteOffset(source, place.From), place.Message
 	}
+	if token := unexpectedToken.FindStringSubmatch(fault.Reason); token != nil {
+		fault.Reason = token[1] + " is not expected here"
+	}
 	switch at := source[fault.Offset:]; {
 	case fault.Reason == "unexpected token EOF":
 		fault.Reason = "the expression ends where more is due"
+	case strings.HasPrefix(at, "@"), strings.HasPrefix(at, "#"):
+		fault.Hint = `write this["@name"] or this["#text"] for such a field`
+	case strings.HasPrefix(at, "is "):
+		fault.Hint = "write == nil, or != nil"
 	case strings.HasPrefix(at, "="):
 		fault.Hint = "write == to compare"
 	case strings.HasPrefix(at, "&"):

@@ -51,6 +51,8 @@ type Describer interface {
 type Description struct {
 	Single  bool // the document is one record
 	Untyped bool // values are text without types
+
+	Records string // the path of the records that the format's own options name; "" for none
 }
 
 // Decoder reads the records of one document. It is used by one goroutine. One that is an io.Closer too is closed when its reader stops

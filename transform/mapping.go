@@ -227,6 +227,8 @@ type Mapping struct {
 	fields []eval
 	shape  *Shape
 	rest   bool     // "*": "*"
+	before int      // fields that stand before the rest
+	lead   *Shape   // of them
 	read   []string // top-level fields that a rest leaves out
 	roots  rootSet
 	raw    bool
@@ -298,12 +300,15 @@ func (m *Mapping) object(record Value, values []Value) Value {
 	if !m.rest {
 		return NewObject(m.shape, values)
 	}
-	b := NewBuilder(m.shape)
-	b.values = values
+	b := NewBuilder(m.lead)
+	b.values = slices.Clone(values[:m.before])
 	for name, v := range record.Fields() {
 		if m.shape.Index(name) < 0 && !slices.Contains(m.read, name) {
 			b.Add(name, v)
 		}
+	}
+	for i := m.before; i < len(values); i++ {
+		b.Add(m.names[i], values[i])
 	}
 	return b.Object()
 }
@@ -325,12 +330,13 @@ func (c *mapCompiler) mapping(path string, m Map) *Mapping {
 		if m[i].Term.Text != "*" {
 			c.fault(below(path, "*"), 0, `the field "*" can only be "*": all fields that nothing has read`, "")
 		}
-		compiled.rest = true
+		compiled.rest, compiled.before = true, i
 		m = slices.Delete(slices.Clone(m), i, i+1)
 	}
 	compiled.names, compiled.fields = c.fields(path, m)
 	if c.faults == nil {
 		compiled.shape = NewShape(compiled.names...)
+		compiled.lead = NewShape(compiled.names[:compiled.before]...)
 	}
 	return compiled
 }

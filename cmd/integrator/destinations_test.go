@@ -430,8 +430,8 @@ flows:
       - {connection: out, path: c.ndjson, format: ndjson, each: "= first(sortBy(lines, .sku))", map: {order: parent.id, least: sku}}
 `)
 	s.sent(`{"id": 7, "by": "a@b", "lines": [{"sku": "y", "qty": 1, "tags": ["new", "red"]}, {"sku": "x", "qty": 2, "tags": []}]}`, "success 1 1 0")
-	want := []string{`{"number":7,"skus":["y","x"],"first":{"sku":"y","of":7},"by":"a@b"}` + "\n",
-		`{"order":7,"tags":[{"tag":"new","of":"y","at":0},{"tag":"red","of":"y","at":1}],"sku":"y","qty":1}` + "\n" + `{"order":7,"tags":[],"sku":"x","qty":2}` + "\n",
+	want := []string{`{"number":7,"by":"a@b","skus":["y","x"],"first":{"sku":"y","of":7}}` + "\n",
+		`{"order":7,"sku":"y","qty":1,"tags":[{"tag":"new","of":"y","at":0},{"tag":"red","of":"y","at":1}]}` + "\n" + `{"order":7,"sku":"x","qty":2,"tags":[]}` + "\n",
 		`{"order":7,"least":"x"}` + "\n"}
 	if d := cmp.Diff(want, s.files()); d != "" {
 		t.Error(d)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestStopUnderLoad stops the server with SIGTERM again and again while clients send orders, and while uploads are under way: whatever the server
@@ -160,4 +162,13 @@ func (u *upload) finish(whole bool) (int, error) {
 	}
 	response.Body.Close()
 	return response.StatusCode, nil
+}
+
+// TestServerLimits: the command's server waits for no head and no next call without end, and takes heads of a bounded size.
+func TestServerLimits(t *testing.T) {
+	t.Parallel()
+	s := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	if s.ReadHeaderTimeout <= 0 || s.ReadHeaderTimeout > time.Minute || s.IdleTimeout <= 0 || s.IdleTimeout > 10*time.Minute || s.MaxHeaderBytes <= 0 || s.MaxHeaderBytes > 1<<20 {
+		t.Errorf("ReadHeaderTimeout %v, IdleTimeout %v, MaxHeaderBytes %d", s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -67,9 +68,18 @@ func (b *lockedBuffer) String() string {
 
 func newVictim(t *testing.T, definitions string) *victim {
 	t.Helper()
+	return newVictimOf(t, map[string]string{"integrator.yaml": definitions})
+}
+
+// newVictimOf is newVictim with several files of definitions, by their paths.
+func newVictimOf(t *testing.T, files map[string]string) *victim {
+	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "integrator.yaml"), []byte(definitions), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range files {
+		name = filepath.Join(dir, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -92,7 +102,7 @@ func (s *victim) start() {
 	process := exec.Command(self, "serve", ".", "--addr", s.address)
 	process.Args[0] = "integrator" // TestMain becomes the command by this name
 	process.Dir = s.dir
-	process.Env = append(os.Environ(), "INTEGRATOR_SECRET_SHOP=a long password", "GORACE=atexit_sleep_ms=0")
+	process.Env = append(os.Environ(), "INTEGRATOR_SECRET_SHOP=a long password", "INTEGRATOR_SECRET_SHOP_PASSWORD=a long password", "GORACE=atexit_sleep_ms=0")
 	process.Stderr = &s.log
 	out, err := process.StdoutPipe()
 	if err != nil {

@@ -104,6 +104,9 @@ func (w *work) append(o *out) error {
 	offset, head := info.Size(), o.encoder.(transform.AppendEncoder).Head()
 	if offset > 0 {
 		if err := continues(f, offset, head); err != nil {
+			if errors.Is(err, errOtherColumns) && o.target.Encode.Columns == nil { // it was the payload that settled them
+				err = &transform.Fault{Kind: "input", Reason: "the file has other columns than the first record: a map in the definition settles them", Err: err}
+			}
 			return fmt.Errorf("append to %s: %w", o.path, err)
 		}
 		head = nil
@@ -135,6 +138,8 @@ func (w *work) append(o *out) error {
 	return w.root.Remove(o.journalName()) // should it come back after a crash, the note tells that it is over
 }
 
+var errOtherColumns = errors.New("the file begins with other columns than the run's records have")
+
 // continues returns why records cannot stand behind a file's end.
 func continues(f io.ReaderAt, size int64, head []byte) error {
 	begin := make([]byte, len(head))
@@ -142,7 +147,7 @@ func continues(f io.ReaderAt, size int64, head []byte) error {
 		return err
 	}
 	if !bytes.Equal(begin, head) {
-		return connector.Permanent(errors.New("the file begins with other columns than the run's records have"))
+		return connector.Permanent(errOtherColumns)
 	}
 	end := make([]byte, 1)
 	if _, err := f.ReadAt(end, size-1); err != nil {

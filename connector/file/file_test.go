@@ -20,6 +20,7 @@ import (
 	"github.com/integrator-go/integrator/connector/connectortest"
 	"github.com/integrator-go/integrator/connector/file"
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/csvfmt"
 	"github.com/integrator-go/integrator/transform/jsonfmt"
 	"github.com/integrator-go/integrator/transform/transformtest"
 )
@@ -385,9 +386,9 @@ func TestTwoDestinationsOnePath(t *testing.T) {
 // TestWhatTheFormatCannotWrite is no fault of the disk, so no retry mends it.
 func TestWhatTheFormatCannotWrite(t *testing.T) {
 	t.Parallel()
-	one := must(jsonfmt.New(jsonfmt.Options{}))
+	one, rows := must(jsonfmt.New(jsonfmt.Options{})), must(csvfmt.New(csvfmt.Options{Formula: "reject"}))
 	w, err := connect(t, t.TempDir(), `{"dir": "."}`).(connector.Destination).PrepareWrite([]connector.Target{
-		{Path: "o.json", Format: one, Encode: transform.EncodeOptions{As: "object"}}})
+		{Path: "o.json", Format: one, Encode: transform.EncodeOptions{As: "object"}}, {Path: "r.csv", Format: rows, Encode: transform.EncodeOptions{Columns: []string{"=a"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,12 +397,15 @@ func TestWhatTheFormatCannotWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer work.Rollback()
-	if _, err := work.Start(run(1), []string{"o.json"}); err != nil {
+	if _, err := work.Start(run(1), []string{"o.json", "r.csv"}); err != nil {
 		t.Fatal(err)
 	}
 	two := &transform.Batch{Records: []transform.Record{{Value: object("a", transform.Int(1))}, {Value: object("a", transform.Int(2))}}}
-	if err := work.Write(0, two); !connector.IsPermanent(err) {
-		t.Errorf("two records in a document of one: %v", err)
+	if err := work.Write(0, two); err != nil || two.Records[0].Err != nil || two.Records[1].Err == nil { // it is the record that is one too many
+		t.Errorf("two records in a document of one: %v, %v", err, two.Records)
+	}
+	if err := work.Write(1, &transform.Batch{Records: []transform.Record{{Value: object("=a", transform.Int(1))}}}); !connector.IsPermanent(err) {
+		t.Errorf("a column of the definition that would be a formula: %v", err)
 	}
 }
 

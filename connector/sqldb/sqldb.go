@@ -26,6 +26,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/internal/nearest"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -83,6 +84,8 @@ type options struct {
 	Driver string `json:"driver"`
 	Path   string `json:"path"`
 	DSN    string `json:"dsn" define:"secret"`
+
+	_ struct{} `later:"host port database user password tls"`
 }
 
 // Kind makes connections of type sql over the drivers.
@@ -100,6 +103,9 @@ func Kind(drivers ...Driver) connector.Kind {
 			names = append(names, d.Name)
 		}
 		hint := "import github.com/integrator-go/integrator/connector/sqldb/" + o.Driver + " and list its Driver() in Config.Drivers"
+		if near := nearest.Name(o.Driver, names); near != "" {
+			hint = "did you mean " + near + "?"
+		}
 		if o.Driver == "" {
 			return nil, &connector.Fault{Key: "driver", Reason: "a driver is missing", Hint: "write one of " + strings.Join(names, ", ")}
 		}

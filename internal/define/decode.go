@@ -156,8 +156,9 @@ func (d *decoder) value(n *node, v reflect.Value, path string, t tags) {
 		if t.secret || t.masked || v.Type().Implements(revealerType) {
 			d.secret(n, path, t)
 		}
-		filled, _ := d.text(n, path, t)
-		v.SetString(filled)
+		if filled, ok := d.text(n, path, t); ok || !t.expression {
+			v.SetString(filled)
+		}
 	case reflect.Bool:
 		n, ok := d.scalar(n, path, t)
 		if !ok {
@@ -208,11 +209,10 @@ func (d *decoder) own(n *node, v reflect.Value, path string) {
 		return
 	}
 	before := len(d.faults)
-	if n = d.filled(n, path); len(d.faults) > before {
-		return
-	}
+	n = d.filled(n, path)
+	told := slices.Clone(d.faults[before:])
 	err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(n.json(nil, 0))
-	for _, f := range FaultsOf(path, err) {
+	for _, f := range Decisive(told, FaultsOf(path, err)) {
 		if f.Path == path {
 			f.File, f.Line, f.Column = n.file, n.line, n.column
 		}
@@ -224,7 +224,10 @@ func (d *decoder) own(n *node, v reflect.Value, path string) {
 func (d *decoder) filled(n *node, path string) *node {
 	copied := *n
 	if n.kind == text {
-		copied.text, _ = d.text(n, path, tags{expression: true})
+		filled, ok := d.text(n, path, tags{expression: true})
+		if copied.text = filled; !ok { // its fault is told: nothing more is to be found in it
+			copied.kind, copied.text = null, "null"
+		}
 	}
 	copied.nodes = make([]*node, len(n.nodes))
 	for i, child := range n.nodes {
@@ -377,6 +380,8 @@ func (d *decoder) object(n *node, v reflect.Value, path string, t tags) {
 		case slices.Contains(t.ignore, name.text):
 		case slices.Contains(later, name.text):
 			d.faults = append(d.faults, Fault{Path: at, File: n.nodes[i].file, Line: name.line, Column: name.column, Reason: fmt.Sprintf("key %q is not supported yet", name.text)})
+		case name.text == "<<":
+			d.faults = append(d.faults, Fault{Path: at, File: n.nodes[i].file, Line: name.line, Column: name.column, Reason: "definitions have no merge keys", Hint: "write the keys here, or let the whole value be an alias"})
 		case rest.IsValid():
 			if rest.IsNil() {
 				rest.Set(reflect.ValueOf(map[string]any{}))
@@ -385,7 +390,7 @@ func (d *decoder) object(n *node, v reflect.Value, path string, t tags) {
 		default:
 			hint := "there are " + strings.Join(names, ", ")
 			if near := Nearest(name.text, append(slices.Clone(names), later...)); near != "" {
-				hint = "did you mean " + near + "?"
+				hint = didYouMean(near)
 			}
 			d.faults = append(d.faults, Fault{Path: at, File: n.nodes[i].file, Line: name.line, Column: name.column, Reason: fmt.Sprintf("unknown key %q", name.text), Hint: hint})
 		}
@@ -482,7 +487,7 @@ func (d *decoder) text(n *node, path string, t tags) (filled string, ok bool) {
 		case !known:
 			hint := "there are env, secret and vars here"
 			if near := Nearest(kind, []string{"env", "secret", "vars"}); near != "" {
-				hint = "did you mean " + near + "?"
+				hint = didYouMean(near)
 			}
 			fault(fmt.Sprintf("${%s} is not known here", inner), hint)
 		default:

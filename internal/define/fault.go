@@ -26,7 +26,38 @@ type Fault struct {
 	Column int    // from 1
 	Reason string
 	Hint   string // what to write instead; may be ""
+
+	lacks string // keys of which one is missing where Path leads, with blanks between them
 }
+
+// Lacks returns a fault as one that says that one of keys is missing where its path leads.
+func Lacks(f Fault, keys ...string) Fault {
+	f.lacks = strings.Join(keys, " ")
+	return f
+}
+
+// Decisive returns what was found in addition to read, what was found when the definitions were read, without what only follows from that: another
+// word about the same text, and a key that is missing because it is misspelt or has no good value.
+func Decisive(read, more Faults) Faults {
+	return slices.DeleteFunc(more, func(f Fault) bool {
+		return slices.ContainsFunc(read, func(r Fault) bool {
+			if r.Path == f.Path && f.Offset == 0 {
+				return true
+			}
+			rest, below := strings.CutPrefix(r.Path, f.Path)
+			for key := range strings.FieldsSeq(f.lacks) {
+				if below && (r.Path == Join(f.Path, key) || strings.HasPrefix(r.Path, Join(f.Path, key)+".") || strings.HasPrefix(r.Path, Join(f.Path, key)+"[") ||
+					r.Hint == didYouMean(key) && len(split(rest)) == 1) {
+					return true
+				}
+			}
+			return false
+		})
+	})
+}
+
+// didYouMean is the hint of a misspelt name.
+func didYouMean(name string) string { return "did you mean " + name + "?" }
 
 // Error returns the place, the reason and the hint.
 func (f *Fault) Error() string {

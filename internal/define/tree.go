@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -291,6 +292,10 @@ func (p *reader) entry(n *node, at string, key name, read func(at string) *node)
 
 // readYAML returns the document, which stands at a path so deep in a set; nil after a fault that leaves none.
 func (p *reader) readYAML(data []byte, at string, depth int) *node {
+	if !utf8.Valid(data) {
+		p.faults = append(p.faults, notUTF8(p.file, data))
+		return nil
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, second yaml.Node
 	err := decoder.Decode(&document)
@@ -308,6 +313,22 @@ func (p *reader) readYAML(data []byte, at string, depth int) *node {
 	return nil
 }
 
+// notUTF8 finds the first byte that is no text.
+func notUTF8(file string, data []byte) Fault {
+	f := Fault{File: file, Line: 1, Column: 1, Reason: "this is no UTF-8", Hint: "save the file as UTF-8"}
+	for len(data) > 0 {
+		r, size := utf8.DecodeRune(data)
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		if f.Column++; r == '\n' {
+			f.Line, f.Column = f.Line+1, 1
+		}
+		data = data[size:]
+	}
+	return f
+}
+
 // syntaxFault is what the YAML parser found wrong, with what people most often meant.
 func (p *reader) syntaxFault(data []byte, err error) Fault {
 	f := Fault{File: p.file, Line: 1, Column: 1, Reason: err.Error()}
@@ -321,7 +342,7 @@ func (p *reader) syntaxFault(data []byte, err error) Fault {
 	case strings.Contains(f.Reason, "end of stream"):
 		at, f.Hint = place.ContextMark, "close the quote"
 	case strings.Contains(f.Reason, "expected ',' or"):
-		at, f.Hint = place.ContextMark, "close the bracket, or write a comma between what it holds"
+		at, f.Hint = place.ContextMark, "close the bracket, write a comma between what it holds, or quote text that holds a bracket"
 	case strings.Contains(f.Reason, "cannot start any token"):
 		f.Hint = "quote text that begins with @, % or `"
 		if lines := bytes.Split(data, []byte("\n")); at.Line <= len(lines) && bytes.HasPrefix(bytes.TrimLeft(lines[at.Line-1], " "), []byte("\t")) {
@@ -555,6 +576,9 @@ func (n *node) json(b []byte, sortedLevels int) []byte {
 	return append(b, '}')
 }
 
+// filledWhenLoaded finds the references whose values stand in a text that is decoded.
+var filledWhenLoaded = regexp.MustCompile(`\$\{\s*(env|secret|vars)\.`)
+
 // Locate fills in file, line and column of faults from their paths. A path that leads nowhere is at the last place that exists on its way.
 func (t *Tree) Locate(faults Faults) Faults {
 	for i := range faults {
@@ -577,6 +601,7 @@ func (t *Tree) Locate(faults Faults) Faults {
 		f.File, f.Line, f.Column = n.file, n.line, n.column
 		scalar := n.kind < list
 		switch {
+		case whole && scalar && filledWhenLoaded.MatchString(n.text): // offsets count in what was filled in
 		case whole && scalar:
 			f.Line, f.Column = n.at(f.Offset)
 		case key != nil && n.file != "":

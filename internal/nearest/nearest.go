@@ -3,11 +3,21 @@ package nearest
 
 import "strings"
 
-// Name returns the name that is most like the given one, "" when none is like it.
+// Name returns the name that is most like the given one, "" when none is like it: a third of its characters may differ, one of two, half of them behind the
+// same beginning, and one may be the other's beginning.
 func Name(name string, names []string) string {
 	best, distance := "", len(name)/2+1
+	name = strings.ToLower(name)
 	for _, n := range names {
-		if d := editDistance(strings.ToLower(name), strings.ToLower(n)); d < distance {
+		other := strings.ToLower(n)
+		d, most := editDistance(name, other), max(len(name)/3, min(len(name)/2, 1))
+		switch short := min(len(name), len(other)); {
+		case short >= 3 && name[:short] == other[:short]:
+			d = min(d, most)
+		case short >= 3 && name[:3] == other[:3]:
+			most = len(name) / 2
+		}
+		if d <= most && d < distance {
 			best, distance = n, d
 		}
 	}

@@ -103,7 +103,7 @@ func New(o Options) (transform.Format, error) {
 		{"formula", o.Formula, []string{"", "keep", "escape", "reject"}},
 	} {
 		if !slices.Contains(choice.known, choice.value) {
-			return fail(choice.key, fmt.Sprintf("%q is not known", choice.value), fmt.Sprintf("there are %v", choice.known[1:]))
+			return fail(choice.key, fmt.Sprintf("%q is not known", choice.value), "there are "+strings.Join(choice.known[1:], ", "))
 		}
 	}
 	if o.Quoting == "all" && f.quote == 0 {

@@ -17,6 +17,7 @@ type encoder struct {
 	w      io.Writer
 	buf    []byte
 	shape  *transform.Shape // the columns; nil before they are known
+	given  bool             // they are the definition's, and not those of the first record
 	begun  bool
 	apart  bool // the header is kept apart, in head
 	head   []byte
@@ -31,7 +32,7 @@ func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.E
 	}
 	e := &encoder{format: f, w: w}
 	if o.Columns != nil {
-		e.shape = transform.NewShape(o.Columns...)
+		e.shape, e.given = transform.NewShape(o.Columns...), true
 	}
 	return e, nil
 }
@@ -65,7 +66,7 @@ func (e *encoder) begin() error {
 		}
 		var err error
 		if e.buf, err = e.text(e.buf, e.shape.Name(i)); err != nil {
-			return fmt.Errorf("write csv: the name of column %d %w", i+1, err)
+			return fmt.Errorf("the name of column %d %w", i+1, err)
 		}
 	}
 	e.endLine()
@@ -100,7 +101,11 @@ func (e *encoder) Encode(b *transform.Batch) error {
 			e.shape = r.Value.Shape()
 		}
 		if err := e.begin(); err != nil {
-			return err
+			if e.given {
+				return fmt.Errorf("write csv: %w", err)
+			}
+			r.Err, e.shape, e.begun, e.buf = unfit("", err.Error()), nil, false, e.buf[:0] // the record's names cannot be columns
+			continue
 		}
 		before := len(e.buf)
 		if r.Err = e.row(r.Value); r.Err != nil {
@@ -230,7 +235,7 @@ func (e *encoder) flush() error {
 
 func (e *encoder) Close() error {
 	if err := e.begin(); err != nil {
-		return err
+		return fmt.Errorf("write csv: %w", err)
 	}
 	if len(e.buf) == 0 {
 		return nil

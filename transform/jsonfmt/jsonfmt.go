@@ -160,7 +160,8 @@ func (e *encoder) Encode(b *transform.Batch) error {
 			continue
 		}
 		if e.as == "object" && e.count > 0 {
-			return errors.New("write json: there is more than one record and the document is one object: write as array or lines")
+			r.Err = &transform.Fault{Kind: "input", Step: "encode", Reason: "the document is one object, and this is one record more: write as array or lines"}
+			continue
 		}
 		before := len(e.buf)
 		if e.as == "array" {

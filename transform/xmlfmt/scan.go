@@ -29,6 +29,8 @@ type scanner struct {
 	*window.Window
 	limits transform.Limits
 
+	includes bool // XInclude's namespace was declared somewhere
+
 	// The token found last.
 	kind    kind
 	name    string      // of a tag
@@ -55,6 +57,8 @@ type binding struct{ prefix, uri string }
 const (
 	xmlURI   = "http://www.w3.org/XML/1998/namespace"
 	xmlnsURI = "http://www.w3.org/2000/xmlns/"
+
+	includeURI = "http://www.w3.org/2001/XInclude"
 )
 
 func newScanner(r io.Reader, limits transform.Limits) *scanner {
@@ -608,6 +612,16 @@ func (s *scanner) namespaces(name string) error {
 			return s.fault(s.At, fmt.Sprintf("more than %d namespace declarations are in force", s.limits.Attributes))
 		}
 		s.bindings = append(s.bindings, binding{prefix, a.value})
+		s.includes = s.includes || a.value == includeURI
+	}
+	if s.includes {
+		prefix, _, ok := strings.Cut(name, ":")
+		if !ok {
+			prefix = ""
+		}
+		if s.lookup(prefix) == includeURI {
+			return s.fault(s.At, "an XInclude is refused: send the document whole")
+		}
 	}
 	if prefixed {
 		for i := -1; i < len(s.attrs); i++ {

@@ -107,7 +107,7 @@ func New(o Options) (transform.Format, error) {
 
 // Describe says that values have no types, and that a document without a path of records is one record.
 func (f *format) Describe(o transform.DecodeOptions) transform.Description {
-	return transform.Description{Untyped: true, Single: o.Records == "" && f.records == nil}
+	return transform.Description{Untyped: true, Single: o.Records == "" && f.records == nil, Records: f.options.Records}
 }
 
 func (f *format) MediaType() string { return "application/xml; charset=utf-8" }
