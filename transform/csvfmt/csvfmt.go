@@ -2,9 +2,9 @@
 //
 // It keeps what it reads: line ends inside quotes, blanks, digits. A cell without anything is null, a quoted empty one is empty text. Values are
 // untyped text unless Options.Columns gives them types. A row with too many or too few cells, or a cell that does not fit its type, is a
-// fault of that record; an open quote, text behind a closing quote, NUL, bytes that are no UTF-8 and a doubtful header are faults of the
+// fault of that record; an open quote, text behind a closing quote, NUL, bytes that mean nothing in the encoding and a doubtful header are faults of the
 // document, each with its line and column. Rows end with LF, CR LF or CR; blank lines are passed over, unless the document has one
-// column only: there they are null. A byte order mark is passed over.
+// column only: there they are null. A byte order mark is passed over; that of UTF-16 says how the document is read.
 //
 // The three names that matter are [Kind], [Options] and [New]. The document streams by: one row, at most [transform.Limits].RecordBytes
 // long, is held in memory.
@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/charset"
 	"github.com/integrator-go/integrator/transform/internal/feed"
 )
 
@@ -28,6 +29,7 @@ type Options struct {
 	Quote     string            `json:"quote"`     // one ASCII character ("), or none
 	Header    *bool             `json:"header"`    // the first row holds the names; nil is true
 	Names     []string          `json:"names"`     // of the columns, instead of those of the header; without both c1, c2 …
+	Encoding  string            `json:"encoding"`  // of characters: utf-8 (the default), utf-16, windows-1252, iso-8859-1 …; a byte order mark says more
 	Null      string            `json:"null"`      // a cell of this text, not quoted, is null too; null is written as it
 	Columns   map[string]string `json:"columns"`   // types of columns by name: see [transform.ParseColumn]
 	Quoting   string            `json:"quoting"`   // writing: minimal (the default) or all
@@ -41,6 +43,7 @@ type format struct {
 	delimiter byte
 	quote     byte // 0: none
 	header    bool
+	charset   *charset.Charset
 	columns   map[string]transform.Column
 }
 
@@ -83,6 +86,13 @@ func New(o Options) (transform.Format, error) {
 	}
 	if f.quote == f.delimiter {
 		return fail("quote", "the quote is the delimiter", "")
+	}
+	var err error
+	if f.charset, err = charset.Option(o.Encoding); err != nil {
+		return nil, err
+	}
+	if r, lacks := f.charset.Lacks(o.Null); lacks {
+		return fail("null", fmt.Sprintf("%s has no character %q", f.charset, r), "")
 	}
 	if strings.ContainsAny(o.Null, "\x00\n\r"+string(rune(f.delimiter))) || f.quote != 0 && strings.IndexByte(o.Null, f.quote) >= 0 || !utf8.ValidString(o.Null) {
 		return fail("null", "the text of null cells cannot hold a line end, a NUL, the delimiter or the quote", "")
@@ -129,7 +139,7 @@ func (f *format) Describe(transform.DecodeOptions) transform.Description {
 	return transform.Description{Untyped: len(f.columns) == 0}
 }
 
-func (f *format) MediaType() string { return "text/csv; charset=utf-8" }
+func (f *format) MediaType() string { return "text/csv; charset=" + f.charset.Name() }
 
 func (f *format) Check(r io.Reader, o transform.DecodeOptions) error {
 	d, err := f.document(r, o)
@@ -157,5 +167,5 @@ func (f *format) document(r io.Reader, o transform.DecodeOptions) (*document, er
 	if o.Records != "" {
 		return nil, &transform.DefinitionError{Reason: "the records of CSV are its rows", Hint: "leave records out"}
 	}
-	return &document{scanner: newScanner(r, f.delimiter, f.quote, o.Limits.WithDefaults()), format: f}, nil
+	return &document{scanner: newScanner(r, f.charset, f.delimiter, f.quote, o.Limits.WithDefaults()), format: f}, nil
 }

@@ -50,16 +50,17 @@ func harness(t testing.TB, o csvfmt.Options) transformtest.Harness {
 			"a list as a row": transform.List([]transform.Value{text("1")}),
 		},
 		Faults: map[string]string{
-			"an open quote":               "id,name\n1,\"abc\n2,x\n",
-			"text behind a quote":         "id,name\n1,\"abc\"d\n",
-			"an open quote before others": "id,name\n1,\"abc\n2,\"x\"\n",
-			"NUL":                         "id,name\n1,a\x00b\n",
-			"NUL in quotes":               "id,name\n1,\"a\n\x00b\"\n",
-			"bad UTF-8":                   "id,name\n1,ä\xff\n",
-			"a cut character":             "id,name\n1,ä\xc3",
-			"UTF-16":                      "\xff\xfei\x00d\x00",
-			"a column twice":              "id,name,id\n1,2,3\n",
-			"a made-up name twice":        "c2,\n1,2\n",
+			"an open quote":                 "id,name\n1,\"abc\n2,x\n",
+			"text behind a quote":           "id,name\n1,\"abc\"d\n",
+			"an open quote before others":   "id,name\n1,\"abc\n2,\"x\"\n",
+			"NUL":                           "id,name\n1,a\x00b\n",
+			"NUL in quotes":                 "id,name\n1,\"a\n\x00b\"\n",
+			"bad UTF-8":                     "id,name\n1,ä\xff\n",
+			"a cut character":               "id,name\n1,ä\xc3",
+			"half of a character of UTF-16": "\xff\xfei\x00\n\x001\x00\x00\xd8",
+			"an odd byte of UTF-16":         "\xff\xfei\x00\n\x001",
+			"a column twice":                "id,name,id\n1,2,3\n",
+			"a made-up name twice":          "c2,\n1,2\n",
 		},
 		Limits: []transformtest.Limit{
 			{Name: "cell", Limits: transform.Limits{FieldBytes: 5}, Within: "a,b\n12345,\"12345\"\n", Beyond: "a,b\n1,123456\n"},
@@ -80,6 +81,8 @@ var dialects = map[string]csvfmt.Options{
 	"pipe, single quote": {Delimiter: "|", Quote: "'"},
 	"null is a word":     {Null: "NULL"},
 	"no header":          {Header: new(bool), Names: shapeNames},
+	"UTF-16":             {Encoding: "utf-16"},
+	"UTF-16, big-endian": {Encoding: "utf-16be", Header: new(bool), Names: shapeNames},
 }
 
 var shapeNames = []string{"id", "odd name $", "note"}
@@ -159,6 +162,9 @@ func TestOptions(t *testing.T) {
 		"a delimiter in null":      {csvfmt.Options{Null: "a,b"}, "null"},
 		"a quote in null":          {csvfmt.Options{Null: `"`}, "null"},
 		"a line end in null":       {csvfmt.Options{Null: "\r"}, "null"},
+		"no encoding":              {csvfmt.Options{Encoding: "utf-9"}, "encoding"},
+		"an encoding of Japanese":  {csvfmt.Options{Encoding: "shift_jis"}, "encoding"},
+		"null in no encoding":      {csvfmt.Options{Encoding: "iso-8859-1", Null: "€"}, "null"},
 		"a name twice":             {csvfmt.Options{Names: []string{"a", "b", "a"}}, "names[2]"},
 		"unknown quoting":          {csvfmt.Options{Quoting: "some"}, "quoting"},
 		"unknown line end":         {csvfmt.Options{LineEnd: "cr"}, "line_end"},
@@ -175,6 +181,19 @@ func TestOptions(t *testing.T) {
 			if !errors.As(err, &fault) || fault.Path != c.path || fault.Reason == "" {
 				t.Errorf("%#v", err)
 			}
+		})
+	}
+}
+
+func TestEncodings(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"windows-1252", "ISO-8859-15", "cp850", "macintosh"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := harness(t, csvfmt.Options{Encoding: name})
+			h.Values, h.Faults, h.Limits = append(h.Values[:5:5], row(text("Jürgen"), text("ß"), text("ñ"))), nil, nil
+			h.Refused["a character that it lacks"] = row(text("1"), text("\U0001F600"), empty)
+			transformtest.Run(t, h)
 		})
 	}
 }

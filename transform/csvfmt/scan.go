@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/charset"
 	"github.com/integrator-go/integrator/transform/internal/window"
 )
 
@@ -19,6 +20,7 @@ type cell struct {
 // scanner finds the rows of a document. A row that the end of the window cuts is scanned again with more of it.
 type scanner struct {
 	*window.Window
+	charset   *charset.Charset
 	quote     byte
 	delimiter byte
 	limits    transform.Limits
@@ -31,8 +33,8 @@ type scanner struct {
 	begins int64  // its line
 }
 
-func newScanner(r io.Reader, delimiter, quote byte, limits transform.Limits) *scanner {
-	s := &scanner{Window: window.New("csv", r), delimiter: delimiter, quote: quote, limits: limits}
+func newScanner(r io.Reader, encoding *charset.Charset, delimiter, quote byte, limits transform.Limits) *scanner {
+	s := &scanner{Window: window.New("csv", r), charset: encoding, delimiter: delimiter, quote: quote, limits: limits}
 	s.special[delimiter], s.special['\n'], s.special['\r'], s.special[0] = true, true, true, true
 	return s
 }
@@ -44,11 +46,8 @@ var errMore = errors.New("the row goes on")
 func (s *scanner) next() error {
 	if !s.started {
 		s.started = true
-		if err := s.Start(); err != nil {
+		if err := s.StartIn(s.charset); err != nil {
 			return err
-		}
-		if strings.HasPrefix(s.Text, "\xff\xfe") || strings.HasPrefix(s.Text, "\xfe\xff") {
-			return s.Fault(0, "the document is UTF-16: send it as UTF-8")
 		}
 	}
 	for {
@@ -180,7 +179,7 @@ func (s *scanner) found(end, next int) error {
 		for {
 			r, size := utf8.DecodeRuneInString(s.Text[i:])
 			if r == utf8.RuneError && size == 1 {
-				return s.Fault(i, "this byte is no UTF-8: send the document as UTF-8")
+				return s.NoCharacter(i)
 			}
 			i += size
 		}
