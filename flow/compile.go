@@ -662,11 +662,11 @@ func (c *compiler) to(destinations []Destination) {
 				spec.Columns = compiled.mapping.Columns()
 			}
 		}
+		spec.Encode.Columns = spec.Columns
 		if d.Format != nil {
 			spec.Format, spec.Encode.As = c.format(path+".format", d.Format), c.as(path+".format", d.Format)
 			c.writes(path+".format", spec.Format, spec.Encode)
 		}
-		spec.Encode.Columns = spec.Columns
 		if d.Commit < 0 {
 			c.fault(path+".commit", 0, "a negative number means nothing here", "")
 		}

@@ -150,7 +150,7 @@ func (w *Window) Fill() error {
 	defer scratches.Put(pooled)
 	scratch := pooled[:]
 	if least > readSize {
-		scratch = make([]byte, least)
+		scratch = make([]byte, least+utf8.UTFMax) // a decoder needs room for a character
 	}
 	n := 0
 	for empty := 0; n < least && w.err == nil; {
