@@ -22,6 +22,7 @@ import (
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/csvfmt"
 	"github.com/integrator-go/integrator/transform/fixedfmt"
+	"github.com/integrator-go/integrator/transform/formfmt"
 	"github.com/integrator-go/integrator/transform/jsonfmt"
 	"github.com/integrator-go/integrator/transform/xmlfmt"
 )
@@ -202,7 +203,7 @@ func unknownKind(path, key, what, name string, names []string) Fault {
 // formatKinds returns the kinds of formats that the engine knows.
 func (c *setCompiler) formatKinds() map[string]transform.FormatKind {
 	kinds := map[string]transform.FormatKind{}
-	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), fixedfmt.Kind(), xmlfmt.Kind()}, c.engine.config.Formats...) {
+	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), fixedfmt.Kind(), formfmt.Kind(), xmlfmt.Kind()}, c.engine.config.Formats...) {
 		kinds[k.Name] = k
 	}
 	return kinds

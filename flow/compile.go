@@ -807,6 +807,7 @@ func (c *compiler) answerAs(f transform.Format, ref *transform.FormatRef) string
 			return "object"
 		}
 	}
+	c.writes("respond.format", f, transform.EncodeOptions{As: "array"})
 	return "array"
 }
 

@@ -157,7 +157,7 @@ func (c Case) play(t *testing.T) string {
 	}
 	if c.Encode.As != "" || c.Encode.Columns != nil {
 		text, rejected, err := Encode(c.Format, records, c.Encode)
-		if strings.ContainsAny(text, "\r\x00") || !utf8.ValidString(text) { // which editors and version control change
+		if strings.ContainsAny(text, "\r\x00") || !utf8.ValidString(text) || text != "" && !strings.HasSuffix(text, "\n") { // which editors and version control change
 			text = strconv.Quote(text) + "\n"
 		}
 		b.WriteString("encoded:\n" + text)
