@@ -165,7 +165,12 @@ func (e *encoder) value(b []byte, v transform.Value) ([]byte, error) {
 		return append(b, e.format.options.Null...), nil
 	case transform.KindBool, transform.KindNumber:
 		return e.cell(b, v.Text())
-	case transform.KindText, transform.KindUntyped:
+	case transform.KindUntyped:
+		if e.format.options.Quoting == "nonnumeric" && transform.IsNumber(v.Text()) {
+			return e.cell(b, v.Text())
+		}
+		return e.text(b, v.Text())
+	case transform.KindText:
 		return e.text(b, v.Text())
 	case transform.KindBytes:
 		return e.text(b, base64.StdEncoding.EncodeToString([]byte(v.Text())))
@@ -187,12 +192,15 @@ func (e *encoder) text(b []byte, s string) ([]byte, error) {
 	if r, lacks := e.format.charset.Lacks(s); lacks {
 		return b, fmt.Errorf("%s has no character %q", e.format.charset, r)
 	}
+	if e.format.options.Quoting == "nonnumeric" && strings.IndexByte(s, 0) < 0 {
+		return e.quoted(b, s)
+	}
 	return e.cell(b, s)
 }
 
 // cell appends a cell, quoted where it must be.
 func (e *encoder) cell(b []byte, s string) ([]byte, error) {
-	quote := s == "" || s == e.format.options.Null || e.format.options.Quoting == "all" || strings.HasPrefix(s, "\uFEFF")
+	quote := s == "" || s == e.format.options.Null || e.format.options.Quoting == "all" || strings.HasPrefix(s, "\uFEFF") || s[0] == e.format.comment
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == 0:
