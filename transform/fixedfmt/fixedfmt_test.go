@@ -12,12 +12,12 @@ import (
 
 // columns are of each type, with a gap before the last.
 var columns = map[string]fixedfmt.Column{
-	"id":    {At: "1-20"},
-	"qty":   {At: "21-26 int", Pad: "0"},
-	"price": {At: "27-36 decimal"},
-	"day":   {At: "37-44 date yyyyMMdd"},
-	"paid":  {At: "45", Type: "bool"},
-	"note":  {At: "48-65 text"},
+	"id":    {At: "1-8"},
+	"qty":   {At: "9-14 int", Pad: "0"},
+	"price": {At: "15-20 decimal"},
+	"day":   {At: "21-28 date yyyyMMdd"},
+	"paid":  {At: "29", Type: "bool"},
+	"note":  {At: "32-41 text"},
 }
 
 var shape = transform.NewShape("id", "qty", "price", "day", "paid", "note")
@@ -54,11 +54,11 @@ func harness(t testing.TB, o fixedfmt.Options) transformtest.Harness {
 		Format: format(t, o),
 		Values: []transform.Value{
 			row(untyped("1"), number("12"), number("1.50"), text("2026-12-24"), transform.Bool(true), text("a note")),
-			row(untyped("12345678901234567890"), number("-12345"), number("1e400"), text("1999-01-01"), transform.Bool(false), text(" blanks before")),
-			row(untyped("00012.10"), number("0"), number("-0.001"), null, null, text("123456789012345678")),
+			row(untyped("12345678"), number("-12345"), number("1e400"), text("1999-01-01"), transform.Bool(false), text(" blanks")),
+			row(untyped("00012.10"), number("0"), number("-0.001"), null, null, text("1234567890")),
 			of(null, null),
-			of(untyped("Jürgen Müller"), text("äöüß Çñ")),
-			of(untyped("=1+2"), text("a  b,;\"'\t|")),
+			of(untyped("Jürg M."), text("äöüß Çñ")),
+			of(untyped("=1+2"), text("a  b,;\"'\t")),
 		},
 		Refused: map[string]transform.Value{
 			"a list":                   of(untyped("1"), transform.List(nil)),
@@ -69,7 +69,7 @@ func harness(t testing.TB, o fixedfmt.Options) transformtest.Harness {
 			"a line end":               of(untyped("a\nb"), null),
 			"a carriage return":        of(null, text("\r")),
 			"bad UTF-8":                of(untyped("\xff"), null),
-			"text that is too long":    of(untyped("123456789012345678901"), null),
+			"text that is too long":    of(untyped("123456789"), null),
 			"a number that is":         row(untyped("1"), number("1234567"), null, null, null, null),
 			"a number with a fraction": row(untyped("1"), number("1.5"), null, null, null, null),
 			"text for a number":        row(untyped("1"), null, text("1,5"), null, null, null),
@@ -88,8 +88,8 @@ func harness(t testing.TB, o fixedfmt.Options) transformtest.Harness {
 		Limits: []transformtest.Limit{
 			{Name: "line", Limits: transform.Limits{RecordBytes: 7}, Within: "1234567\r\n1", Beyond: "12345678\r\n1"},
 			{Name: "line of UTF-8", Limits: transform.Limits{RecordBytes: 7}, Within: "123äö\n", Beyond: "1234äö\n"},
-			{Name: "value", Limits: transform.Limits{FieldBytes: 10}, Within: "1234567890\n", Beyond: "12345678901\n"},
-			{Name: "value of UTF-8", Limits: transform.Limits{FieldBytes: 10}, Within: "äöü4567\n", Beyond: "äöü4567890123\n"},
+			{Name: "value", Limits: transform.Limits{FieldBytes: 6}, Within: "123456\n", Beyond: "1234567\n"},
+			{Name: "value of UTF-8", Limits: transform.Limits{FieldBytes: 6}, Within: "äö34\n", Beyond: "äö345\n"},
 		},
 	}
 }
@@ -98,12 +98,8 @@ func TestFormat(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]fixedfmt.Options{
 		"UTF-8":                 {},
-		"CR LF":                 {LineEnd: "crlf"},
-		"UTF-16":                {Encoding: "utf-16"},
-		"UTF-16, big-endian":    {Encoding: "utf-16be", LineEnd: "crlf"},
-		"windows-1252":          {Encoding: "windows-1252"},
-		"lines of one sort":     {Lines: map[string]fixedfmt.Line{"entry": {Starts: "Zeile ä", Columns: moved()}}},
-		"lines in windows-1252": {Encoding: "windows-1252", Lines: map[string]fixedfmt.Line{"entry": {Starts: "Zeile ä", Columns: moved()}}},
+		"UTF-16, CR LF":         {Encoding: "utf-16", LineEnd: "crlf"},
+		"lines in windows-1252": {Encoding: "windows-1252", Lines: map[string]fixedfmt.Line{"entry": {Starts: "ä1", Columns: moved()}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,7 +120,7 @@ func TestFormat(t *testing.T) {
 
 // moved are the columns, further to the right.
 func moved() map[string]fixedfmt.Column {
-	places := map[string]string{"id": "8-27", "qty": "28-33 int", "price": "34-43 decimal", "day": "44-51 date yyyyMMdd", "paid": "52", "note": "55-72 text"}
+	places := map[string]string{"id": "3-10", "qty": "11-16 int", "price": "17-22 decimal", "day": "23-30 date yyyyMMdd", "paid": "31", "note": "34-43 text"}
 	moved := map[string]fixedfmt.Column{}
 	for name, c := range columns {
 		c.At = places[name]
