@@ -2,7 +2,10 @@ package csvfmt_test
 
 import (
 	"errors"
+	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/csvfmt"
@@ -233,4 +236,16 @@ func TestALineThatIsSkippedKeepsToTheLimit(t *testing.T) {
 	t.Parallel()
 	f := format(t, csvfmt.Options{Skip: 2, Delimiter: "auto"})
 	transformtest.Refuses(t, f, transform.DecodeOptions{Limits: transform.Limits{RecordBytes: 1 << 20}}, "a\n", "x", 4<<20)
+}
+
+func TestAReaderThatFailsInsideOfACharacterIsNoDocumentFault(t *testing.T) {
+	t.Parallel()
+	f := format(t, csvfmt.Options{Encoding: "utf-16le"})
+	for _, begin := range []string{"a\x00\n\x00b", "a\x00\n\x00\x3d\xd8", "a\x00\n\x00\x3d\xd8\x00"} {
+		cause := errors.New("the line is dead")
+		err := f.Check(io.MultiReader(strings.NewReader(begin), iotest.ErrReader(cause)), transform.DecodeOptions{})
+		if !errors.Is(err, cause) {
+			t.Errorf("%q: %v", begin, err)
+		}
+	}
 }

@@ -89,16 +89,9 @@ func Find(name string) (c *Charset, ok bool) {
 			m, page = charmap.ISO8859_9, "iso-8859-9"
 		}
 	}
-	c = &Charset{name: page}
+	c = &Charset{name: page, encode: m.EncodeRune}
 	for i := range c.chars {
 		c.chars[i] = m.DecodeByte(byte(i))
-		if strings.HasPrefix(page, "windows-") && 0x80 <= i && i <= 0x9f && c.chars[i] == rune(i) {
-			c.chars[i] = nothing // which browsers read as control characters
-		}
-	}
-	c.encode = func(r rune) (byte, bool) {
-		b, ok := m.EncodeRune(r)
-		return b, ok && c.chars[b] == r
 	}
 	return c, true
 }
