@@ -82,7 +82,7 @@ type Config struct {
 	// Connectors are kinds of connections beside the built-in file, http and sql.
 	Connectors []connector.Kind
 
-	// Formats are kinds of formats beside the built-in json, ndjson, csv and xml.
+	// Formats are kinds of formats beside the built-in json, ndjson, csv, fixed, form and xml.
 	Formats []transform.FormatKind
 
 	// Listeners are kinds of listeners beside the built-in http.

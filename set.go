@@ -21,6 +21,8 @@ import (
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/csvfmt"
+	"github.com/integrator-go/integrator/transform/fixedfmt"
+	"github.com/integrator-go/integrator/transform/formfmt"
 	"github.com/integrator-go/integrator/transform/jsonfmt"
 	"github.com/integrator-go/integrator/transform/xmlfmt"
 )
@@ -225,7 +227,8 @@ func unknownKind(path, key, what, name string, names []string) Fault {
 // formats returns the kinds of formats by name.
 func (c *Config) formats() map[string]transform.FormatKind {
 	kinds := map[string]transform.FormatKind{}
-	for _, k := range append([]transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), xmlfmt.Kind()}, c.Formats...) {
+	builtIn := []transform.FormatKind{jsonfmt.Kind(), jsonfmt.LinesKind(), csvfmt.Kind(), fixedfmt.Kind(), formfmt.Kind(), xmlfmt.Kind()}
+	for _, k := range append(builtIn, c.Formats...) {
 		kinds[k.Name] = k
 	}
 	return kinds

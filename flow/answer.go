@@ -171,6 +171,7 @@ func (c *compiler) answerAs(path string, f transform.Format, ref *transform.Form
 			return "object"
 		}
 	}
+	c.writes(path, f, transform.EncodeOptions{As: "array"})
 	return "array"
 }
 

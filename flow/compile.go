@@ -910,13 +910,13 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 	}
 	spec := connector.Target{Table: d.Table, Path: d.Path, Action: t.action, Each: d.Each != "", Key: d.Key, Create: d.Create, Exists: d.Exists, Commit: d.Commit, Columns: columns,
 		Fixed: c.plan.source.reader == nil}
+	spec.Encode.Columns = columns
 	if d.Format != nil {
 		spec.Format, spec.Encode.As = c.format(place+".format", d.Format), c.as(place+".format", d.Format)
 		c.writes(place+".format", spec.Format, spec.Encode)
 	} else if c.plan.source.raw {
 		spec.Format = asIs{}
 	}
-	spec.Encode.Columns = columns
 	if d.Commit < 0 {
 		c.fault(place+".commit", 0, "a negative number means nothing here", "")
 	}

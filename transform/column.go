@@ -69,6 +69,39 @@ func (c Column) Value(text string) (Value, error) {
 	return Text(text), nil
 }
 
+// Text returns what a document has for a value in the column, which Value reads as that value again: a date in the column's layout, a bool as
+// 1 or 0, anything else as it is. The error says what would have been right, without the text.
+func (c Column) Text(v Value) (string, error) {
+	text := v.Text()
+	if c.name == "date" {
+		t, err := parseISO(text, time.UTC)
+		if err != nil {
+			return "", errors.New("is no date in ISO 8601, which would be written in the column's layout")
+		}
+		written := c.layout.Format(t)
+		if again, err := c.layout.Parse(written, time.UTC); err != nil || !again.Equal(t) {
+			return "", fmt.Errorf("has a part that %s leaves out", c.layout)
+		}
+		return written, nil
+	}
+	read, err := c.Value(text)
+	switch {
+	case err != nil:
+		return "", err
+	case c.name == "bool" && read.IsTrue():
+		return "1", nil
+	case c.name == "bool":
+		return "0", nil
+	}
+	return text, nil
+}
+
+// IsNumber reports whether the column's type is int or decimal.
+func (c Column) IsNumber() bool { return c.name == "int" || c.name == "decimal" }
+
+// IsText reports whether the column's type is text.
+func (c Column) IsText() bool { return c.name == "text" || c.name == "" }
+
 // plainNumber takes away a plus sign and leading zeros, which people write and JSON does not know.
 func plainNumber(text string) string {
 	digits, negative := strings.CutPrefix(text, "-")

@@ -13,7 +13,6 @@ import (
 // document is a CSV document being read: its rows behind its header.
 type document struct {
 	*scanner
-	format *format
 	shape  *transform.Shape   // nil before the header was read
 	types  []*columnOf        // by column, nil for untyped ones; nil when there are none
 	root   *transform.Shape   // of the shapes of ragged rows
@@ -128,6 +127,9 @@ func (d *decoder) record() transform.Record {
 		r.Raw = d.row
 	}
 	shape, n := d.shape, len(d.cells)
+	if n < shape.Len() && d.format.options.Ragged == "pad" {
+		n = shape.Len()
+	}
 	if n != shape.Len() {
 		r.Err = fault("", fmt.Sprintf("the row has %d cells, the header has %d", n, shape.Len()))
 		shape = d.raggedShape(n)

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/charset"
 )
 
 // encoder writes records as rows.
@@ -30,7 +31,7 @@ func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.E
 	if o.As != "" && o.As != "array" && o.As != "lines" {
 		return nil, fmt.Errorf("csvfmt: records cannot be written as %q: CSV has rows", o.As)
 	}
-	e := &encoder{format: f, w: w}
+	e := &encoder{format: f, w: f.charset.Writer(w)}
 	if o.Columns != nil {
 		e.shape, e.given = transform.NewShape(o.Columns...), true
 	}
@@ -49,17 +50,29 @@ func (f *format) NewAppender(w io.Writer, o transform.EncodeOptions) (transform.
 }
 
 // Head returns the header, when it was kept apart.
-func (e *encoder) Head() []byte { return e.head }
+func (e *encoder) Head() []byte { return e.format.charset.Append(nil, e.head) }
 
-// begin writes the header.
+// begin writes the byte order mark and the header.
 func (e *encoder) begin() error {
 	if e.begun || e.shape == nil {
 		return nil
 	}
 	e.begun = true
-	if !e.format.header {
-		return nil
+	if e.format.charset.NeedsMark() {
+		e.buf = append(e.buf, charset.ByteOrderMark...)
 	}
+	if e.format.header {
+		if err := e.header(); err != nil {
+			return err
+		}
+	}
+	if e.apart {
+		e.head, e.buf = e.buf, nil
+	}
+	return nil
+}
+
+func (e *encoder) header() error {
 	for i := range e.shape.Len() {
 		if i > 0 {
 			e.buf = append(e.buf, e.format.delimiter)
@@ -70,9 +83,6 @@ func (e *encoder) begin() error {
 		}
 	}
 	e.endLine()
-	if e.apart {
-		e.head, e.buf = e.buf, nil
-	}
 	return nil
 }
 
@@ -160,7 +170,12 @@ func (e *encoder) value(b []byte, v transform.Value) ([]byte, error) {
 		return append(b, e.format.options.Null...), nil
 	case transform.KindBool, transform.KindNumber:
 		return e.cell(b, v.Text())
-	case transform.KindText, transform.KindUntyped:
+	case transform.KindUntyped:
+		if e.format.options.Quoting == "nonnumeric" && transform.IsNumber(v.Text()) {
+			return e.cell(b, v.Text())
+		}
+		return e.text(b, v.Text())
+	case transform.KindText:
 		return e.text(b, v.Text())
 	case transform.KindBytes:
 		return e.text(b, base64.StdEncoding.EncodeToString([]byte(v.Text())))
@@ -179,12 +194,18 @@ func (e *encoder) text(b []byte, s string) ([]byte, error) {
 	if !utf8.ValidString(s) {
 		return b, errors.New("the text is not valid UTF-8")
 	}
+	if r, lacks := e.format.charset.Lacks(s); lacks {
+		return b, fmt.Errorf("%s has no character %q", e.format.charset, r)
+	}
+	if e.format.options.Quoting == "nonnumeric" && strings.IndexByte(s, 0) < 0 {
+		return e.quoted(b, s)
+	}
 	return e.cell(b, s)
 }
 
 // cell appends a cell, quoted where it must be.
 func (e *encoder) cell(b []byte, s string) ([]byte, error) {
-	quote := s == "" || s == e.format.options.Null || e.format.options.Quoting == "all" || strings.HasPrefix(s, "\uFEFF")
+	quote := s == "" || s == e.format.options.Null || e.format.options.Quoting == "all" || strings.HasPrefix(s, "\uFEFF") || s[0] == e.format.comment
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == 0:

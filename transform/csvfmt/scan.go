@@ -19,8 +19,10 @@ type cell struct {
 // scanner finds the rows of a document. A row that the end of the window cuts is scanned again with more of it.
 type scanner struct {
 	*window.Window
+	format    *format
 	quote     byte
 	delimiter byte
+	comment   byte // 0: none
 	limits    transform.Limits
 	special   [256]bool // bytes that end an unquoted cell
 	started   bool
@@ -31,11 +33,17 @@ type scanner struct {
 	begins int64  // its line
 }
 
-func newScanner(r io.Reader, delimiter, quote byte, limits transform.Limits) *scanner {
-	s := &scanner{Window: window.New("csv", r), delimiter: delimiter, quote: quote, limits: limits}
-	s.special[delimiter], s.special['\n'], s.special['\r'], s.special[0] = true, true, true, true
+func newScanner(r io.Reader, f *format, limits transform.Limits) *scanner {
+	s := &scanner{Window: window.New("csv", r), format: f, quote: f.quote, comment: f.comment, limits: limits}
+	s.special['\n'], s.special['\r'], s.special[0] = true, true, true
+	if !f.auto {
+		s.delimit(f.delimiter)
+	}
 	return s
 }
+
+// delimit says where cells end.
+func (s *scanner) delimit(delimiter byte) { s.delimiter, s.special[delimiter] = delimiter, true }
 
 // errMore says that a row goes on behind the text that was read.
 var errMore = errors.New("the row goes on")
@@ -44,16 +52,18 @@ var errMore = errors.New("the row goes on")
 func (s *scanner) next() error {
 	if !s.started {
 		s.started = true
-		if err := s.Start(); err != nil {
+		if err := s.begin(); err != nil {
 			return err
-		}
-		if strings.HasPrefix(s.Text, "\xff\xfe") || strings.HasPrefix(s.Text, "\xfe\xff") {
-			return s.Fault(0, "the document is UTF-16: send it as UTF-8")
 		}
 	}
 	for {
 		if !s.single {
 			s.skipBlank()
+		}
+		if s.comment != 0 {
+			if err := s.skipComments(); err != nil {
+				return err
+			}
 		}
 		if s.At == len(s.Text) && s.EOF {
 			return io.EOF
@@ -175,16 +185,23 @@ func (s *scanner) found(end, next int) error {
 	if err := s.Within(end); err != nil {
 		return err
 	}
-	if !utf8.ValidString(s.row) {
-		i := s.At
-		for {
-			r, size := utf8.DecodeRuneInString(s.Text[i:])
-			if r == utf8.RuneError && size == 1 {
-				return s.Fault(i, "this byte is no UTF-8: send the document as UTF-8")
-			}
-			i += size
-		}
+	if err := s.valid(s.At, end); err != nil {
+		return err
 	}
 	s.At = next
 	return nil
+}
+
+// valid returns the fault of what is no character between two places.
+func (s *scanner) valid(from, to int) error {
+	if utf8.ValidString(s.Text[from:to]) {
+		return nil
+	}
+	for {
+		r, size := utf8.DecodeRuneInString(s.Text[from:])
+		if r == utf8.RuneError && size == 1 {
+			return s.NoCharacter(from)
+		}
+		from += size
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -156,7 +157,7 @@ func (c Case) play(t *testing.T) string {
 	}
 	if c.Encode.As != "" || c.Encode.Columns != nil {
 		text, rejected, err := Encode(c.Format, records, c.Encode)
-		if strings.ContainsRune(text, '\r') { // which editors and version control change
+		if strings.ContainsAny(text, "\r\x00") || !utf8.ValidString(text) || text != "" && !strings.HasSuffix(text, "\n") { // which editors and version control change
 			text = strconv.Quote(text) + "\n"
 		}
 		b.WriteString("encoded:\n" + text)

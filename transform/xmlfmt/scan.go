@@ -1,6 +1,7 @@
 package xmlfmt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,9 +9,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding/charmap"
-
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/charset"
 	"github.com/integrator-go/integrator/transform/internal/window"
 )
 
@@ -70,12 +70,13 @@ var errMore = errors.New("the token goes on")
 
 // start reads the beginning of the document: its encoding and its declaration.
 func (s *scanner) start() error {
-	if err := s.Start(); err != nil {
+	if err := s.StartIn(nil); err != nil {
 		return err
 	}
-	if h := s.Text; len(h) > 1 && (h[0] == 0xff && h[1] == 0xfe || h[0] == 0xfe && h[1] == 0xff || h[0] == 0 || h[1] == 0) {
-		return s.Fault(0, "the document is UTF-16: send it as UTF-8")
+	if h := s.Text[s.At:]; len(h) > 1 && (h[0] == 0 || h[1] == 0) {
+		return s.Fault(s.At, "the document is UTF-16 without a byte order mark: send it with one, or as UTF-8")
 	}
+	marked := s.At > 0
 	for len(s.Text)-s.At < len("<?xml ") && !s.EOF {
 		if err := s.Fill(); err != nil {
 			return err
@@ -90,7 +91,7 @@ func (s *scanner) start() error {
 			return s.Fault(s.At, "the XML declaration does not end")
 		}
 		if end >= 0 {
-			return s.declaration(end)
+			return s.declaration(end, marked)
 		}
 		if err := s.Fill(); err != nil {
 			return err
@@ -101,26 +102,24 @@ func (s *scanner) start() error {
 // maxDeclaration is how long the XML declaration may be.
 const maxDeclaration = 4 << 10
 
-// declaration reads the XML declaration that begins at At, and changes to the encoding that it names.
-func (s *scanner) declaration(end int) error {
+// declaration reads the XML declaration that begins at At, behind a byte order mark when the document is marked, and changes to the encoding
+// that it names.
+func (s *scanner) declaration(end int, marked bool) error {
 	text := s.Text[s.At : s.At+end]
 	if !validDeclaration(text[len("<?xml"):]) {
 		return s.Fault(s.At, `the XML declaration is not as <?xml version="1.0" encoding="UTF-8"?>`)
 	}
-	encoding := pseudoAttribute(text, "encoding")
-	var recode *charmap.Charmap
-	switch strings.ToLower(encoding) {
-	case "", "utf-8", "utf8", "us-ascii", "ascii":
-	case "iso-8859-1", "latin1":
-		recode = charmap.ISO8859_1
-	case "windows-1252", "cp1252":
-		recode = charmap.Windows1252
-	default:
-		return s.Fault(s.At, "the encoding %.40q is not supported: send the document as UTF-8", encoding)
+	declared := pseudoAttribute(text, "encoding")
+	encoding, ok := charset.Find(cmp.Or(declared, s.Charset().Name()))
+	switch {
+	case !ok:
+		return s.Fault(s.At, "the encoding %.40q is not supported: send the document as UTF-8", declared)
+	case encoding.Wide() != s.Charset().Wide() || marked && !encoding.Wide() && encoding != nil:
+		return s.Fault(s.At, "the document is declared as %s and is %s", encoding, s.Charset())
 	}
 	s.At += end + len("?>")
-	if recode != nil {
-		s.Recode(recode.NewDecoder().Reader)
+	if encoding != nil && !encoding.Wide() {
+		s.Recode(encoding)
 	}
 	return nil
 }
@@ -394,7 +393,10 @@ func reference(name string) (rune, string) {
 
 func (s *scanner) badChar(at int) error {
 	if r, size := utf8.DecodeRuneInString(s.Text[at:]); r == utf8.RuneError && size == 1 {
-		return s.fault(at, "this byte is no UTF-8: send the document as UTF-8, or declare its encoding")
+		if err := s.within(at); err != nil {
+			return err
+		}
+		return s.NoCharacter(at)
 	}
 	return s.fault(at, "a control character cannot be part of XML")
 }

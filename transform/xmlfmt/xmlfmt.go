@@ -2,7 +2,7 @@
 //
 // Every rule of well-formedness that needs no DTD is checked, and every name's prefix must be bound. A DOCTYPE is refused where it begins,
 // so that there are no entities beside the five that XML brings, and nothing outside the document is ever opened. Documents are UTF-8,
-// or ISO-8859-1, windows-1252 or US-ASCII where their declaration says so.
+// UTF-16 with a byte order mark, or in an encoding of single bytes (ISO-8859-1, windows-1252 …) where their declaration says so.
 //
 // How an element becomes a value: its attributes are fields `@name`, its child elements are fields, those that repeat (or that
 // Options.Lists names) are lists, and text beside either is `#text`. An element of text only is that text, an empty one is null.

@@ -71,7 +71,13 @@ var bad = map[string]string{
 	"a declaration behind a blank":    " <?xml version='1.0'?><a/>",
 	"a declaration without version":   "<?xml encoding='UTF-8'?><a/>",
 	"an unknown encoding":             "<?xml version='1.0' encoding='EBCDIC'?><a/>",
-	"UTF-16":                          "\xff\xfe<\x00a\x00/\x00>\x00",
+	"UTF-16 without a mark":           "<\x00a\x00/\x00>\x00",
+	"half of a character of UTF-16":   "\xff\xfe<\x00a\x00>\x00\x00\xd8<\x00/\x00a\x00>\x00",
+	"UTF-16 that is declared UTF-8":   "\xff\xfe" + wide("<?xml version='1.0' encoding='UTF-8'?><a/>"),
+	"UTF-8 that is declared UTF-16":   "<?xml version='1.0' encoding='UTF-16'?><a/>",
+	"a mark of UTF-8 and Latin 1":     "\uFEFF<?xml version='1.0' encoding='ISO-8859-1'?><a/>",
+	"no character of windows-1252":    "<?xml version='1.0' encoding='windows-1252'?><a>\x81</a>",
+	"no character of US-ASCII":        "<?xml version='1.0' encoding='US-ASCII'?><a>ä</a>",
 	"an attribute twice":              "<a b='1'\n b='2'/>",
 	"an attribute twice, by name":     "<a xmlns:x='u' xmlns:y='u' x:b='1' y:b='2'/>",
 	"an attribute without quotes":     "<a b=1/>",
@@ -253,4 +259,13 @@ func TestOptions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// wide is a text of ASCII in UTF-16, little-endian.
+func wide(text string) string {
+	var b strings.Builder
+	for _, c := range []byte(text) {
+		b.Write([]byte{c, 0})
+	}
+	return b.String()
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/charset"
 )
 
 // Window is a piece of a document. A scanner looks at Text from At on, and moves on by setting At.
@@ -21,11 +22,11 @@ type Window struct {
 	EOF  bool         // Text ends where the document ends
 	Wait func() error // called before the reader is waited for, if set; its error is that of Fill
 
-	format  string // of faults
-	recoded bool   // Text is not as the document has it: offsets mean nothing
+	format  string           // of faults
+	charset *charset.Charset // that Text was decoded from
 	r       io.Reader
 	err     error // of r, behind Text
-	offset  int64 // of Text in the document
+	offset  int64 // of Text in the text of the document
 	mark    place // where lines were counted to: At or a place before it
 
 	record record // that is read
@@ -36,19 +37,20 @@ type Window struct {
 type place struct {
 	at           int
 	line, column int64 // from 1, the column in characters
+	offset       int64 // in the bytes of the document
 	cr           bool  // a CR stands before it, so that a LF belongs to the line end that was counted
 }
 
 type record struct {
-	line, column, offset int64  // where it begins
-	most                 uint64 // offset behind which it is too long
-	limit                int
+	begins place
+	offset int64  // where it begins in the text of the document
+	most   uint64 // offset behind which it is too long
+	limit  int
 }
 
 const (
 	readSize      = 64 << 10
 	maxEmptyReads = 100
-	byteOrderMark = "\uFEFF"
 )
 
 // scratches are buffers of readSize that are read into before what came becomes text: most documents are much smaller than one.
@@ -63,18 +65,22 @@ func New(format string, r io.Reader) *Window {
 
 // Of returns the window over a text that is there already: a line of a document.
 func Of(format, text string, line, offset int64) Window {
-	return Window{Text: text, EOF: true, format: format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
+	return Window{Text: text, EOF: true, format: format, offset: offset, mark: place{line: line, column: 1, offset: offset}, record: record{most: math.MaxUint64}, keep: -1}
 }
 
-// Recode makes what comes behind At come from a reader that changes its encoding.
-func (w *Window) Recode(recode func(io.Reader) io.Reader) {
+// Recode makes what comes behind At be read in another encoding.
+func (w *Window) Recode(c *charset.Charset) {
 	var behind io.Reader = failing{w.err}
 	if w.err == nil {
 		behind = w.r
 	}
-	w.r, w.err = recode(io.MultiReader(strings.NewReader(w.Text[w.At:]), behind)), nil
-	w.Text, w.EOF, w.recoded = w.Text[:w.At], false, true
+	w.mark = w.place(w.At)
+	w.r, w.err = c.Reader(io.MultiReader(strings.NewReader(w.Text[w.At:]), behind)), nil
+	w.Text, w.EOF, w.charset = w.Text[:w.At], false, c
 }
+
+// Charset returns the encoding of what stands at At.
+func (w *Window) Charset() *charset.Charset { return w.charset }
 
 // failing is a reader that has nothing but a fault.
 type failing struct{ err error }
@@ -83,13 +89,38 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // Start reads the first bytes, and passes over a byte order mark.
 func (w *Window) Start() error {
-	for len(w.Text) < len(byteOrderMark) && !w.EOF {
+	if err := w.first(); err != nil {
+		return err
+	}
+	if strings.HasPrefix(w.Text, charset.ByteOrderMark) {
+		w.At = len(charset.ByteOrderMark)
+		w.mark = place{at: w.At, line: 1, column: 1, offset: w.charset.Width(charset.ByteOrderMark)}
+	}
+	return nil
+}
+
+// StartIn is Start of a document in some encoding, unless a byte order mark tells another one: no text begins as one of them by chance.
+func (w *Window) StartIn(c *charset.Charset) error {
+	if err := w.first(); err != nil {
+		return err
+	}
+	if told, ok := charset.Marked(w.Text); ok {
+		c = told
+	} else if c.NeedsMark() && w.Text != "" {
+		return w.Fault(0, "the document has no byte order mark, which would say what sort of UTF-16 it is: name the encoding utf-16le or utf-16be")
+	}
+	if c != nil {
+		w.Recode(c)
+	}
+	return w.Start()
+}
+
+// first reads the first bytes: as many as a byte order mark has.
+func (w *Window) first() error {
+	for len(w.Text) < len(charset.ByteOrderMark) && !w.EOF {
 		if err := w.Fill(); err != nil {
 			return err
 		}
-	}
-	if strings.HasPrefix(w.Text, byteOrderMark) {
-		w.At, w.mark.at = len(byteOrderMark), len(byteOrderMark)
 	}
 	return nil
 }
@@ -119,7 +150,7 @@ func (w *Window) Fill() error {
 	defer scratches.Put(pooled)
 	scratch := pooled[:]
 	if least > readSize {
-		scratch = make([]byte, least)
+		scratch = make([]byte, least+utf8.UTFMax) // a decoder needs room for a character
 	}
 	n := 0
 	for empty := 0; n < least && w.err == nil; {
@@ -151,7 +182,7 @@ func (w *Window) fault() error { return fmt.Errorf("read %s: %w", w.format, w.er
 func (w *Window) place(at int) place {
 	p := w.mark
 	passed := w.Text[p.at:at]
-	p.at = at
+	p.at, p.offset = at, p.offset+w.charset.Width(passed)
 	if !p.cr && strings.IndexByte(passed, '\r') < 0 {
 		if last := strings.LastIndexByte(passed, '\n'); last >= 0 {
 			p.line, p.column = p.line+int64(strings.Count(passed, "\n")), 1
@@ -173,7 +204,7 @@ func (w *Window) place(at int) place {
 	return p
 }
 
-// Offset returns how many bytes of the document stand before At.
+// Offset returns how many bytes of the document's text stand before At.
 func (w *Window) Offset() int64 { return w.offset + int64(w.At) }
 
 // Begin notes that a record begins at a place, which is At or before it and not before what the last Fill kept. Of its text at most
@@ -181,7 +212,7 @@ func (w *Window) Offset() int64 { return w.offset + int64(w.At) }
 func (w *Window) Begin(at, limit int, keep bool) (line int64) {
 	w.mark = w.place(at)
 	offset := w.offset + int64(at)
-	w.record = record{w.mark.line, w.mark.column, offset, uint64(offset) + uint64(limit), limit}
+	w.record = record{w.mark, offset, uint64(offset) + uint64(limit), limit}
 	if keep {
 		w.keep = at
 	}
@@ -205,8 +236,7 @@ func (w *Window) Within(at int) error {
 	if uint64(w.offset+int64(at)) <= w.record.most {
 		return nil
 	}
-	r := w.record
-	return w.syntax(r.line, r.column, r.offset, fmt.Sprintf("the record is longer than %d bytes", r.limit))
+	return w.syntax(w.record.begins, fmt.Sprintf("the record is longer than %d bytes", w.record.limit))
 }
 
 // Finish notes that the record ends at a place, and returns its length.
@@ -222,13 +252,17 @@ func (w *Window) Fault(at int, format string, args ...any) error {
 	if err := w.Within(at); err != nil {
 		return err
 	}
-	p := w.place(at)
-	return w.syntax(p.line, p.column, w.offset+int64(at), fmt.Sprintf(format, args...))
+	return w.syntax(w.place(at), fmt.Sprintf(format, args...))
 }
 
-func (w *Window) syntax(line, column, offset int64, reason string) error {
-	if w.recoded {
-		offset = -1
+// NoCharacter returns the fault that a byte means nothing in the document's encoding.
+func (w *Window) NoCharacter(at int) error {
+	if w.charset == nil {
+		return w.Fault(at, "this byte is no UTF-8: send the document as UTF-8, or declare its encoding")
 	}
-	return &transform.SyntaxError{Format: w.format, Line: line, Column: column, Offset: offset, Reason: reason}
+	return w.Fault(at, "this means nothing in %s: the document is damaged or in another encoding", w.charset)
+}
+
+func (w *Window) syntax(p place, reason string) error {
+	return &transform.SyntaxError{Format: w.format, Line: p.line, Column: p.column, Offset: p.offset, Reason: reason}
 }
