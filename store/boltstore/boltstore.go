@@ -221,7 +221,7 @@ func openFile(path string) (db *bolt.DB, err error) {
 		}
 	}()
 	var file *os.File
-	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, PageSize: 16 << 10, FreelistType: bolt.FreelistMapType,
+	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, FreelistType: bolt.FreelistMapType,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			file, err = os.OpenFile(name, flag, mode)
 			return file, err

@@ -34,6 +34,7 @@ type writeTx struct {
 	changes []byte
 	kept    tally
 	counted bool // kept is of no checkpoint
+	active  active
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) error {
@@ -48,6 +49,9 @@ func (tx *writeTx) delete(bucket, key []byte) error {
 
 // change does what the journal has already.
 func (tx *writeTx) change(bucket, key, value []byte, deleted bool) error {
+	if tx.active.change(bucket, key, value) {
+		return nil
+	}
 	b := tx.Bucket(bucket)
 	if b == nil {
 		return fmt.Errorf("%w: the journal has a change of %q, which is not there", store.ErrCorrupt, bucket)
@@ -280,7 +284,7 @@ func (s *Store) begin() error {
 	for _, b := range buckets { // all are in bbolt's cache from here on, so that readers change nothing
 		tx.Bucket(b.name).FillPercent = fill
 	}
-	next := &writeTx{Tx: tx}
+	next := &writeTx{Tx: tx, active: beside(tx)}
 	if err := next.count(); err != nil {
 		return err
 	}
@@ -352,7 +356,10 @@ func (s *Store) end(commit bool) error {
 	if !commit {
 		return nil
 	}
-	err := tx.Commit()
+	err := tx.active.store(tx.Tx)
+	if err == nil {
+		err = tx.Commit()
+	}
 	s.lacks = err != nil
 	return err
 }

@@ -369,7 +369,8 @@ func TestAFaultStopsWrites(t *testing.T) {
 			calls := []func() error{
 				func() error { _, err := st.Message(t.Context(), messages[0]); return err },
 				func() error {
-					_, err := q.Accept(t.Context(), &store.Acceptance{Runs: []*store.Run{{FlowID: 1}}})
+					m := &store.Message{ID: uuid.Must(uuid.NewV7())}
+					_, err := q.Accept(t.Context(), &store.Acceptance{Message: m, Runs: []*store.Run{{FlowID: 1, Message: m.ID}}})
 					return err
 				},
 			}

@@ -44,9 +44,9 @@ func (s *Store) Rows() map[string]int {
 	rows := map[string]int{}
 	s.view(context.Background(), func(tx *bolt.Tx) error {
 		for _, b := range buckets {
-			tx.Bucket(b.name).ForEach(func([]byte, []byte) error {
+			s.from(tx, b.name, nil, func(_, _ []byte) bool {
 				rows[string(b.name)]++
-				return nil
+				return true
 			})
 		}
 		return nil

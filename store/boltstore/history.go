@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
@@ -69,7 +70,7 @@ func (s *Store) MessageRuns(ctx context.Context, id uuid.UUID) (runs []store.Run
 // row reads a run of a bucket.
 func (s *Store) row(tx *bolt.Tx, bucket []byte, n int64) (*store.Run, error) {
 	key := numberKey(n)
-	value := tx.Bucket(bucket).Get(key)
+	value := s.get(tx, bucket, key)
 	if value == nil {
 		return nil, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
 	}
@@ -132,19 +133,29 @@ func (s *Store) page(tx *bolt.Tx, f store.RunFilter, below int64, runs []store.R
 	if f.Status.Settled() {
 		active = backwards{}
 	}
+	var changed []int64 // of the active ones, since the last checkpoint
+	if active.cursor != nil && s.tx != nil {
+		active.hidden = s.tx.active.rows
+		changed = slices.DeleteFunc(s.tx.active.above(0), func(n int64) bool { return active.hidden[n] == nil })
+		if i, _ := slices.BinarySearch(changed, below); below > 0 {
+			changed = changed[:i]
+		}
+	}
 	active.seek(below)
 	settled.seek(below)
 	for range scanPage {
-		at := &settled
-		if active.number > settled.number {
-			at = &active
-		}
-		if at.number == 0 {
+		n := max(active.number, settled.number)
+		switch last := len(changed) - 1; {
+		case last >= 0 && changed[last] >= n:
+			n, changed = changed[last], changed[:last]
+		case n == 0:
 			return runs, 0, false, nil
+		case n == active.number:
+			active.step()
+		default:
+			settled.step()
 		}
-		n := at.number
 		below = n
-		at.step()
 		run, err := s.find(tx, n)
 		if err != nil {
 			continue // damaged, and told to OnCorrupt; the others are still there
@@ -164,7 +175,8 @@ func (s *Store) page(tx *bolt.Tx, f store.RunFilter, below int64, runs []store.R
 // stops going back at a page that has become empty, and never comes back from Last when all have: so it is asked to go on as long as there is
 // a key to come to.
 type backwards struct {
-	cursor *bolt.Cursor // nil: over nothing
+	cursor *bolt.Cursor     // nil: over nothing
+	hidden map[int64][]byte // numbers that are passed over
 	prefix []byte
 	least  []byte // the first key of the bucket; nil when it has none
 	number int64  // 0 at the end
@@ -185,7 +197,9 @@ func (b *backwards) seek(below int64) {
 	from := pairKey(b.prefix, below)
 	if k, _ := b.cursor.Seek(from); k == nil {
 		k, _ = b.cursor.Last()
-		b.set(k)
+		if b.set(k); b.passed() {
+			b.step()
+		}
 	} else {
 		b.back(k)
 	}
@@ -197,11 +211,19 @@ func (b *backwards) step() { b.back(pairKey(b.prefix, b.number)) }
 func (b *backwards) back(from []byte) {
 	for bytes.Compare(b.least, from) < 0 {
 		if k, _ := b.cursor.Prev(); k != nil {
-			b.set(k)
-			return
+			if b.set(k); !b.passed() {
+				return
+			}
+			from = bytes.Clone(k)
 		}
 	}
 	b.number = 0
+}
+
+// passed reports whether the number is one to be passed over.
+func (b *backwards) passed() bool {
+	_, hidden := b.hidden[b.number]
+	return hidden
 }
 
 func (b *backwards) set(k []byte) {

@@ -484,7 +484,7 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 // holds reports whether a run is claimed by this epoch, and what its row says of its Bytes. It reads no more of the row than it needs.
 func (q *Queue) holds(tx *bolt.Tx, n int64) (size int64, held bool) {
 	key := numberKey(n)
-	value := tx.Bucket(bucketActive).Get(key)
+	value := q.s.get(tx, bucketActive, key)
 	if value == nil {
 		return 0, false
 	}
