@@ -57,7 +57,8 @@ const (
 	fileMode      = 0o600
 	folderMode    = 0o700
 	blobFolder    = "blobs"
-	formatNumber  = 1
+	formatNumber  = 2 // 1: messages do not say which runs came with them, and runs have neither rejects nor log
+	oldestFormat  = 1 // that is taken over: its rows mean the same
 	writer        = "integrator"
 	untouched     = 1 // the transaction that bbolt leaves in a file it has made
 	lockTimeout   = 500 * time.Millisecond
@@ -252,7 +253,7 @@ func damaged(path string, err error) error {
 // prepare checks the format of a store, and makes the buckets of a fresh one.
 func (s *Store) prepare() error {
 	path := s.path()
-	fresh := false
+	fresh, older := false, false
 	err := s.db.View(func(tx *bolt.Tx) error {
 		if first, _ := tx.Cursor().First(); first == nil {
 			if fresh = tx.ID() <= untouched; fresh {
@@ -266,9 +267,10 @@ func (s *Store) prepare() error {
 		if err != nil {
 			return damaged(path, err)
 		}
-		if format != formatNumber {
+		if format < oldestFormat || format > formatNumber {
 			return otherFormat(path, format)
 		}
+		older = format < formatNumber
 		for _, b := range buckets {
 			if tx.Bucket(b.name) == nil {
 				return damaged(path, fmt.Errorf("its part %q is missing", b.name))
@@ -276,14 +278,19 @@ func (s *Store) prepare() error {
 		}
 		return nil
 	})
-	if err != nil || !fresh {
+	switch {
+	case err != nil:
 		return err
+	case fresh:
+		return s.db.Update(makeBuckets)
+	case older:
+		return s.db.Update(func(tx *bolt.Tx) error { return putNumber(&writeTx{Tx: tx}, bucketMeta, keyFormat, formatNumber) })
 	}
-	return s.db.Update(makeBuckets)
+	return nil
 }
 
 func otherFormat(path string, format int64) error {
-	return fmt.Errorf("%s has format %d, this engine reads and writes format %d: open it with the engine that wrote it", path, format, formatNumber)
+	return fmt.Errorf("%s has format %d, this engine reads formats %d to %d: open it with the engine that wrote it", path, format, oldestFormat, formatNumber)
 }
 
 // makeBuckets makes an empty store.

@@ -39,20 +39,24 @@ func (s *Store) message(tx *bolt.Tx, id uuid.UUID) (*store.Message, error) {
 	return decodeMessage(payload)
 }
 
-// numbersOf returns the numbers of a message's runs.
-func numbersOf(tx *bolt.Tx, id uuid.UUID) []int64 {
+// numbersOf returns the numbers of a message's runs, rising.
+func (s *Store) numbersOf(tx *bolt.Tx, id uuid.UUID) []int64 {
 	var numbers []int64
+	if payload, err := unseal(bucketMessages, id[:], tx.Bucket(bucketMessages).Get(id[:])); err == nil {
+		numbers = runsOf(payload)
+	}
 	cursor := tx.Bucket(bucketMessageRuns).Cursor()
 	for k, _ := cursor.Seek(id[:]); bytes.HasPrefix(k, id[:]); k, _ = cursor.Next() {
 		numbers = append(numbers, int64(binary.BigEndian.Uint64(k[len(id):])))
 	}
+	slices.Sort(numbers)
 	return numbers
 }
 
 // MessageRuns returns the runs of a message by number.
 func (s *Store) MessageRuns(ctx context.Context, id uuid.UUID) (runs []store.Run, err error) {
 	err = s.view(ctx, func(tx *bolt.Tx) error {
-		for _, n := range numbersOf(tx, id) {
+		for _, n := range s.numbersOf(tx, id) {
 			run, err := s.find(tx, n)
 			if errors.Is(err, store.ErrNotFound) {
 				continue
@@ -249,6 +253,12 @@ func (s *Store) attachments(tx *bolt.Tx, n int64) (rejects, log store.Body, err 
 	key := numberKey(n)
 	value := tx.Bucket(bucketAttachments).Get(key)
 	if value == nil {
+		if value = tx.Bucket(bucketHistory).Get(key); value != nil {
+			var payload []byte
+			if payload, err = s.unseal(bucketHistory, key, value); err == nil {
+				rejects, log, err = attachedBy(payload)
+			}
+		}
 		return
 	}
 	payload, err := s.unseal(bucketAttachments, key, value)
@@ -292,10 +302,10 @@ func (s *Store) erase(tx *writeTx, id uuid.UUID) (blobs []uuid.UUID, err error) 
 		todo = append(todo, m.Derived...)
 		err = disown(tx, m.Body, &blobs)
 		m.Body.Inline, m.Body.Blob, m.Erased = nil, uuid.Nil, true
-		if err = errors.Join(err, putMessage(tx, m)); err != nil {
+		if err = errors.Join(err, s.putMessage(tx, m, 0)); err != nil {
 			return nil, err
 		}
-		for _, n := range numbersOf(tx.Tx, m.ID) {
+		for _, n := range s.numbersOf(tx.Tx, m.ID) {
 			if err := s.eraseRejects(tx, n, &blobs); err != nil {
 				return nil, err
 			}
@@ -311,7 +321,12 @@ func (s *Store) eraseRejects(tx *writeTx, n int64, blobs *[]uuid.UUID) error {
 		err := disown(tx, rejects, blobs)
 		rejects.Inline, rejects.Blob = nil, uuid.Nil
 		key := numberKey(n)
-		if err = errors.Join(err, tx.put(bucketAttachments, key, seal(bucketAttachments, key, encodeAttachments(rejects, log)))); err != nil {
+		if tx.Bucket(bucketAttachments).Get(key) != nil {
+			err = errors.Join(err, tx.put(bucketAttachments, key, seal(bucketAttachments, key, encodeAttachments(rejects, log))))
+		} else if run, runErr := s.row(tx.Tx, bucketHistory, n); runErr == nil {
+			err = errors.Join(err, tx.put(bucketHistory, key, seal(bucketHistory, key, encodeEnded(run, rejects, log))))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -326,7 +341,7 @@ func (s *Store) eraseRejects(tx *writeTx, n int64, blobs *[]uuid.UUID) error {
 		}
 		if run.Bytes != left {
 			run.Bytes = left
-			return putRun(tx, bucket, run)
+			return s.again(tx, bucket, run)
 		}
 	}
 	return nil
@@ -362,20 +377,32 @@ func (s *Store) add(tx *writeTx, m *store.Message, row []byte) error {
 	err := errors.Join(tx.put(bucketMessages, m.ID[:], row), own(tx, m.Body))
 	if of := s.sourceOf(tx.Tx, m); of != nil {
 		of.Derived = append(of.Derived, m.ID)
-		err = errors.Join(err, putMessage(tx, of))
+		err = errors.Join(err, s.putMessage(tx, of, 0))
 	}
 	return err
 }
 
-// rowOf is the row of a new message.
-func rowOf(m *store.Message) []byte {
+// rowOf is the row of a new message that comes with runs.
+func rowOf(m *store.Message, runs []store.Run) []byte {
 	fresh := *m
 	fresh.Derived = nil
-	return seal(bucketMessages, m.ID[:], encodeMessage(&fresh))
+	var own []int64
+	for i := range runs {
+		if runs[i].Message == m.ID {
+			own = append(own, runs[i].Number)
+		}
+	}
+	return seal(bucketMessages, m.ID[:], encodeMessage(&fresh, own...))
 }
 
-func putMessage(tx *writeTx, m *store.Message) error {
-	return tx.put(bucketMessages, m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m)))
+// putMessage stores a message anew, of whose runs one is gone; 0: none.
+func (s *Store) putMessage(tx *writeTx, m *store.Message, gone int64) error {
+	payload, err := s.unseal(bucketMessages, m.ID[:], tx.Bucket(bucketMessages).Get(m.ID[:]))
+	if err != nil {
+		return err
+	}
+	runs := slices.DeleteFunc(runsOf(payload), func(n int64) bool { return n == gone })
+	return tx.put(bucketMessages, m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m, runs...)))
 }
 
 // Prune removes what need not be kept.
@@ -432,8 +459,10 @@ func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err erro
 	key := numberKey(run.Number)
 	rows := []struct{ bucket, key []byte }{{bucketHistory, key}, {bucketFailed, key}, {bucketAttachments, key},
 		{bucketByFlow, pairKey(numberKey(run.FlowID), run.Number)}, {bucketEnded, pairKey(timeKey(run.Ended), run.Number)}}
-	if run.Message != uuid.Nil {
-		rows = append(rows, struct{ bucket, key []byte }{bucketMessageRuns, pairKey(run.Message[:], run.Number)})
+	late := pairKey(run.Message[:], run.Number)
+	isLate := tx.Bucket(bucketMessageRuns).Get(late) != nil
+	if isLate {
+		rows = append(rows, struct{ bucket, key []byte }{bucketMessageRuns, late})
 	}
 	for _, row := range rows {
 		if err := tx.delete(row.bucket, row.key); err != nil {
@@ -443,12 +472,17 @@ func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err erro
 	if run.Message == uuid.Nil {
 		return blobs, nil
 	}
-	if others := numbersOf(tx.Tx, run.Message); len(others) > 0 {
-		return blobs, s.inherit(tx, others, run.Bytes-rejects.Held()-log.Held())
-	}
 	m, err := s.message(tx.Tx, run.Message)
-	if err != nil {
+	others := slices.DeleteFunc(s.numbersOf(tx.Tx, run.Message), func(n int64) bool { return n == run.Number })
+	switch {
+	case err != nil && len(others) == 0:
 		return blobs, nil // gone, or damaged and kept
+	case len(others) > 0:
+		whole := err == nil
+		if err = nil; whole && !isLate {
+			err = s.putMessage(tx, m, run.Number)
+		}
+		return blobs, errors.Join(err, s.inherit(tx, others, run.Bytes-rejects.Held()-log.Held()))
 	}
 	if err := disown(tx, m.Body, &blobs); err != nil {
 		return nil, err
