@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
@@ -9,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/connector"
@@ -642,13 +643,14 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 const decodeAtOnce = 8 << 10
 
 // Decode returns the records of a payload that is small, for [Submission.Decoded]: who accepts a payload checks it, and need not read it twice. It
-// returns nil when the payload is not small, or the plan reads it in another way. The error is that of transform.Format.Check.
+// returns nil when the payload is not small, or the plan reads it in another way. The records point into the payload, which nobody changes any more. The
+// error is that of transform.Format.Check.
 func (p *Plan) Decode(payload []byte) (*transform.Batch, error) {
 	s := &p.source
 	if s.format == nil || s.options.Scope || len(payload) > decodeAtOnce {
 		return nil, nil
 	}
-	decoder, err := s.format.NewDecoder(bytes.NewReader(payload), s.options)
+	decoder, err := s.format.NewDecoder(strings.NewReader(unsafe.String(unsafe.SliceData(payload), len(payload))), s.options)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,8 @@ import (
 const (
 	logEnds = 24 << 10 // each of the two
 	logLine = 16 << 10 // one entry; the whole is kept inline
+
+	logUsual = 192 // of a run that went well
 )
 
 // runLog is the log of one run over all of its attempts, for who operates the engine: an entry begins with its time, and its further lines are
@@ -35,13 +37,19 @@ func (l *runLog) add(format string, args ...any) {
 	if len(text) > logLine {
 		text = strings.ToValidUTF8(text[:logLine], "") + "…"
 	}
-	l.append(append(l.now().UTC().AppendFormat(nil, time.RFC3339Nano), " "+text+"\n"...))
+	line := l.now().UTC().AppendFormat(make([]byte, 0, len(time.RFC3339Nano)+len(text)+2), time.RFC3339Nano)
+	line = append(line, ' ')
+	line = append(line, text...)
+	l.append(append(line, '\n'))
 }
 
 // append adds an entry, or one of its lines.
 func (l *runLog) append(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.head == nil {
+		l.head = make([]byte, 0, max(logUsual, len(line)))
+	}
 	if l.tail == nil && len(l.head)+len(line) <= logEnds {
 		l.head = append(l.head, line...)
 		return

@@ -435,6 +435,7 @@ func (r *Runner) work(l *lane, jobs []*job) {
 	r.workers++
 	l.busy++
 	r.group.Go(func() {
+		var begun []store.Run
 		for jobs != nil {
 			grouping := jobs[0].groups()
 			if grouping {
@@ -442,7 +443,7 @@ func (r *Runner) work(l *lane, jobs []*job) {
 				l.grouping++
 				r.mu.Unlock()
 			}
-			r.attempt(jobs)
+			begun = r.attempt(jobs, begun)
 			r.mu.Lock()
 			if jobs[0].suspect() {
 				r.suspect = false
@@ -466,8 +467,8 @@ func (r *Runner) work(l *lane, jobs []*job) {
 	})
 }
 
-// attempt executes and settles.
-func (r *Runner) attempt(jobs []*job) {
+// attempt executes and settles. It uses the room of runs, and returns it.
+func (r *Runner) attempt(jobs []*job, runs []store.Run) []store.Run {
 	now := r.options.Now()
 	for _, j := range jobs {
 		j.began = now
@@ -479,17 +480,19 @@ func (r *Runner) attempt(jobs []*job) {
 			defer stop()
 		}
 	}
-	runs := make([]store.Run, len(jobs))
-	for i, j := range jobs {
-		runs[i] = j.run
+	runs = runs[:0]
+	for _, j := range jobs {
+		runs = append(runs, j.run)
 	}
 	failpoint.Hit("begin.noting")
 	if err := r.queue.Begin(r.working, runs); err != nil {
 		r.options.Logger.Warn("a crash of the engine would not be counted for these runs", "flow", jobs[0].plan.Name, "runs", len(jobs), "error", err)
 	}
 	failpoint.Hit("begin.noted")
+	clear(runs) // they hold on to nothing
 	r.execute(jobs)
 	r.settle(jobs)
+	return runs
 }
 
 // committing is how long a settlement is still tried while the engine stops.

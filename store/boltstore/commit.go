@@ -47,6 +47,16 @@ func (tx *writeTx) delete(bucket, key []byte) error {
 	return tx.change(bucket, key, nil, true)
 }
 
+// insert is put of a run into the history, which has none of that number.
+func (tx *writeTx) insert(run *store.Run, rejects, log store.Body) error {
+	key := numberKey(run.Number)
+	value := seal(bucketHistory, key, encodeEnded(run, rejects, log))
+	tx.changes = appendChange(tx.changes, bucketHistory, key, value, false)
+	tx.kept.Runs++
+	tx.kept.Bytes += run.Bytes
+	return tx.Bucket(bucketHistory).Put(key, value)
+}
+
 // change does what the journal has already.
 func (tx *writeTx) change(bucket, key, value []byte, deleted bool) error {
 	if tx.active.change(bucket, key, value) {
@@ -156,11 +166,11 @@ func (s *Store) write() {
 			s.guard(s.abandon)
 			return
 		}
-		for range 2 { // who is about to hand in gets the processor once
-			batch = s.gather(batch)
+		for before := 0; before < len(batch) && len(batch) < commitAtMost; { // who is about to hand in gets the processor, as long as there are some
+			before = len(batch)
 			runtime.Gosched()
+			batch = s.gather(batch)
 		}
-		batch = s.gather(batch)
 		if s.commit(batch); s.tx != nil {
 			idle.Reset(quiet)
 		}

@@ -568,8 +568,13 @@ func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
 			return err
 		}
 	}
-	return errors.Join(tx.put(bucketHistory, key, seal(bucketHistory, key, encodeEnded(&run, rejects, log))), tx.put(bucketByFlow, pairKey(numberKey(run.FlowID), run.Number), nil),
-		tx.put(bucketEnded, pairKey(timeKey(run.Ended), run.Number), nil))
+	if err := tx.insert(&run, rejects, log); err != nil {
+		return err
+	}
+	if err := tx.put(bucketByFlow, pairKey(numberKey(run.FlowID), run.Number), nil); err != nil {
+		return err
+	}
+	return tx.put(bucketEnded, pairKey(timeKey(run.Ended), run.Number), nil)
 }
 
 // attach keeps the rejects and the log.
