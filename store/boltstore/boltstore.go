@@ -62,9 +62,10 @@ const (
 	writer        = "integrator"
 	untouched     = 1 // the transaction that bbolt leaves in a file it has made
 	lockTimeout   = 500 * time.Millisecond
-	initialMmap   = 1 << 30 // address space, not memory: the file is remapped, which waits for readers, only beyond it
-	commitAtMost  = 4096    // operations in one commit
-	numbersAtOnce = 1000    // run numbers reserved at a time
+	pageSize      = 16 << 10 // of a fresh database file: a checkpoint writes page by page, and messages of one or two KiB leave little of it empty
+	initialMmap   = 1 << 30  // address space, not memory: the file is remapped, which waits for readers, only beyond it
+	commitAtMost  = 4096     // operations in one commit
+	numbersAtOnce = 1000     // run numbers reserved at a time
 )
 
 var (
@@ -222,7 +223,7 @@ func openFile(path string) (db *bolt.DB, err error) {
 		}
 	}()
 	var file *os.File
-	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, FreelistType: bolt.FreelistMapType,
+	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, PageSize: pageSize, FreelistType: bolt.FreelistMapType,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			file, err = os.OpenFile(name, flag, mode)
 			return file, err

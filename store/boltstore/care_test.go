@@ -113,7 +113,7 @@ func TestRepair(t *testing.T) {
 	messages := fill(t, original, count)
 	wanted, claimable := all(t, copyStore(t, original), messages)
 	size := used(t, filepath.Join(original, databaseName))
-	pageSize := int64(os.Getpagesize())
+	pageSize := int64(boltstore.PageSize)
 	database, err := os.ReadFile(filepath.Join(original, databaseName))
 	if err != nil {
 		t.Fatal(err)
@@ -151,14 +151,14 @@ func TestRepair(t *testing.T) {
 	}
 	for page := range size / pageSize {
 		if page%2 == 0 {
-			cases = append(cases, damage{"a page of zeros", write(page*pageSize, make([]byte, pageSize)), false, 16})
+			cases = append(cases, damage{"a page of zeros", write(page*pageSize, make([]byte, pageSize)), false, 24})
 		}
 		noise := make([]byte, pageSize)
 		for i := range noise {
 			noise[i] = byte(random.Uint32())
 		}
 		if page%8 == 3 {
-			cases = append(cases, damage{"a page of noise", write(page*pageSize, noise), false, 16})
+			cases = append(cases, damage{"a page of noise", write(page*pageSize, noise), false, 24})
 		}
 	}
 	cases = append(cases,
@@ -405,7 +405,7 @@ func TestCheckBearsAnything(t *testing.T) {
 		t.Fatal(err)
 	}
 	random := rand.New(rand.NewPCG(9, 10))
-	pageSize := os.Getpagesize()
+	pageSize := boltstore.PageSize
 	for i := range 400 {
 		b := slices.Clone(database)
 		for range 1 + random.IntN(40) {

@@ -319,12 +319,12 @@ func TestOpenRefuses(t *testing.T) {
 		{"a few bytes", write("no"), "put a backup in its place"},
 		{"zeros", write(string(make([]byte, 1<<16))), "put a backup in its place"},
 		{"cut off", func(path string) {
-			if err := os.Truncate(path, 5*int64(os.Getpagesize())); err != nil {
+			if err := os.Truncate(path, 5*int64(boltstore.PageSize)); err != nil {
 				t.Fatal(err)
 			}
 		}, "put a backup in its place"},
 		{"cut off after its head", func(path string) {
-			if err := os.Truncate(path, int64(os.Getpagesize())); err != nil {
+			if err := os.Truncate(path, int64(boltstore.PageSize)); err != nil {
 				t.Fatal(err)
 			}
 		}, "put a backup in its place"},
@@ -377,7 +377,7 @@ func TestAFaultStopsWrites(t *testing.T) {
 			if name == "met when writing" {
 				slices.Reverse(calls)
 			}
-			if err := os.Truncate(filepath.Join(dir, databaseName), 2*int64(os.Getpagesize())); err != nil {
+			if err := os.Truncate(filepath.Join(dir, databaseName), 2*int64(boltstore.PageSize)); err != nil {
 				t.Fatal(err)
 			}
 			for _, call := range append(calls, st.Health) {

@@ -10,6 +10,9 @@ import (
 	"github.com/integrator-go/integrator/store"
 )
 
+// PageSize is that of a fresh database file.
+const PageSize = pageSize
+
 // Commits returns how many commits were synced since the store was opened.
 func (s *Store) Commits() int64 { return s.commits.Load() }
 
