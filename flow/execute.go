@@ -61,7 +61,7 @@ func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
 	j.failure, j.parts, j.committed, j.wrote = nil, nil, 0, nil
 	j.discard()
-	j.rejects = newRejects(context.WithoutCancel(j.ctx), r) // what a run rejected before it was stopped is kept too
+	j.rejects = newRejects(j.ctx, r)
 	if j.waiter != nil && j.plan.answer != nil {
 		j.response = newResponse(j.plan.answer)
 		j.response.leftOut = func(header string, err error) {
@@ -85,9 +85,7 @@ func (j *job) missed() []string {
 
 // discard throws away what an attempt collected.
 func (j *job) discard() {
-	if j.rejects != nil {
-		j.rejects.spool.Abort()
-	}
+	j.rejects.abort()
 	if j.response != nil {
 		j.response.Close()
 		j.response = nil

@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"strings"
@@ -81,11 +82,9 @@ func (l *runLog) text() []byte {
 }
 
 // body returns the log as it is stored.
-func (l *runLog) body(r *Runner) store.Body {
-	spool := store.NewSpool(r.working, r.store)
-	spool.Write(l.text()) // cannot fail: it is kept inline
-	body, _ := spool.Body()
-	return body
+func (l *runLog) body() store.Body {
+	text := l.text() // short enough to be kept inline
+	return store.Body{Inline: text, Size: int64(len(text)), SHA256: sha256.Sum256(text)}
 }
 
 // resume takes up the log of a run that was claimed before. What cannot be read of it is told in it.

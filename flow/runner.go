@@ -435,7 +435,6 @@ func (r *Runner) work(l *lane, jobs []*job) {
 	r.workers++
 	l.busy++
 	r.group.Go(func() {
-		var begun []store.Run
 		for jobs != nil {
 			grouping := jobs[0].groups()
 			if grouping {
@@ -443,7 +442,7 @@ func (r *Runner) work(l *lane, jobs []*job) {
 				l.grouping++
 				r.mu.Unlock()
 			}
-			begun = r.attempt(jobs, begun)
+			r.attempt(jobs)
 			r.mu.Lock()
 			if jobs[0].suspect() {
 				r.suspect = false
@@ -467,8 +466,11 @@ func (r *Runner) work(l *lane, jobs []*job) {
 	})
 }
 
-// attempt executes and settles. It uses the room of runs, and returns it.
-func (r *Runner) attempt(jobs []*job, runs []store.Run) []store.Run {
+// begun are lists that were used before of runs which begin.
+var begun = sync.Pool{New: func() any { return new([]store.Run) }}
+
+// attempt executes and settles.
+func (r *Runner) attempt(jobs []*job) {
 	now := r.options.Now()
 	for _, j := range jobs {
 		j.began = now
@@ -480,19 +482,20 @@ func (r *Runner) attempt(jobs []*job, runs []store.Run) []store.Run {
 			defer stop()
 		}
 	}
-	runs = runs[:0]
+	runs := begun.Get().(*[]store.Run)
 	for _, j := range jobs {
-		runs = append(runs, j.run)
+		*runs = append(*runs, j.run)
 	}
 	failpoint.Hit("begin.noting")
-	if err := r.queue.Begin(r.working, runs); err != nil {
+	if err := r.queue.Begin(r.working, *runs); err != nil {
 		r.options.Logger.Warn("a crash of the engine would not be counted for these runs", "flow", jobs[0].plan.Name, "runs", len(jobs), "error", err)
 	}
 	failpoint.Hit("begin.noted")
-	clear(runs) // they hold on to nothing
+	clear(*runs)
+	*runs = (*runs)[:0]
+	begun.Put(runs)
 	r.execute(jobs)
 	r.settle(jobs)
-	return runs
 }
 
 // committing is how long a settlement is still tried while the engine stops.
@@ -592,9 +595,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 		j.response.Close()
 	}
 	j.plan.users.leave()
-	if j.rejects != nil {
-		j.rejects.spool.Abort() // of an attempt that is not the last; otherwise it is stored
-	}
+	j.rejects.abort() // of an attempt that is not the last; otherwise it is stored
 }
 
 // tell logs how an attempt ended: one line.
@@ -693,7 +694,7 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 			r.options.Logger.Error("rejected records could not be stored", "run", run.Number, "error", err)
 		}
 	}
-	s.Log = j.log.body(r)
+	s.Log = j.log.body()
 	s.Run = *run
 	return s
 }

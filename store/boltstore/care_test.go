@@ -113,7 +113,7 @@ func TestRepair(t *testing.T) {
 	messages := fill(t, original, count)
 	wanted, claimable := all(t, copyStore(t, original), messages)
 	size := used(t, filepath.Join(original, databaseName))
-	pageSize := int64(boltstore.PageSize)
+	const pageSize, ofPage = int64(boltstore.PageSize), 30 // messages, small ones
 	database, err := os.ReadFile(filepath.Join(original, databaseName))
 	if err != nil {
 		t.Fatal(err)
@@ -147,18 +147,18 @@ func TestRepair(t *testing.T) {
 	for range 10 { // in what says where rows are
 		page := 2 + random.Int64N(size/pageSize-2)
 		at := page*pageSize + random.Int64N(48)
-		cases = append(cases, damage{"a byte of a page's head", write(at, []byte{database[at] ^ byte(1+random.IntN(255))}), false, 16})
+		cases = append(cases, damage{"a byte of a page's head", write(at, []byte{database[at] ^ byte(1+random.IntN(255))}), false, ofPage})
 	}
 	for page := range size / pageSize {
 		if page%2 == 0 {
-			cases = append(cases, damage{"a page of zeros", write(page*pageSize, make([]byte, pageSize)), false, 24})
+			cases = append(cases, damage{"a page of zeros", write(page*pageSize, make([]byte, pageSize)), false, ofPage})
 		}
 		noise := make([]byte, pageSize)
 		for i := range noise {
 			noise[i] = byte(random.Uint32())
 		}
 		if page%8 == 3 {
-			cases = append(cases, damage{"a page of noise", write(page*pageSize, noise), false, 24})
+			cases = append(cases, damage{"a page of noise", write(page*pageSize, noise), false, ofPage})
 		}
 	}
 	cases = append(cases,

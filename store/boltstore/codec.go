@@ -178,7 +178,7 @@ func decodeBody(data []byte) (b store.Body, err error) {
 const messageRuns = 14
 
 func encodeMessage(m *store.Message, runs ...int64) []byte {
-	f := newFields(512 + len(m.Body.Inline))
+	f := newFields(320 + len(m.Body.Inline))
 	f.id(1, m.ID)
 	f.text(2, m.Listener)
 	f.text(3, m.User)
@@ -266,6 +266,12 @@ const (
 	runLog     = 30
 )
 
+// usualRun is how many bytes most runs take, and bodyHead how many a body takes beside its own, at most.
+const (
+	usualRun = 217
+	bodyHead = 64
+)
+
 // attachedAtMost is how many bytes of rejects and log a run's row has.
 const attachedAtMost = 4 << 10
 
@@ -290,7 +296,7 @@ func fits(rejects, log store.Body) bool {
 
 // encodeEnded encodes a run with its rejects and its log.
 func encodeEnded(r *store.Run, rejects, log store.Body) []byte {
-	f := encodeRun(r)
+	f := runFields(r, len(rejects.Inline)+len(log.Inline)+bodyHead)
 	if rejects.Size > 0 {
 		f.body(runRejects, rejects)
 	}
@@ -300,8 +306,11 @@ func encodeEnded(r *store.Run, rejects, log store.Body) []byte {
 	return f
 }
 
-func encodeRun(r *store.Run) fields {
-	f := newFields(384)
+func encodeRun(r *store.Run) []byte { return runFields(r, 0) }
+
+// runFields has room for more.
+func runFields(r *store.Run, more int) fields {
+	f := newFields(usualRun + more)
 	f.id(1, r.ID)
 	f.int(2, r.Number)
 	f.int(3, r.Parent)

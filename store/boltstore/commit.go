@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ type operation struct {
 	check     func(tx *bolt.Tx) error // may refuse it; nil: it is never refused
 	apply     func(tx *writeTx) error // writes; fails only when the database does, and all that share its commit with it
 	committed func()                  // called once it is durable, in the order of writes; nil: nothing follows
+	rides     bool                    // it may wait for others to share their commit, as long as some are on their way
 	err       error
 	done      chan struct{}
 }
@@ -166,15 +168,31 @@ func (s *Store) write() {
 			s.guard(s.abandon)
 			return
 		}
-		for before := 0; before < len(batch) && len(batch) < commitAtMost; { // who is about to hand in gets the processor, as long as there are some
-			before = len(batch)
-			runtime.Gosched()
-			batch = s.gather(batch)
-		}
+		batch = s.join(batch)
 		if s.commit(batch); s.tx != nil {
 			idle.Reset(quiet)
 		}
 	}
+}
+
+// ridingRounds is how often those that may hand in something get the processor in vain before a commit is made that nobody is kept waiting by.
+const ridingRounds = 4
+
+// join gathers what is about to be handed in: whoever can go on gets the processor, as long as that brings something. On an idle machine nobody
+// can, and nothing is waited for.
+func (s *Store) join(batch []*operation) []*operation {
+	for vain := 0; len(batch) < commitAtMost; {
+		before := len(batch)
+		runtime.Gosched()
+		if batch = s.gather(batch); len(batch) > before {
+			vain = 0
+			continue
+		}
+		if vain++; vain >= ridingRounds || slices.ContainsFunc(batch, func(op *operation) bool { return !op.rides }) {
+			return batch
+		}
+	}
+	return batch
 }
 
 func (s *Store) gather(batch []*operation) []*operation {
