@@ -34,7 +34,10 @@ type runLog struct {
 }
 
 func (l *runLog) add(format string, args ...any) {
-	text := strings.ReplaceAll(strings.Map(visible, l.redact(fmt.Sprintf(format, args...))), "\n", "\n    ")
+	text := l.redact(fmt.Sprintf(format, args...))
+	if !plain(text) {
+		text = strings.ReplaceAll(strings.Map(visible, text), "\n", "\n    ")
+	}
 	if len(text) > logLine {
 		text = strings.ToValidUTF8(text[:logLine], "") + "…"
 	}
@@ -60,6 +63,16 @@ func (l *runLog) append(line []byte) {
 		l.tail = l.tail[bytes.IndexByte(l.tail, '\n')+1:]
 		l.left++
 	}
+}
+
+// plain reports whether a text has printable ASCII alone.
+func plain(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // visible replaces what a terminal would act upon.

@@ -170,6 +170,9 @@ func (s *Store) write() {
 		}
 		batch = s.join(batch)
 		if s.commit(batch); s.tx != nil {
+			if s.journal.end >= checkpointAt && s.health.Load() == nil { // who has an answer now does something meanwhile
+				s.classify(s.guard(s.checkpoint))
+			}
 			idle.Reset(quiet)
 		}
 	}
