@@ -578,3 +578,42 @@ func TestAFailedStoreIsVerified(t *testing.T) {
 	}
 	st.Close()
 }
+
+// The log of a run that is tried again is no fault, and a repair of something else keeps it.
+func TestLogOfARunThatIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	st, err := boltstore.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := st.Join(t.Context(), "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := &store.Run{FlowID: 1}
+	if _, err := q.Accept(t.Context(), &store.Acceptance{Runs: []*store.Run{run}, Claim: true}); err != nil {
+		t.Fatal(err)
+	}
+	run.Status = store.Queued
+	log := store.Body{Inline: []byte("fails"), Size: 5}
+	if err := q.Settle(t.Context(), []*store.Settlement{{Run: *run, Log: log}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	inOrder(t, "tried again", dir)
+	setRow(t, dir, "meta", "kept", boltstore.TallyRow(4, 12))
+	if repaired, err := boltstore.Repair(t.Context(), dir, nil); err != nil || repaired.Faults != 1 {
+		t.Fatal(repaired, err)
+	}
+	inOrder(t, "repaired", dir)
+	if st, err = boltstore.Open(dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if _, kept, err := st.Attachments(t.Context(), run.Number); err != nil || string(kept.Inline) != "fails" {
+		t.Error(kept, err)
+	}
+}

@@ -329,7 +329,7 @@ func (in *inspection) relate(b *bucket, e element, held any, blobs bool) {
 		}
 		in.body(b, e, held.Body, blobs)
 	case [2]store.Body: // attachments
-		if !has(bucketHistory, e.key) {
+		if !has(bucketHistory, e.key) && !has(bucketActive, e.key) { // one that is tried again has the log of its attempts
 			wrong("the run that it belongs to is missing")
 		}
 		for _, body := range held {

@@ -178,21 +178,18 @@ func (s *Store) write() {
 	}
 }
 
-// ridingRounds is how often those that may hand in something get the processor in vain before a commit is made that nobody is kept waiting by.
-const ridingRounds = 4
+// joinRounds is how often others get the processor before a commit: each time may take as long as one of them works without a pause.
+const joinRounds = 4
 
-// join gathers what is about to be handed in: whoever can go on gets the processor, as long as that brings something. On an idle machine nobody
-// can, and nothing is waited for.
+// join gathers what is about to be handed in: whoever can go on gets the processor, as long as that brings something, or all that there is rides.
+// On an idle machine nobody can, and nothing is waited for.
 func (s *Store) join(batch []*operation) []*operation {
-	for vain := 0; len(batch) < commitAtMost; {
+	for range joinRounds {
 		before := len(batch)
 		runtime.Gosched()
-		if batch = s.gather(batch); len(batch) > before {
-			vain = 0
-			continue
-		}
-		if vain++; vain >= ridingRounds || slices.ContainsFunc(batch, func(op *operation) bool { return !op.rides }) {
-			return batch
+		batch = s.gather(batch)
+		if len(batch) == before && slices.ContainsFunc(batch, func(op *operation) bool { return !op.rides }) {
+			break
 		}
 	}
 	return batch

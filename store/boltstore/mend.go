@@ -369,7 +369,7 @@ func (m *mender) runless() error {
 func (m *mender) attachments() error {
 	return m.each(bucketAttachments, func(key []byte, held any) error {
 		bodies := held.([2]store.Body)
-		run, err := m.get(bucketHistory, key)
+		run, err := m.find(numberOf(key))
 		if err != nil {
 			return err
 		}
