@@ -81,6 +81,9 @@ func TestActiveRunsBesideTheDatabase(t *testing.T) {
 			}
 		}
 		active, err := st.Runs(t.Context(), store.RunFilter{Status: store.Running, Limit: 2000})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if queued, err := st.Runs(t.Context(), store.RunFilter{Status: store.Queued, Limit: 2000}); err != nil || len(active)+len(queued) != len(want)-len(ended) {
 			t.Errorf("%s: %d are running and %d queued (%v)", name, len(active), len(queued), err)
 		}
