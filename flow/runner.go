@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -696,7 +697,14 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 	}
 	s.Log = j.log.body()
 	s.Run = *run
+	s.Rides = j.waiter == nil && run.Order == "" && j.plan.rides()
 	return s
+}
+
+// rides reports whether the settlement of a run may come a moment later: no other waits for its place, and what it did is not done again should
+// the engine crash meanwhile.
+func (p *Plan) rides() bool {
+	return p.Listener != "" && p.maxRunning == 0 && !slices.ContainsFunc(p.outputs, func(o output) bool { return o.immediate })
 }
 
 // waitedFor reports whether a call still waits for the job's run.

@@ -143,11 +143,12 @@ func (s *Store) view(ctx doneContext, f func(tx *bolt.Tx) error) error {
 // quiet is how long nothing is written before a checkpoint is made for its own sake: so that little is left to do after a crash.
 const quiet = time.Second
 
-// write commits what callers hand in, everything that waits in one commit. There is no timer: while one commit is synced, the next one
-// gathers.
+// write commits what callers hand in, everything that waits in one commit. Nobody is kept waiting by a timer: while one commit is synced, the
+// next one gathers.
 func (s *Store) write() {
 	defer close(s.ended)
 	var batch []*operation
+	var accepting time.Time // when something was last committed that does not ride
 	idle := time.NewTimer(quiet)
 	defer idle.Stop()
 	for {
@@ -168,7 +169,12 @@ func (s *Store) write() {
 			s.guard(s.abandon)
 			return
 		}
-		batch = s.join(batch)
+		if batch = s.join(batch); rides(batch) && time.Since(accepting) < ridesFor {
+			batch = s.ride(batch)
+		}
+		if !rides(batch) {
+			accepting = time.Now()
+		}
 		if s.commit(batch); s.tx != nil {
 			if s.journal.end >= checkpointAt && s.health.Load() == nil { // who has an answer now does something meanwhile
 				s.classify(s.guard(s.checkpoint))
@@ -188,11 +194,36 @@ func (s *Store) join(batch []*operation) []*operation {
 		before := len(batch)
 		runtime.Gosched()
 		batch = s.gather(batch)
-		if len(batch) == before && slices.ContainsFunc(batch, func(op *operation) bool { return !op.rides }) {
+		if len(batch) == before && !rides(batch) {
 			break
 		}
 	}
 	return batch
+}
+
+// ridesFor is how long what rides waits for something to ride on, where something else was committed as short a time ago: two syncs or so.
+const ridesFor = 200 * time.Microsecond
+
+// ride lets a batch wait that rides.
+func (s *Store) ride(batch []*operation) []*operation {
+	alarm := time.NewTimer(ridesFor)
+	defer alarm.Stop()
+	for rides(batch) && len(batch) < commitAtMost {
+		select {
+		case op := <-s.operations:
+			batch = s.join(append(batch, op))
+		case <-alarm.C:
+			return batch
+		case <-s.closing:
+			return batch
+		}
+	}
+	return batch
+}
+
+// rides reports whether nobody is kept waiting by any of the operations.
+func rides(batch []*operation) bool {
+	return !slices.ContainsFunc(batch, func(op *operation) bool { return !op.rides })
 }
 
 func (s *Store) gather(batch []*operation) []*operation {

@@ -448,7 +448,7 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 	var settled []*store.Settlement
 	var over []uuid.UUID
 	err := s.do(ctx, &operation{
-		rides: !slices.ContainsFunc(settlements, func(t *store.Settlement) bool { return t.Insert }), // by whom somebody may be kept waiting
+		rides: !slices.ContainsFunc(settlements, func(t *store.Settlement) bool { return !t.Rides }),
 		check: q.alive,
 		apply: func(tx *writeTx) error {
 			for _, t := range settlements {
