@@ -80,7 +80,7 @@ func (r *Runner) preview(j *job) *Preview {
 	j.ctx, stop = context.WithTimeoutCause(j.ctx, limit, errTimeLimit)
 	defer stop()
 	j.begin(r)
-	j.rejects.spool = nil // they are told, not kept
+	j.rejects.kept = false // they are told alone
 	w := &works{ctx: j.ctx, plan: j.plan, applied: make([]bool, len(j.plan.outputs))}
 	var watches []*watch
 	for _, o := range j.plan.outputs {

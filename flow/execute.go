@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
@@ -9,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/connector"
@@ -62,7 +63,7 @@ func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
 	j.failure, j.parts, j.committed, j.untaken, j.wrote = nil, nil, 0, 0, nil
 	j.discard(r)
-	j.rejects = newRejects(context.WithoutCancel(j.ctx), r) // what a run rejected before it was stopped is kept too
+	j.rejects = newRejects(j.ctx, r)
 	if j.waiter != nil && j.plan.answer != nil {
 		j.response = r.newResponse(j.plan.answer, j.message, &j.run)
 		if j.plan.answer.stream && j.stream != nil {
@@ -94,9 +95,7 @@ func (j *job) noRecords() string {
 
 // discard throws away what an attempt collected.
 func (j *job) discard(r *Runner) {
-	if j.rejects != nil {
-		j.rejects.discard(r)
-	}
+	j.rejects.discard(r)
 	if j.response != nil {
 		j.response.Close()
 		j.response = nil
@@ -733,13 +732,14 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 const decodeAtOnce = 8 << 10
 
 // Decode returns the records of a message's payload that is small, for [Submission.Decoded]: who accepts a payload checks it, and need not read it twice. It
-// returns nil when the payload is not small, or the plan reads it in another way. The error is that of transform.Format.Check.
+// returns nil when the payload is not small, or the plan reads it in another way. The records point into the payload, which nobody changes any more. The
+// error is that of transform.Format.Check.
 func (p *Plan) Decode(m *store.Message, payload []byte) (*transform.Batch, error) {
 	s := &p.source
 	if s.formats == nil || s.options.Scope || len(payload) > decodeAtOnce {
 		return nil, nil
 	}
-	decoder, err := FormatOf(s.formats, m).NewDecoder(bytes.NewReader(payload), s.options)
+	decoder, err := FormatOf(s.formats, m).NewDecoder(strings.NewReader(unsafe.String(unsafe.SliceData(payload), len(payload))), s.options)
 	if err != nil {
 		return nil, err
 	}

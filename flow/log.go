@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"strings"
@@ -17,6 +18,8 @@ import (
 const (
 	logEnds = 24 << 10 // each of the two
 	logLine = 16 << 10 // one entry; the whole is kept inline
+
+	logUsual = 192 // of a run that went well
 )
 
 // runLog is the log of one run over all of its attempts, for who operates the engine: an entry begins with its time, and its further lines are
@@ -31,17 +34,26 @@ type runLog struct {
 }
 
 func (l *runLog) add(format string, args ...any) {
-	text := strings.ReplaceAll(strings.Map(visible, l.redact(fmt.Sprintf(format, args...))), "\n", "\n    ")
+	text := l.redact(fmt.Sprintf(format, args...))
+	if !plain(text) {
+		text = strings.ReplaceAll(strings.Map(visible, text), "\n", "\n    ")
+	}
 	if len(text) > logLine {
 		text = strings.ToValidUTF8(text[:logLine], "") + "…"
 	}
-	l.append(append(l.now().UTC().AppendFormat(nil, time.RFC3339Nano), " "+text+"\n"...))
+	line := l.now().UTC().AppendFormat(make([]byte, 0, len(time.RFC3339Nano)+len(text)+2), time.RFC3339Nano)
+	line = append(line, ' ')
+	line = append(line, text...)
+	l.append(append(line, '\n'))
 }
 
 // append adds an entry, or one of its lines.
 func (l *runLog) append(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.head == nil {
+		l.head = make([]byte, 0, max(logUsual, len(line)))
+	}
 	if l.tail == nil && len(l.head)+len(line) <= logEnds {
 		l.head = append(l.head, line...)
 		return
@@ -51,6 +63,16 @@ func (l *runLog) append(line []byte) {
 		l.tail = l.tail[bytes.IndexByte(l.tail, '\n')+1:]
 		l.left++
 	}
+}
+
+// plain reports whether a text has printable ASCII alone.
+func plain(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // visible replaces what a terminal would act upon.
@@ -73,11 +95,9 @@ func (l *runLog) text() []byte {
 }
 
 // body returns the log as it is stored.
-func (l *runLog) body(r *Runner) store.Body {
-	spool := store.NewSpool(r.working, r.store)
-	spool.Write(l.text()) // cannot fail: it is kept inline
-	body, _ := spool.Body()
-	return body
+func (l *runLog) body() store.Body {
+	text := l.text() // short enough to be kept inline
+	return store.Body{Inline: text, Size: int64(len(text)), SHA256: sha256.Sum256(text)}
 }
 
 // resume takes up the log of a run that was claimed before. What cannot be read of it is told in it.

@@ -27,7 +27,10 @@ const firstRejects = 10
 // rejects collects the rejected records of one attempt, in the form that kept reads.
 type rejects struct {
 	redact  func(string) string
-	spool   *store.Spool // nil: they are counted and not kept
+	kept    bool // they are counted alone, if not
+	ctx     context.Context
+	store   store.Blobs
+	spool   *store.Spool // from the first one on that is kept
 	encoder transform.Encoder
 	batch   transform.Batch
 	scope   *transform.Scope // of the record before
@@ -42,7 +45,7 @@ type rejects struct {
 const maxRejectSteps = 100
 
 func newRejects(ctx context.Context, r *Runner) *rejects {
-	return &rejects{redact: r.options.Redact, spool: store.NewSpool(ctx, r.store), count: map[string]int64{}}
+	return &rejects{redact: r.options.Redact, kept: true, ctx: ctx, store: r.store}
 }
 
 // short returns a rejected record in short.
@@ -67,6 +70,9 @@ func (r *rejects) add(step string, record *transform.Record) error {
 	if len(r.first) < firstRejects {
 		r.first = append(r.first, rejected)
 	}
+	if r.count == nil {
+		r.count = map[string]int64{}
+	}
 	if _, counted := r.count[rejected.Step]; !counted && len(r.steps) < maxRejectSteps {
 		r.steps = append(r.steps, rejected.Step)
 		r.count[rejected.Step] = 0
@@ -74,7 +80,7 @@ func (r *rejects) add(step string, record *transform.Record) error {
 	if _, counted := r.count[rejected.Step]; counted {
 		r.count[rejected.Step]++
 	}
-	if r.spool == nil {
+	if !r.kept {
 		return nil
 	}
 	return r.keep(record, rejected)
@@ -83,6 +89,7 @@ func (r *rejects) add(step string, record *transform.Record) error {
 // keep writes a record.
 func (r *rejects) keep(record *transform.Record, rejected Rejected) error {
 	if r.encoder == nil {
+		r.spool = store.NewSpool(context.WithoutCancel(r.ctx), r.store) // what a run rejected before it was stopped is kept too
 		encoder, err := keptLines.NewEncoder(r.spool, transform.EncodeOptions{})
 		if err != nil {
 			return err
@@ -126,6 +133,9 @@ func (r *rejects) body() (store.Body, error) {
 
 // discard throws away what an attempt that is not the last has collected.
 func (r *rejects) discard(runner *Runner) {
+	if r == nil {
+		return
+	}
 	if r.whole != nil {
 		runner.store.Discard(context.WithoutCancel(runner.working), *r.whole) // what stays is swept when the store is opened next
 	} else if r.spool != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -471,6 +472,9 @@ func (r *Runner) work(l *lane, jobs []*job) {
 	})
 }
 
+// begun are lists that were used before of runs which begin.
+var begun = sync.Pool{New: func() any { return new([]store.Run) }}
+
 // attempt executes and settles.
 func (r *Runner) attempt(jobs []*job) {
 	now := r.options.Now()
@@ -484,15 +488,18 @@ func (r *Runner) attempt(jobs []*job) {
 			defer stop()
 		}
 	}
-	runs := make([]store.Run, len(jobs))
-	for i, j := range jobs {
-		runs[i] = j.run
+	runs := begun.Get().(*[]store.Run)
+	for _, j := range jobs {
+		*runs = append(*runs, j.run)
 	}
 	failpoint.Hit("begin.noting")
-	if err := r.queue.Begin(r.working, runs); err != nil {
+	if err := r.queue.Begin(r.working, *runs); err != nil {
 		r.options.Logger.Warn("a crash of the engine would not be counted for these runs", "flow", jobs[0].plan.Name, "runs", len(jobs), "error", err)
 	}
 	failpoint.Hit("begin.noted")
+	clear(*runs)
+	*runs = (*runs)[:0]
+	begun.Put(runs)
 	r.execute(jobs)
 	r.settle(jobs)
 }
@@ -695,9 +702,17 @@ func (r *Runner) settlement(j *job) *store.Settlement {
 			r.options.Logger.Error("rejected records could not be stored", "run", run.Number, "error", err)
 		}
 	}
-	s.Log = j.log.body(r)
+	s.Log = j.log.body()
 	s.Run = *run
+	s.Rides = j.waiter == nil && run.Order == "" && j.plan.rides()
 	return s
+}
+
+// rides reports whether the settlement of a run may come a moment later: no other waits for its place, and what it did is not done again should
+// the engine crash meanwhile.
+func (p *Plan) rides() bool {
+	return p.Listener != "" && p.maxRunning == 0 && !slices.ContainsFunc(p.outputs, func(o output) bool { return o.immediate }) &&
+		(p.rejected == nil || !p.rejected.immediate)
 }
 
 // waitedFor reports whether a call still waits for the job's run.

@@ -278,6 +278,9 @@ func (r *Runner) admit() (leave func(), err error) {
 	}, nil
 }
 
+// callers wait for runs that are executed in place, and never stop to.
+var callers = &waiter{}
+
 // callPure executes a run in place, and records it with its message when it has ended.
 func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *store.Run, timeout time.Duration) (*Outcome, error) {
 	number, err := r.queue.NextNumber(ctx)
@@ -304,7 +307,7 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 			return s.Stream(ctx, head)
 		}
 	}
-	j.waiter, j.inPlace = &waiter{}, true
+	j.waiter, j.inPlace = callers, true
 	r.mu.Lock()
 	r.active[number] = j
 	r.mu.Unlock()

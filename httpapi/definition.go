@@ -243,7 +243,7 @@ func writeTagged(w http.ResponseWriter, r *http.Request, status int, owner, plac
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	writeBody(w, status, body)
+	writeText(w, status, append(slices.Clip(body), '\n'))
 	return nil
 }
 

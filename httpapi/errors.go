@@ -241,18 +241,17 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic(err) // impossible: only our own structs are written
 	}
-	writeBody(w, status, body)
+	writeText(w, status, append(body, '\n'))
 }
 
-// writeBody writes JSON as the whole answer.
-func writeBody(w http.ResponseWriter, status int, body []byte) {
+// writeText answers with JSON that is written already.
+func writeText(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
+	values := []string{strconv.Itoa(len(body)), "no-store", "nosniff", "application/json"}
+	header["Content-Length"], header["Cache-Control"], header["X-Content-Type-Options"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	if header.Get("Content-Type") == "" {
-		header.Set("Content-Type", "application/json")
+		header["Content-Type"] = values[3:]
 	}
-	header.Set("Content-Length", strconv.Itoa(len(body)+1))
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	w.Write(append(body, '\n'))
+	w.Write(body)
 }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -176,7 +177,15 @@ func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word
 			r.Runs = append(r.Runs, receiptRun{run.Flow, run.FlowID, run.Number})
 		}
 	}
-	writeJSON(w, status, r)
+	if r.Runs != nil || warning != "" {
+		writeJSON(w, status, r)
+		return
+	}
+	text := append(make([]byte, 0, 128), `{"messageUuid":"`...) // as encoding/json writes it
+	text = append(append(text, r.MessageUUID...), `","auditId":`...)
+	text = append(strconv.AppendInt(text, r.AuditID, 10), `,"flowId":`...)
+	text = append(strconv.AppendInt(text, r.FlowID, 10), `,"status":"`...)
+	writeText(w, status, append(append(text, word...), "\"}\n"...))
 }
 
 // setLocation says where the message is, unless the definition of an answer says something else.

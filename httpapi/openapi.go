@@ -73,7 +73,7 @@ func (h *handler) openAPI(w http.ResponseWriter, r *http.Request, c *call) error
 	if err != nil {
 		return fmt.Errorf("write the OpenAPI document: %w", err)
 	}
-	writeBody(w, http.StatusOK, body)
+	writeText(w, http.StatusOK, append(body, '\n'))
 	return nil
 }
 

@@ -295,6 +295,7 @@ type Settlement struct {
 	Log     Body     // the run's log, inline with Queued; empty: what an earlier settlement of the run brought stays
 	Insert  bool     // the run was never queued
 	Message *Message // with Insert: its message
+	Rides   bool     // nobody waits for it: it may share the commit of what is accepted within a moment
 }
 
 // History answers what happened. Runs that are still active are read from the queue, so that a run is found in every state.

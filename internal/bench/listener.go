@@ -12,7 +12,10 @@ import (
 	"github.com/integrator-go/integrator/store/boltstore"
 )
 
-const eventsRoute = listenerRoute + "/events"
+const (
+	eventsRoute = listenerRoute + "/events"
+	quoteRoute  = listenerRoute + "/quote"
+)
 
 const filtering = `
 listeners:
@@ -35,11 +38,12 @@ func asynchronous(c *config) error {
 		return err
 	}
 	answered := p.toEngine.answered.Load()
-	syncs, err := p.stop()
+	wrote, err := p.stop()
 	if err != nil {
 		return err
 	}
-	judge("events for one sync", figures{float64(answered) / float64(syncs)}, "", atLeast(20))
+	judge("events for one sync", figures{float64(answered) / float64(wrote.Syncs)}, "", atLeast(20))
+	row("bytes of journal for one event", short(float64(wrote.Journal)/float64(answered)))
 	if err := allSucceeded(dir, 0, answered); err != nil {
 		return err
 	}
@@ -84,11 +88,11 @@ func (c *config) alone() error {
 	judge("engine / (syncs / 2)", all[1].over(mean(all[0], all[2])), "", atLeast(0.45))
 	tell("control: syncs / syncs", all[2].over(all[0]), "")
 	answered := p.toEngine.answered.Load()
-	n, err := p.stop()
+	wrote, err := p.stop()
 	if err != nil {
 		return err
 	}
-	row("syncs for one event", short(float64(n)/float64(answered)))
+	row("syncs for one event", short(float64(wrote.Syncs)/float64(answered)))
 	return allSucceeded(dir, 0, answered)
 }
 
@@ -158,7 +162,7 @@ flows:
 func synchronous(c *config) error {
 	dir := filepath.Join(c.dir, "p2")
 	body := payload(1024)
-	p, err := c.startPair(dir, quoting, listenerRoute+"/quote", body)
+	p, err := c.startPair(dir, quoting, quoteRoute, body)
 	if err != nil {
 		return err
 	}

@@ -73,12 +73,11 @@ func (p *process) stop() error {
 	return p.command.Wait()
 }
 
-// end is stop for an engine. It returns how often its store was synced.
-func (p *process) end() (syncs int64, err error) {
+// end is stop for an engine. It returns what its store wrote.
+func (p *process) end() (wrote ended, err error) {
 	p.stdin.Close()
-	var e ended
-	err = p.reports.Decode(&e)
-	return e.Syncs, errors.Join(err, p.command.Wait())
+	err = p.reports.Decode(&wrote)
+	return wrote, errors.Join(err, p.command.Wait())
 }
 
 // memory returns a line of the process's status in MiB: VmRSS, or VmHWM, which is its peak. It is 0 where the system does not tell.

@@ -30,7 +30,10 @@ type serving struct {
 }
 
 // ended is what an engine reports once it has stopped.
-type ended struct{ Syncs int64 }
+type ended struct {
+	Syncs   int64 // of its store
+	Journal int64 // bytes that went through the journal
+}
 
 // serveBare serves a handler that reads the body and answers as many bytes as its argument says.
 func serveBare(args []string, c *control) error {
@@ -68,7 +71,7 @@ func serveEngine(args []string, c *control) error {
 	if slices.Contains(args, pruning) {
 		retention.Runs = kept
 	}
-	syncs, err := withEngine(args[0], retention, func(ctx context.Context, engine *integrator.Engine, st store.Store) (err error) {
+	wrote, err := withEngine(args[0], retention, func(ctx context.Context, engine *integrator.Engine, st store.Store) (err error) {
 		token := ""
 		if slices.Contains(args, called) {
 			if _, token, err = logIn(ctx, engine); err != nil {
@@ -77,7 +80,7 @@ func serveEngine(args []string, c *control) error {
 		}
 		return errors.Join(serve(c, token, engine.Handler()), rest(ctx, engine, st))
 	})
-	return errors.Join(err, c.report(ended{syncs}))
+	return errors.Join(err, c.report(wrote))
 }
 
 // rest returns when no run is at work and none is due. Those of the calls are the newest.
@@ -110,24 +113,24 @@ func logIn(ctx context.Context, engine *integrator.Engine) (users *auth.Service,
 	return users, token, err
 }
 
-// withEngine runs an engine while do does something with it, and returns how often its store was synced.
-func withEngine(dir string, retention integrator.Retention, do func(context.Context, *integrator.Engine, store.Store) error) (syncs int64, err error) {
-	var n atomic.Int64
+// withEngine runs an engine while do does something with it, and returns what its store wrote.
+func withEngine(dir string, retention integrator.Retention, do func(context.Context, *integrator.Engine, store.Store) error) (wrote ended, err error) {
+	var syncs, journal atomic.Int64
 	st, err := boltstore.Open(filepath.Join(dir, "data"), &boltstore.Options{
-		OnCommit:     func(int, time.Duration) { n.Add(1) },
-		OnCheckpoint: func(int64, time.Duration) { n.Add(2) }, // the database's pages, then the page that makes them valid
+		OnCommit:     func(int, time.Duration) { syncs.Add(1) },
+		OnCheckpoint: func(size int64, _ time.Duration) { syncs.Add(2); journal.Add(size) }, // the database's pages, then the page that makes them valid
 	})
 	if err != nil {
-		return 0, err
+		return wrote, err
 	}
 	defer func() {
 		err = errors.Join(err, st.Close())
-		syncs = n.Load()
+		wrote = ended{syncs.Load(), journal.Load()}
 	}()
 	engine, err := integrator.New(integrator.Config{Store: st, Definitions: os.DirFS(filepath.Join(dir, "flows")), BaseDir: dir,
 		Auth: auth.Options{TokenLife: time.Hour}, Limits: integrator.Limits{MaxQueued: 2 * manyRuns}, Retention: retention})
 	if err != nil {
-		return 0, err
+		return wrote, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -136,11 +139,11 @@ func withEngine(dir string, retention integrator.Retention, do func(context.Cont
 	select {
 	case <-engine.Ready():
 	case err := <-over:
-		return 0, err
+		return wrote, err
 	}
 	err = do(ctx, engine, st)
 	stop()
-	return 0, errors.Join(err, <-over)
+	return wrote, errors.Join(err, <-over)
 }
 
 func serve(c *control, token string, handler http.Handler) error {
@@ -286,6 +289,7 @@ func (p *pair) compare(c *config, connections int, goal float64) error {
 	over := func(l *load) func() (float64, error) {
 		return func() (float64, error) { return l.drive(connections, c.length) }
 	}
+	before := [2]float64{p.engine.processor(), p.bare.processor()} // what a start takes is no call's
 	all, err := alternate(c.rounds, side{"bare handler", over(p.toBare)}, side{"engine", over(p.toEngine)}, side{"bare handler again", over(p.toBare)})
 	if err != nil {
 		return err
@@ -294,16 +298,18 @@ func (p *pair) compare(c *config, connections int, goal float64) error {
 	tell("engine", all[1], "calls/s")
 	judge("engine / bare handler", all[1].over(mean(all[0], all[2])), "", atLeast(goal))
 	tell("control: bare handler / bare handler", all[2].over(all[0]), "")
-	work := func(p *process, l *load) float64 { return p.processor() / float64(l.answered.Load()) * 1e6 }
-	row("processor time of a call, engine and bare handler", fmt.Sprintf("%.1f and %.1f µs", work(p.engine, p.toEngine), work(p.bare, p.toBare)))
+	work := func(before float64, p *process, l *load) float64 {
+		return (p.processor() - before) / float64(l.answered.Load()) * 1e6
+	}
+	row("processor time of a call, engine and bare handler", fmt.Sprintf("%.1f and %.1f µs", work(before[0], p.engine, p.toEngine), work(before[1], p.bare, p.toBare)))
 	row("peak memory of engine and bare handler", fmt.Sprintf("%.0f and %.0f MiB", p.engine.memory("VmHWM"), p.bare.memory("VmHWM")))
 	return nil
 }
 
-// stop ends both. It returns how often the engine's store was synced.
-func (p *pair) stop() (syncs int64, err error) {
-	syncs, err = p.engine.end()
-	return syncs, errors.Join(err, p.bare.stop())
+// stop ends both. It returns what the engine's store wrote.
+func (p *pair) stop() (wrote ended, err error) {
+	wrote, err = p.engine.end()
+	return wrote, errors.Join(err, p.bare.stop())
 }
 
 // payload is an order as JSON, of about a size in bytes: ten fields and a nested list.

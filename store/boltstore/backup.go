@@ -144,13 +144,14 @@ func (s *Store) rows(ctx context.Context, name []byte, f func(key, value []byte)
 	for after := []byte(nil); ; {
 		var page []row
 		err := s.view(ctx, func(tx *bolt.Tx) error {
-			cursor, size := tx.Bucket(name).Cursor(), 0
-			for k, v := cursor.Seek(after); k != nil && len(page) < copyRows && size < copyBytes; k, v = cursor.Next() {
+			size := 0
+			s.from(tx, name, after, func(k, v []byte) bool {
 				if !bytes.Equal(k, after) {
 					page = append(page, row{bytes.Clone(k), bytes.Clone(v)})
 					size += len(k) + len(v)
 				}
-			}
+				return len(page) < copyRows && size < copyBytes
+			})
 			return nil
 		})
 		if err != nil || len(page) == 0 {

@@ -57,13 +57,15 @@ const (
 	fileMode      = 0o600
 	folderMode    = 0o700
 	blobFolder    = "blobs"
-	formatNumber  = 1
+	formatNumber  = 2 // 1: messages do not say which runs came with them, and runs have neither rejects nor log
+	oldestFormat  = 1 // that is taken over: its rows mean the same
 	writer        = "integrator"
 	untouched     = 1 // the transaction that bbolt leaves in a file it has made
 	lockTimeout   = 500 * time.Millisecond
-	initialMmap   = 1 << 30 // address space, not memory: the file is remapped, which waits for readers, only beyond it
-	commitAtMost  = 4096    // operations in one commit
-	numbersAtOnce = 1000    // run numbers reserved at a time
+	pageSize      = 16 << 10 // of a fresh database file: a checkpoint writes page by page, and messages of one or two KiB leave little of it empty
+	initialMmap   = 1 << 30  // address space, not memory: the file is remapped, which waits for readers, only beyond it
+	commitAtMost  = 4096     // operations in one commit
+	numbersAtOnce = 1000     // run numbers reserved at a time
 )
 
 var (
@@ -221,7 +223,7 @@ func openFile(path string) (db *bolt.DB, err error) {
 		}
 	}()
 	var file *os.File
-	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, FreelistType: bolt.FreelistMapType,
+	db, err = bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, PageSize: pageSize, FreelistType: bolt.FreelistMapType,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			file, err = os.OpenFile(name, flag, mode)
 			return file, err
@@ -252,7 +254,7 @@ func damaged(path string, err error) error {
 // prepare checks the format of a store, and makes the buckets of a fresh one.
 func (s *Store) prepare() error {
 	path := s.path()
-	fresh := false
+	fresh, older := false, false
 	err := s.db.View(func(tx *bolt.Tx) error {
 		if first, _ := tx.Cursor().First(); first == nil {
 			if fresh = tx.ID() <= untouched; fresh {
@@ -266,9 +268,10 @@ func (s *Store) prepare() error {
 		if err != nil {
 			return damaged(path, err)
 		}
-		if format != formatNumber {
+		if format < oldestFormat || format > formatNumber {
 			return otherFormat(path, format)
 		}
+		older = format < formatNumber
 		for _, b := range buckets {
 			if tx.Bucket(b.name) == nil {
 				return damaged(path, fmt.Errorf("its part %q is missing", b.name))
@@ -276,14 +279,19 @@ func (s *Store) prepare() error {
 		}
 		return nil
 	})
-	if err != nil || !fresh {
+	switch {
+	case err != nil:
 		return err
+	case fresh:
+		return s.db.Update(makeBuckets)
+	case older:
+		return s.db.Update(func(tx *bolt.Tx) error { return putNumber(&writeTx{Tx: tx}, bucketMeta, keyFormat, formatNumber) })
 	}
-	return s.db.Update(makeBuckets)
+	return nil
 }
 
 func otherFormat(path string, format int64) error {
-	return fmt.Errorf("%s has format %d, this engine reads and writes format %d: open it with the engine that wrote it", path, format, formatNumber)
+	return fmt.Errorf("%s has format %d, this engine reads formats %d to %d: open it with the engine that wrote it", path, format, oldestFormat, formatNumber)
 }
 
 // makeBuckets makes an empty store.

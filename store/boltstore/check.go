@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -119,7 +120,7 @@ func hold(ctx context.Context, dir string, watch *Watch) (in *inspection, releas
 		return nil, nil, err
 	}
 	in = inspect(ctx, file, dir, watch)
-	if format, err := in.number(bucketMeta, keyFormat); err == nil && format != 0 && format != formatNumber {
+	if format, err := in.number(bucketMeta, keyFormat); err == nil && format != 0 && (format < oldestFormat || format > formatNumber) {
 		release()
 		return nil, nil, otherFormat(path, format)
 	}
@@ -321,9 +322,14 @@ func (in *inspection) relate(b *bucket, e element, held any, blobs bool) {
 		if held.Body.Blob == uuid.Nil && !held.Erased && !intact(held.Body) {
 			wrong("its payload does not have the size and the SHA-256 that were stored with it")
 		}
+		for _, n := range runsOf(e.value[envelopeLength:]) {
+			if key := numberKey(n); !has(bucketHistory, key) && !has(bucketActive, key) {
+				wrong("its run %d is missing", n)
+			}
+		}
 		in.body(b, e, held.Body, blobs)
 	case [2]store.Body: // attachments
-		if !has(bucketHistory, e.key) {
+		if !has(bucketHistory, e.key) && !has(bucketActive, e.key) { // one that is tried again has the log of its attempts
 			wrong("the run that it belongs to is missing")
 		}
 		for _, body := range held {
@@ -345,7 +351,7 @@ func (in *inspection) relate(b *bucket, e element, held any, blobs bool) {
 			if index.point == nil {
 				continue
 			}
-			if key := index.point(held); key != nil && !has(index.name, key) {
+			if key := index.point(held); key != nil && !has(index.name, key) && !(bytes.Equal(index.name, bucketMessageRuns) && in.came(held)) {
 				wrong("it is missing in %s", index.name)
 			}
 		}
@@ -367,6 +373,12 @@ func (in *inspection) relate(b *bucket, e element, held any, blobs bool) {
 			wrong("it points at a run that is missing or says otherwise")
 		}
 	}
+}
+
+// came reports whether a message says that a run came with it.
+func (in *inspection) came(r *store.Run) bool {
+	payload, err := unseal(bucketMessages, r.Message[:], in.get(bucketMessages, r.Message[:]))
+	return err == nil && slices.Contains(runsOf(payload), r.Number)
 }
 
 // points reports whether the run that a row of an index points at says so too.

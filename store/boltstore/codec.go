@@ -174,8 +174,11 @@ func decodeBody(data []byte) (b store.Body, err error) {
 	return b, err
 }
 
-func encodeMessage(m *store.Message) []byte {
-	f := newFields(512 + len(m.Body.Inline))
+// messageRuns is the tag of the runs that a message came with, by number. A run that came later has a row of bucketMessageRuns.
+const messageRuns = 14
+
+func encodeMessage(m *store.Message, runs ...int64) []byte {
+	f := newFields(320 + len(m.Body.Inline))
 	f.id(1, m.ID)
 	f.text(2, m.Listener)
 	f.text(3, m.User)
@@ -196,7 +199,21 @@ func encodeMessage(m *store.Message) []byte {
 		f.id(12, id)
 	}
 	f.text(13, m.Format)
+	for _, n := range runs {
+		f.int(messageRuns, n)
+	}
 	return f
+}
+
+// runsOf returns the numbers of the runs that a message came with, from its payload.
+func runsOf(payload []byte) (runs []int64) {
+	walk(payload, func(tag int, n int64, _ []byte) error {
+		if tag == messageRuns {
+			runs = append(runs, n)
+		}
+		return nil
+	})
+	return runs
 }
 
 func decodeMessage(payload []byte) (*store.Message, error) {
@@ -247,10 +264,56 @@ const (
 	runStatus = 13
 	runEpoch  = 19
 	runBytes  = 28
+
+	runRejects = 29 // and its log, of a run that has ended, where they are small: others have a row of bucketAttachments
+	runLog     = 30
 )
 
-func encodeRun(r *store.Run) []byte {
-	f := newFields(384)
+// usualRun is how many bytes most runs take, and bodyHead how many a body takes beside its own, at most.
+const (
+	usualRun = 217
+	bodyHead = 64
+)
+
+// attachedAtMost is how many bytes of rejects and log a run's row has.
+const attachedAtMost = 4 << 10
+
+// attachedBy returns the rejects and the log that a run's payload has.
+func attachedBy(payload []byte) (rejects, log store.Body, err error) {
+	err = walk(payload, func(tag int, _ int64, data []byte) (err error) {
+		switch tag {
+		case runRejects:
+			rejects, err = decodeBody(data)
+		case runLog:
+			log, err = decodeBody(data)
+		}
+		return err
+	})
+	return rejects, log, err
+}
+
+// fits reports whether rejects and log fit into a run's row.
+func fits(rejects, log store.Body) bool {
+	return rejects.Blob == uuid.Nil && log.Blob == uuid.Nil && len(rejects.Inline)+len(log.Inline) <= attachedAtMost
+}
+
+// encodeEnded encodes a run with its rejects and its log.
+func encodeEnded(r *store.Run, rejects, log store.Body) []byte {
+	f := runFields(r, len(rejects.Inline)+len(log.Inline)+bodyHead)
+	if rejects.Size > 0 {
+		f.body(runRejects, rejects)
+	}
+	if log.Size > 0 {
+		f.body(runLog, log)
+	}
+	return f
+}
+
+func encodeRun(r *store.Run) []byte { return runFields(r, 0) }
+
+// runFields has room for more.
+func runFields(r *store.Run, more int) fields {
+	f := newFields(usualRun + more)
 	f.id(1, r.ID)
 	f.int(2, r.Number)
 	f.int(3, r.Parent)

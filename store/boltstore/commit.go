@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ type operation struct {
 	check     func(tx *bolt.Tx) error // may refuse it; nil: it is never refused
 	apply     func(tx *writeTx) error // writes; fails only when the database does, and all that share its commit with it
 	committed func()                  // called once it is durable, in the order of writes; nil: nothing follows
+	rides     bool                    // it may wait for others to share their commit, as long as some are on their way
 	err       error
 	done      chan struct{}
 }
@@ -34,6 +36,7 @@ type writeTx struct {
 	changes []byte
 	kept    tally
 	counted bool // kept is of no checkpoint
+	active  active
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) error {
@@ -46,8 +49,21 @@ func (tx *writeTx) delete(bucket, key []byte) error {
 	return tx.change(bucket, key, nil, true)
 }
 
+// insert is put of a run into the history, which has none of that number.
+func (tx *writeTx) insert(run *store.Run, rejects, log store.Body) error {
+	key := numberKey(run.Number)
+	value := seal(bucketHistory, key, encodeEnded(run, rejects, log))
+	tx.changes = appendChange(tx.changes, bucketHistory, key, value, false)
+	tx.kept.Runs++
+	tx.kept.Bytes += run.Bytes
+	return tx.Bucket(bucketHistory).Put(key, value)
+}
+
 // change does what the journal has already.
 func (tx *writeTx) change(bucket, key, value []byte, deleted bool) error {
+	if tx.active.change(bucket, key, value) {
+		return nil
+	}
 	b := tx.Bucket(bucket)
 	if b == nil {
 		return fmt.Errorf("%w: the journal has a change of %q, which is not there", store.ErrCorrupt, bucket)
@@ -127,11 +143,12 @@ func (s *Store) view(ctx doneContext, f func(tx *bolt.Tx) error) error {
 // quiet is how long nothing is written before a checkpoint is made for its own sake: so that little is left to do after a crash.
 const quiet = time.Second
 
-// write commits what callers hand in, everything that waits in one commit. There is no timer: while one commit is synced, the next one
-// gathers.
+// write commits what callers hand in, everything that waits in one commit. Nobody is kept waiting by a timer: while one commit is synced, the
+// next one gathers.
 func (s *Store) write() {
 	defer close(s.ended)
 	var batch []*operation
+	var accepting time.Time // when something was last committed that does not ride
 	idle := time.NewTimer(quiet)
 	defer idle.Stop()
 	for {
@@ -152,15 +169,61 @@ func (s *Store) write() {
 			s.guard(s.abandon)
 			return
 		}
-		for range 2 { // who is about to hand in gets the processor once
-			batch = s.gather(batch)
-			runtime.Gosched()
+		if batch = s.join(batch); rides(batch) && time.Since(accepting) < ridesFor {
+			batch = s.ride(batch)
 		}
-		batch = s.gather(batch)
+		if !rides(batch) {
+			accepting = time.Now()
+		}
 		if s.commit(batch); s.tx != nil {
+			if s.journal.end >= checkpointAt && s.health.Load() == nil { // who has an answer now does something meanwhile
+				s.classify(s.guard(s.checkpoint))
+			}
 			idle.Reset(quiet)
 		}
 	}
+}
+
+// joinRounds is how often others get the processor before a commit: each time may take as long as one of them works without a pause.
+const joinRounds = 4
+
+// join gathers what is about to be handed in: whoever can go on gets the processor, as long as that brings something, or all that there is rides.
+// On an idle machine nobody can, and nothing is waited for.
+func (s *Store) join(batch []*operation) []*operation {
+	for range joinRounds {
+		before := len(batch)
+		runtime.Gosched()
+		batch = s.gather(batch)
+		if len(batch) == before && !rides(batch) {
+			break
+		}
+	}
+	return batch
+}
+
+// ridesFor is how long what rides waits for something to ride on, where something else was committed as short a time ago: two syncs or so.
+const ridesFor = 200 * time.Microsecond
+
+// ride lets a batch wait that rides.
+func (s *Store) ride(batch []*operation) []*operation {
+	alarm := time.NewTimer(ridesFor)
+	defer alarm.Stop()
+	for rides(batch) && len(batch) < commitAtMost {
+		select {
+		case op := <-s.operations:
+			batch = s.join(append(batch, op))
+		case <-alarm.C:
+			return batch
+		case <-s.closing:
+			return batch
+		}
+	}
+	return batch
+}
+
+// rides reports whether nobody is kept waiting by any of the operations.
+func rides(batch []*operation) bool {
+	return !slices.ContainsFunc(batch, func(op *operation) bool { return !op.rides })
 }
 
 func (s *Store) gather(batch []*operation) []*operation {
@@ -280,7 +343,7 @@ func (s *Store) begin() error {
 	for _, b := range buckets { // all are in bbolt's cache from here on, so that readers change nothing
 		tx.Bucket(b.name).FillPercent = fill
 	}
-	next := &writeTx{Tx: tx}
+	next := &writeTx{Tx: tx, active: beside(tx)}
 	if err := next.count(); err != nil {
 		return err
 	}
@@ -352,7 +415,10 @@ func (s *Store) end(commit bool) error {
 	if !commit {
 		return nil
 	}
-	err := tx.Commit()
+	err := tx.active.store(tx.Tx)
+	if err == nil {
+		err = tx.Commit()
+	}
 	s.lacks = err != nil
 	return err
 }

@@ -319,12 +319,12 @@ func TestOpenRefuses(t *testing.T) {
 		{"a few bytes", write("no"), "put a backup in its place"},
 		{"zeros", write(string(make([]byte, 1<<16))), "put a backup in its place"},
 		{"cut off", func(path string) {
-			if err := os.Truncate(path, 5*int64(os.Getpagesize())); err != nil {
+			if err := os.Truncate(path, 5*int64(boltstore.PageSize)); err != nil {
 				t.Fatal(err)
 			}
 		}, "put a backup in its place"},
 		{"cut off after its head", func(path string) {
-			if err := os.Truncate(path, int64(os.Getpagesize())); err != nil {
+			if err := os.Truncate(path, int64(boltstore.PageSize)); err != nil {
 				t.Fatal(err)
 			}
 		}, "put a backup in its place"},
@@ -369,14 +369,15 @@ func TestAFaultStopsWrites(t *testing.T) {
 			calls := []func() error{
 				func() error { _, err := st.Message(t.Context(), messages[0]); return err },
 				func() error {
-					_, err := q.Accept(t.Context(), &store.Acceptance{Runs: []*store.Run{{FlowID: 1}}})
+					m := &store.Message{ID: uuid.Must(uuid.NewV7())}
+					_, err := q.Accept(t.Context(), &store.Acceptance{Message: m, Runs: []*store.Run{{FlowID: 1, Message: m.ID}}})
 					return err
 				},
 			}
 			if name == "met when writing" {
 				slices.Reverse(calls)
 			}
-			if err := os.Truncate(filepath.Join(dir, databaseName), 2*int64(os.Getpagesize())); err != nil {
+			if err := os.Truncate(filepath.Join(dir, databaseName), 2*int64(boltstore.PageSize)); err != nil {
 				t.Fatal(err)
 			}
 			for _, call := range append(calls, st.Health) {

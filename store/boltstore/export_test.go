@@ -10,6 +10,9 @@ import (
 	"github.com/integrator-go/integrator/store"
 )
 
+// PageSize is that of a fresh database file.
+const PageSize = pageSize
+
 // Commits returns how many commits were synced since the store was opened.
 func (s *Store) Commits() int64 { return s.commits.Load() }
 
@@ -44,9 +47,9 @@ func (s *Store) Rows() map[string]int {
 	rows := map[string]int{}
 	s.view(context.Background(), func(tx *bolt.Tx) error {
 		for _, b := range buckets {
-			tx.Bucket(b.name).ForEach(func([]byte, []byte) error {
+			s.from(tx, b.name, nil, func(_, _ []byte) bool {
 				rows[string(b.name)]++
-				return nil
+				return true
 			})
 		}
 		return nil

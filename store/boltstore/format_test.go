@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "make the store file of today's format a
 func TestFormats(t *testing.T) {
 	t.Parallel()
 	if *update {
-		dir := filepath.Join("testdata", "format1")
+		dir := filepath.Join("testdata", "format2")
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}

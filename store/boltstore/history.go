@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,20 +40,24 @@ func (s *Store) message(tx *bolt.Tx, id uuid.UUID) (*store.Message, error) {
 	return decodeMessage(payload)
 }
 
-// numbersOf returns the numbers of a message's runs.
-func numbersOf(tx *bolt.Tx, id uuid.UUID) []int64 {
+// numbersOf returns the numbers of a message's runs, rising.
+func (s *Store) numbersOf(tx *bolt.Tx, id uuid.UUID) []int64 {
 	var numbers []int64
+	if payload, err := unseal(bucketMessages, id[:], tx.Bucket(bucketMessages).Get(id[:])); err == nil {
+		numbers = runsOf(payload)
+	}
 	cursor := tx.Bucket(bucketMessageRuns).Cursor()
 	for k, _ := cursor.Seek(id[:]); bytes.HasPrefix(k, id[:]); k, _ = cursor.Next() {
 		numbers = append(numbers, int64(binary.BigEndian.Uint64(k[len(id):])))
 	}
+	slices.Sort(numbers)
 	return numbers
 }
 
 // MessageRuns returns the runs of a message by number.
 func (s *Store) MessageRuns(ctx context.Context, id uuid.UUID) (runs []store.Run, err error) {
 	err = s.view(ctx, func(tx *bolt.Tx) error {
-		for _, n := range numbersOf(tx, id) {
+		for _, n := range s.numbersOf(tx, id) {
 			run, err := s.find(tx, n)
 			if errors.Is(err, store.ErrNotFound) {
 				continue
@@ -70,7 +75,7 @@ func (s *Store) MessageRuns(ctx context.Context, id uuid.UUID) (runs []store.Run
 // row reads a run of a bucket.
 func (s *Store) row(tx *bolt.Tx, bucket []byte, n int64) (*store.Run, error) {
 	key := numberKey(n)
-	value := tx.Bucket(bucket).Get(key)
+	value := s.get(tx, bucket, key)
 	if value == nil {
 		return nil, fmt.Errorf("run %d: %w", n, store.ErrNotFound)
 	}
@@ -133,19 +138,29 @@ func (s *Store) page(tx *bolt.Tx, f store.RunFilter, below int64, runs []store.R
 	if f.Status.Settled() {
 		active = backwards{}
 	}
+	var changed []int64 // of the active ones, since the last checkpoint
+	if active.cursor != nil && s.tx != nil {
+		active.hidden = s.tx.active.rows
+		changed = slices.DeleteFunc(s.tx.active.above(0), func(n int64) bool { return active.hidden[n] == nil })
+		if i, _ := slices.BinarySearch(changed, below); below > 0 {
+			changed = changed[:i]
+		}
+	}
 	active.seek(below)
 	settled.seek(below)
 	for range scanPage {
-		at := &settled
-		if active.number > settled.number {
-			at = &active
-		}
-		if at.number == 0 {
+		n := max(active.number, settled.number)
+		switch last := len(changed) - 1; {
+		case last >= 0 && changed[last] >= n:
+			n, changed = changed[last], changed[:last]
+		case n == 0:
 			return runs, 0, false, nil
+		case n == active.number:
+			active.step()
+		default:
+			settled.step()
 		}
-		n := at.number
 		below = n
-		at.step()
 		run, err := s.find(tx, n)
 		if err != nil {
 			continue // damaged, and told to OnCorrupt; the others are still there
@@ -165,7 +180,8 @@ func (s *Store) page(tx *bolt.Tx, f store.RunFilter, below int64, runs []store.R
 // stops going back at a page that has become empty, and never comes back from Last when all have: so it is asked to go on as long as there is
 // a key to come to.
 type backwards struct {
-	cursor *bolt.Cursor // nil: over nothing
+	cursor *bolt.Cursor     // nil: over nothing
+	hidden map[int64][]byte // numbers that are passed over
 	prefix []byte
 	least  []byte // the first key of the bucket; nil when it has none
 	number int64  // 0 at the end
@@ -186,7 +202,9 @@ func (b *backwards) seek(below int64) {
 	from := pairKey(b.prefix, below)
 	if k, _ := b.cursor.Seek(from); k == nil {
 		k, _ = b.cursor.Last()
-		b.set(k)
+		if b.set(k); b.passed() {
+			b.step()
+		}
 	} else {
 		b.back(k)
 	}
@@ -198,11 +216,19 @@ func (b *backwards) step() { b.back(pairKey(b.prefix, b.number)) }
 func (b *backwards) back(from []byte) {
 	for bytes.Compare(b.least, from) < 0 {
 		if k, _ := b.cursor.Prev(); k != nil {
-			b.set(k)
-			return
+			if b.set(k); !b.passed() {
+				return
+			}
+			from = bytes.Clone(k)
 		}
 	}
 	b.number = 0
+}
+
+// passed reports whether the number is one to be passed over.
+func (b *backwards) passed() bool {
+	_, hidden := b.hidden[b.number]
+	return hidden
 }
 
 func (b *backwards) set(k []byte) {
@@ -228,6 +254,12 @@ func (s *Store) attachments(tx *bolt.Tx, n int64) (rejects, log store.Body, err 
 	key := numberKey(n)
 	value := tx.Bucket(bucketAttachments).Get(key)
 	if value == nil {
+		if value = tx.Bucket(bucketHistory).Get(key); value != nil {
+			var payload []byte
+			if payload, err = s.unseal(bucketHistory, key, value); err == nil {
+				rejects, log, err = attachedBy(payload)
+			}
+		}
 		return
 	}
 	payload, err := s.unseal(bucketAttachments, key, value)
@@ -271,10 +303,10 @@ func (s *Store) erase(tx *writeTx, id uuid.UUID) (blobs []uuid.UUID, err error) 
 		todo = append(todo, m.Derived...)
 		err = disown(tx, m.Body, &blobs)
 		m.Body.Inline, m.Body.Blob, m.Erased = nil, uuid.Nil, true
-		if err = errors.Join(err, putMessage(tx, m)); err != nil {
+		if err = errors.Join(err, s.putMessage(tx, m, 0)); err != nil {
 			return nil, err
 		}
-		for _, n := range numbersOf(tx.Tx, m.ID) {
+		for _, n := range s.numbersOf(tx.Tx, m.ID) {
 			if err := s.eraseRejects(tx, n, &blobs); err != nil {
 				return nil, err
 			}
@@ -290,7 +322,12 @@ func (s *Store) eraseRejects(tx *writeTx, n int64, blobs *[]uuid.UUID) error {
 		err := disown(tx, rejects, blobs)
 		rejects.Inline, rejects.Blob = nil, uuid.Nil
 		key := numberKey(n)
-		if err = errors.Join(err, tx.put(bucketAttachments, key, seal(bucketAttachments, key, encodeAttachments(rejects, log)))); err != nil {
+		if tx.Bucket(bucketAttachments).Get(key) != nil {
+			err = errors.Join(err, tx.put(bucketAttachments, key, seal(bucketAttachments, key, encodeAttachments(rejects, log))))
+		} else if run, runErr := s.row(tx.Tx, bucketHistory, n); runErr == nil {
+			err = errors.Join(err, tx.put(bucketHistory, key, seal(bucketHistory, key, encodeEnded(run, rejects, log))))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -305,7 +342,7 @@ func (s *Store) eraseRejects(tx *writeTx, n int64, blobs *[]uuid.UUID) error {
 		}
 		if run.Bytes != left {
 			run.Bytes = left
-			return putRun(tx, bucket, run)
+			return s.again(tx, bucket, run)
 		}
 	}
 	return nil
@@ -341,20 +378,32 @@ func (s *Store) add(tx *writeTx, m *store.Message, row []byte) error {
 	err := errors.Join(tx.put(bucketMessages, m.ID[:], row), own(tx, m.Body))
 	if of := s.sourceOf(tx.Tx, m); of != nil {
 		of.Derived = append(of.Derived, m.ID)
-		err = errors.Join(err, putMessage(tx, of))
+		err = errors.Join(err, s.putMessage(tx, of, 0))
 	}
 	return err
 }
 
-// rowOf is the row of a new message.
-func rowOf(m *store.Message) []byte {
+// rowOf is the row of a new message that comes with runs.
+func rowOf(m *store.Message, runs []store.Run) []byte {
 	fresh := *m
 	fresh.Derived = nil
-	return seal(bucketMessages, m.ID[:], encodeMessage(&fresh))
+	var own []int64
+	for i := range runs {
+		if runs[i].Message == m.ID {
+			own = append(own, runs[i].Number)
+		}
+	}
+	return seal(bucketMessages, m.ID[:], encodeMessage(&fresh, own...))
 }
 
-func putMessage(tx *writeTx, m *store.Message) error {
-	return tx.put(bucketMessages, m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m)))
+// putMessage stores a message anew, of whose runs one is gone; 0: none.
+func (s *Store) putMessage(tx *writeTx, m *store.Message, gone int64) error {
+	payload, err := s.unseal(bucketMessages, m.ID[:], tx.Bucket(bucketMessages).Get(m.ID[:]))
+	if err != nil {
+		return err
+	}
+	runs := slices.DeleteFunc(runsOf(payload), func(n int64) bool { return n == gone })
+	return tx.put(bucketMessages, m.ID[:], seal(bucketMessages, m.ID[:], encodeMessage(m, runs...)))
 }
 
 // Prune removes what need not be kept.
@@ -420,8 +469,10 @@ func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err erro
 	key := numberKey(run.Number)
 	rows := []struct{ bucket, key []byte }{{bucketHistory, key}, {bucketFailed, key}, {bucketAttachments, key},
 		{bucketByFlow, pairKey(numberKey(run.FlowID), run.Number)}, {bucketEnded, pairKey(timeKey(run.Ended), run.Number)}}
-	if run.Message != uuid.Nil {
-		rows = append(rows, struct{ bucket, key []byte }{bucketMessageRuns, pairKey(run.Message[:], run.Number)})
+	late := pairKey(run.Message[:], run.Number)
+	isLate := tx.Bucket(bucketMessageRuns).Get(late) != nil
+	if isLate {
+		rows = append(rows, struct{ bucket, key []byte }{bucketMessageRuns, late})
 	}
 	for _, row := range rows {
 		if err := tx.delete(row.bucket, row.key); err != nil {
@@ -431,12 +482,17 @@ func (s *Store) remove(tx *writeTx, run *store.Run) (blobs []uuid.UUID, err erro
 	if run.Message == uuid.Nil {
 		return blobs, nil
 	}
-	if others := numbersOf(tx.Tx, run.Message); len(others) > 0 {
-		return blobs, s.inherit(tx, others, run.Bytes-rejects.Held()-log.Held())
-	}
 	m, err := s.message(tx.Tx, run.Message)
-	if err != nil {
+	others := slices.DeleteFunc(s.numbersOf(tx.Tx, run.Message), func(n int64) bool { return n == run.Number })
+	switch {
+	case err != nil && len(others) == 0:
 		return blobs, nil // gone, or damaged and kept
+	case len(others) > 0:
+		whole := err == nil
+		if err = nil; whole && !isLate {
+			err = s.putMessage(tx, m, run.Number)
+		}
+		return blobs, errors.Join(err, s.inherit(tx, others, run.Bytes-rejects.Held()-log.Held()))
 	}
 	err = s.drop(tx, m, &blobs)
 	return blobs, err
@@ -460,7 +516,7 @@ func (s *Store) unwanted(tx *bolt.Tx, since time.Time) *store.Message {
 		case err != nil: // damaged: kept for who repairs the store
 		case !m.ReceivedAt.Before(since): // ids order by time
 			return nil
-		case len(numbersOf(tx, m.ID)) == 0:
+		case len(s.numbersOf(tx, m.ID)) == 0:
 			return m
 		}
 		k, _ = cursor.Next()

@@ -291,7 +291,7 @@ func destroyHead(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	page := int64(os.Getpagesize())
+	page := int64(boltstore.PageSize)
 	const behindHead = 16 + 48 // where the number of the transaction stands
 	var newest [2]uint64
 	for i := range newest {

@@ -117,7 +117,7 @@ func (s *Store) inherit(tx *writeTx, others []int64, size int64) error {
 		for _, bucket := range [][]byte{bucketActive, bucketHistory} {
 			if run, err := s.row(tx.Tx, bucket, n); err == nil {
 				run.Bytes += size
-				return putRun(tx, bucket, run)
+				return s.again(tx, bucket, run)
 			}
 		}
 	}

@@ -171,3 +171,68 @@ func TestTheTallyIsCountedAgain(t *testing.T) {
 	defer copied.Close()
 	keeps(t, copied, store.Kept{Runs: 1, Bytes: 4})
 }
+
+// Runs of one message go one by one, those that came with it and those that came later, and what is left is in order each time.
+func TestRunsOfAMessageArePrunedOneByOne(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	st, err := boltstore.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := st.Join(t.Context(), "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &store.Message{ID: uuid.Must(uuid.NewV7()), Body: store.Body{Inline: []byte("body"), Size: 4}}
+	early := []*store.Run{{FlowID: 1, Message: m.ID}, {FlowID: 2, Message: m.ID}}
+	late := []*store.Run{{FlowID: 1, Message: m.ID}}
+	for _, a := range []*store.Acceptance{{Message: m, Runs: early, Claim: true}, {Runs: late, Claim: true}} {
+		if _, err := q.Accept(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, run := range []*store.Run{early[1], late[0], early[0]} {
+		run.Status, run.Ended = store.Success, time.Unix(int64(i+1), 0)
+		log := store.Body{Inline: make([]byte, 10000*i+1), Size: int64(10000*i + 1)} // the first is in the run's row
+		if err := q.Settle(t.Context(), []*store.Settlement{{Run: *run, Log: log}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := store.Kept{Runs: 3, Bytes: 4 + 1 + 10001 + 20001}
+	for left := int64(3); ; {
+		keeps(t, st, want)
+		runs, err := st.MessageRuns(t.Context(), m.ID)
+		if err != nil || int64(len(runs)) != left {
+			t.Errorf("%d runs of %d are there (%v)", len(runs), left, err)
+		}
+		for _, run := range runs {
+			if _, log, err := st.Attachments(t.Context(), run.Number); err != nil || log.Size%10000 != 1 || int64(len(log.Inline)) != log.Size {
+				t.Errorf("run %d: a log of %d bytes (%v)", run.Number, log.Size, err)
+			}
+		}
+		if rows := st.Rows(); left == 0 && len(rows) > 1 {
+			t.Errorf("rows are left: %v", rows)
+		}
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		inOrder(t, left, dir)
+		if left == 0 {
+			break
+		}
+		if st, err = boltstore.Open(dir, nil); err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		if removed, err := st.Prune(t.Context(), store.Keep{Runs: left - 1}, 1); left > 1 && (err != nil || removed != 1) {
+			t.Fatal(removed, err)
+		}
+		if left--; left == 0 { // 0 runs to keep means all
+			if removed, err := st.Prune(t.Context(), store.Keep{Since: time.Unix(100, 0)}, 1); err != nil || removed != 1 {
+				t.Fatal(removed, err)
+			}
+		}
+		want = store.Kept{Runs: left, Bytes: []int64{0, 4 + 20001, 4 + 10001 + 20001}[left]}
+	}
+}

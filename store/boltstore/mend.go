@@ -98,7 +98,18 @@ func (m *mender) put(name, key []byte, value []byte) error {
 }
 
 func (m *mender) putRun(name []byte, r *store.Run) error {
-	return m.put(name, numberKey(r.Number), encodeRun(r))
+	key := numberKey(r.Number)
+	b, err := m.fill.bucket(name)
+	if err != nil {
+		return err
+	}
+	var rejects, log store.Body
+	if value := b.Get(key); value != nil { // it keeps what else its row has
+		if rejects, log, err = attachedBy(value[envelopeLength:]); err != nil {
+			return err
+		}
+	}
+	return m.put(name, key, encodeEnded(r, rejects, log))
 }
 
 // find returns a run, ended or active; nil without one.
@@ -137,8 +148,21 @@ func (m *mender) messages() error {
 	}
 	return m.each(bucketMessages, func(key []byte, held any) error {
 		message := held.(*store.Message)
+		b, err := m.fill.bucket(bucketMessages)
+		if err != nil {
+			return err
+		}
+		runs := runsOf(b.Get(key)[envelopeLength:])
+		for _, n := range runs { // the index says it from here on, like those of other runs
+			if err := m.fill.put(bucketMessageRuns, pairKey(key, n), nil); err != nil {
+				return err
+			}
+		}
 		if !m.bad[message.Body.Blob] {
-			return m.own(message.Body)
+			if len(runs) > 0 {
+				err = m.put(bucketMessages, key, encodeMessage(message))
+			}
+			return errors.Join(err, m.own(message.Body))
 		}
 		m.note("messages %s: its payload is lost, it is kept as erased", message.ID)
 		m.bodiless[message.ID] = true
@@ -345,7 +369,7 @@ func (m *mender) runless() error {
 func (m *mender) attachments() error {
 	return m.each(bucketAttachments, func(key []byte, held any) error {
 		bodies := held.([2]store.Body)
-		run, err := m.get(bucketHistory, key)
+		run, err := m.find(numberOf(key))
 		if err != nil {
 			return err
 		}

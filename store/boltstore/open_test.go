@@ -98,7 +98,7 @@ func TestANewerFormatIsRefused(t *testing.T) {
 	}
 	st.Close()
 	_, err = boltstore.Open(dir, nil)
-	if err == nil || !strings.Contains(err.Error(), "has format 7") || !strings.Contains(err.Error(), "writes format 1") {
+	if err == nil || !strings.Contains(err.Error(), "has format 7") || !strings.Contains(err.Error(), "reads formats 1 to 2") {
 		t.Fatalf("the error is %v; it says both formats", err)
 	}
 }

@@ -111,6 +111,20 @@ func putRun(tx *writeTx, bucket []byte, run *store.Run) error {
 	return tx.put(bucket, key, seal(bucket, key, encodeRun(run)))
 }
 
+// again stores a run that has a row of a bucket anew, with what else the row has.
+func (s *Store) again(tx *writeTx, bucket []byte, run *store.Run) error {
+	key := numberKey(run.Number)
+	payload, err := s.unseal(bucket, key, s.get(tx.Tx, bucket, key))
+	if err != nil {
+		return err
+	}
+	rejects, log, err := attachedBy(payload)
+	if err != nil {
+		return err
+	}
+	return tx.put(bucket, key, seal(bucket, key, encodeEnded(run, rejects, log)))
+}
+
 // own notes that the blob of a body is referred to, so that it is not swept.
 func own(tx *writeTx, b store.Body) error {
 	if b.Blob == uuid.Nil {
@@ -201,7 +215,7 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 	var message []byte
 	if m := a.Message; m != nil {
 		receipt.Message = m.ID
-		message = rowOf(m)
+		message = rowOf(m, runs)
 	}
 	rows := make([][]byte, len(runs))
 	for i := range runs {
@@ -250,7 +264,7 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 				}
 			}
 			for i := range runs {
-				if err := errors.Join(tx.put(bucketActive, numberKey(runs[i].Number), rows[i]), link(tx, &runs[i])); err != nil {
+				if err := errors.Join(tx.put(bucketActive, numberKey(runs[i].Number), rows[i]), link(tx, &runs[i], a.Message)); err != nil {
 					return err
 				}
 			}
@@ -286,9 +300,9 @@ func (q *Queue) Accept(ctx context.Context, a *store.Acceptance) (*store.Receipt
 	return receipt, nil
 }
 
-// link notes that a run belongs to its message.
-func link(tx *writeTx, run *store.Run) error {
-	if run.Message == uuid.Nil {
+// link notes that a run belongs to its message, unless that one comes with it.
+func link(tx *writeTx, run *store.Run, with *store.Message) error {
+	if run.Message == uuid.Nil || with != nil && with.ID == run.Message {
 		return nil
 	}
 	return tx.put(bucketMessageRuns, pairKey(run.Message[:], run.Number), nil)
@@ -434,6 +448,7 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 	var settled []*store.Settlement
 	var over []uuid.UUID
 	err := s.do(ctx, &operation{
+		rides: !slices.ContainsFunc(settlements, func(t *store.Settlement) bool { return !t.Rides }),
 		check: q.alive,
 		apply: func(tx *writeTx) error {
 			for _, t := range settlements {
@@ -484,7 +499,7 @@ func (q *Queue) Settle(ctx context.Context, settlements []*store.Settlement) err
 // holds reports whether a run is claimed by this epoch, and what its row says of its Bytes. It reads no more of the row than it needs.
 func (q *Queue) holds(tx *bolt.Tx, n int64) (size int64, held bool) {
 	key := numberKey(n)
-	value := tx.Bucket(bucketActive).Get(key)
+	value := q.s.get(tx, bucketActive, key)
 	if value == nil {
 		return 0, false
 	}
@@ -528,28 +543,39 @@ func (s *Store) settle(tx *writeTx, t *store.Settlement) error {
 		if err := tx.delete(bucketActive, key); err != nil {
 			return err
 		}
-	} else if err := link(tx, &run); err != nil {
+	} else if err := link(tx, &run, t.Message); err != nil {
 		return err
 	} else if t.Message != nil {
-		if err := s.add(tx, t.Message, rowOf(t.Message)); err != nil {
+		if err := s.add(tx, t.Message, rowOf(t.Message, []store.Run{run})); err != nil {
 			return err
 		}
 	}
-	if err := attach(tx, t); err != nil {
-		return err
-	}
 	rejects, log := t.Rejects, t.Log
-	if rejects.Size == 0 && log.Size == 0 { // what an earlier settlement brought stays
+	apart := !t.Insert && tx.Bucket(bucketAttachments).Get(key) != nil || !fits(rejects, log)
+	switch {
+	case apart && rejects.Size == 0 && log.Size == 0: // what an earlier settlement brought stays
 		rejects, log, _ = s.attachments(tx.Tx, run.Number) // those that are damaged count nothing
+	case apart:
+		if err := attach(tx, t); err != nil {
+			return err
+		}
 	}
 	run.Bytes += rejects.Held() + log.Held()
+	if apart {
+		rejects, log = store.Body{}, store.Body{}
+	}
 	if run.Status != store.Success {
 		if err := tx.put(bucketFailed, key, nil); err != nil {
 			return err
 		}
 	}
-	return errors.Join(putRun(tx, bucketHistory, &run), tx.put(bucketByFlow, pairKey(numberKey(run.FlowID), run.Number), nil),
-		tx.put(bucketEnded, pairKey(timeKey(run.Ended), run.Number), nil))
+	if err := tx.insert(&run, rejects, log); err != nil {
+		return err
+	}
+	if err := tx.put(bucketByFlow, pairKey(numberKey(run.FlowID), run.Number), nil); err != nil {
+		return err
+	}
+	return tx.put(bucketEnded, pairKey(timeKey(run.Ended), run.Number), nil)
 }
 
 // attach keeps the rejects and the log.

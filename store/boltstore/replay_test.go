@@ -203,7 +203,7 @@ func TestHeadThatIsDamagedTwice(t *testing.T) {
 	newest := func() int64 {
 		text, err := os.ReadFile(filepath.Join(l.dir, fileName))
 		l.must(err)
-		page := os.Getpagesize()
+		page := pageSize
 		const number = 16 + 48 // where the transaction's stands
 		if binary.NativeEndian.Uint64(text[page+number:]) > binary.NativeEndian.Uint64(text[number:]) {
 			return int64(page)
@@ -214,7 +214,7 @@ func TestHeadThatIsDamagedTwice(t *testing.T) {
 	l.must(l.Crash())
 	bad := newest()
 	for range 2 {
-		l.write(bad, make([]byte, os.Getpagesize()))
+		l.write(bad, make([]byte, pageSize))
 		l.open()
 		ids = append(ids, l.accept([]byte("after")))
 		l.must(l.Crash())

@@ -160,7 +160,7 @@ func renew(ctx context.Context, dir string, watch *Watch, repair bool) (*Repaire
 
 // makeFresh makes an empty store's file. It is locked, so that one makes it at a time.
 func makeFresh(path string) (*bolt.DB, error) {
-	options := &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, FreelistType: bolt.FreelistMapType}
+	options := &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMmap, PageSize: pageSize, FreelistType: bolt.FreelistMapType}
 	left, err := bolt.Open(path, fileMode, &bolt.Options{Timeout: lockTimeout, ReadOnly: true}) // of one that was interrupted
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s: %w", path, store.ErrInUse)

@@ -153,6 +153,11 @@ func (w *Window) Fill() error {
 		scratch = make([]byte, least+utf8.UTFMax) // a decoder needs room for a character
 	}
 	n := 0
+	var whole text
+	if r, ok := w.r.(*strings.Reader); ok && rest == "" && w.err == nil {
+		r.WriteTo(&whole) // all of it, which is text already
+		n, w.err = len(whole), io.EOF
+	}
 	for empty := 0; n < least && w.err == nil; {
 		var more int
 		more, w.err = w.r.Read(scratch[n:])
@@ -172,8 +177,22 @@ func (w *Window) Fill() error {
 	}
 	w.offset += int64(keep)
 	w.mark.at -= keep
-	w.Text, w.At = rest+string(scratch[:n]), w.At-keep
+	if w.At -= keep; whole != "" {
+		w.Text = string(whole)
+	} else {
+		w.Text = rest + string(scratch[:n])
+	}
 	return nil
+}
+
+// text takes what a strings.Reader has without a copy.
+type text string
+
+func (t *text) Write(p []byte) (int, error) { return t.WriteString(string(p)) }
+
+func (t *text) WriteString(s string) (int, error) {
+	*t = text(s)
+	return len(s), nil
 }
 
 func (w *Window) fault() error { return fmt.Errorf("read %s: %w", w.format, w.err) }
