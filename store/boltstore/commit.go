@@ -201,8 +201,8 @@ func (s *Store) join(batch []*operation) []*operation {
 	return batch
 }
 
-// ridesFor is how long what rides waits for something to ride on, where something else was committed as short a time ago: two syncs or so.
-const ridesFor = 200 * time.Microsecond
+// ridesFor is how long what rides waits for something to ride on, where something else was committed as short a time ago.
+const ridesFor = time.Millisecond
 
 // ride lets a batch wait that rides.
 func (s *Store) ride(batch []*operation) []*operation {
