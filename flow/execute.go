@@ -39,6 +39,7 @@ type job struct {
 	response *Response // filled when somebody waits and the flow answers
 	failure  *Failure
 
+	recycles  bool   // nothing of the run keeps a batch's records: its memory is used again
 	parts     *parts // of an attempt that is committed in parts
 	committed int64  // records that are written for good although the run has not ended
 }
@@ -58,7 +59,7 @@ func (j *job) failed(step string, err error) {
 // begin prepares an attempt, also after an earlier one of the same job was rolled back.
 func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
-	j.failure, j.parts, j.committed, j.wrote = nil, nil, 0, nil
+	j.failure, j.parts, j.committed, j.wrote, j.recycles = nil, nil, 0, nil, false
 	j.discard()
 	j.rejects = newRejects(context.WithoutCancel(j.ctx), r) // what a run rejected before it was stopped is kept too
 	if j.waiter != nil && j.plan.answer != nil {
@@ -258,6 +259,7 @@ func (r *Runner) executeAlone(j *job) {
 			}
 			return &Failure{Flow: j.run.Flow, Kind: KindInternal, Err: crashedTooOften(j.run)}
 		}
+		j.recycles = works.borrow()
 		err = r.stream(j, func(b *transform.Batch) error {
 			if err := works.write(j, b); err != nil {
 				return err
@@ -336,18 +338,21 @@ func (j *job) notWritten(err error) error {
 
 // sift moves the records that were rejected out of the batch.
 func (j *job) sift(step string, b *transform.Batch) error {
-	kept := b.Records[:0]
+	kept := 0
 	for i := range b.Records {
 		record := &b.Records[i]
-		if record.Err == nil {
-			kept = append(kept, *record)
+		if record.Err != nil {
+			if err := j.reject(step, record); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := j.reject(step, record); err != nil {
-			return err
+		if kept < i {
+			b.Records[kept] = *record
 		}
+		kept++
 	}
-	b.Records = kept
+	b.Records = b.Records[:kept]
 	return nil
 }
 
@@ -421,6 +426,21 @@ func (r *Runner) beginWorks(ctx context.Context, p *Plan) (*works, error) {
 	return w, nil
 }
 
+// borrow reports whether neither the plan's steps nor its works keep anything of a batch's records.
+func (w *works) borrow() bool {
+	for _, s := range w.plan.steps {
+		if _, ok := s.run.(transform.Borrower); !ok {
+			return false
+		}
+	}
+	for _, work := range w.work {
+		if _, ok := work.(transform.Borrower); !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // start begins the run's writes everywhere.
 func (w *works) start(j *job) error {
 	next := 0
@@ -459,31 +479,22 @@ func (w *works) write(j *job, b *transform.Batch) error {
 		if next += len(scratch); w.applied[i] {
 			continue
 		}
-		most := len(b.Records)
-		if o.immediate { // nothing is written behind a record that ends the run
-			most = 1
-		}
-		kept := b.Records[:0]
-		for rest := b.Records; len(rest) > 0; {
-			n := min(most, len(rest))
-			some := transform.Batch{Records: rest[:n:n]}
-			rest = rest[n:]
-			if err := w.writeTo(j, i, scratch, &some); err != nil {
-				return fail(j.ctx, w.plan.Name, o.connection, err)
-			}
-			for t := range scratch {
-				for k := range scratch[t].Records {
-					if scratch[t].Records[k].Err == nil {
-						j.wrote[next-len(scratch)+t].records++
-					}
-				}
-			}
-			if err := j.sift(o.connection, &some); err != nil {
+		wrote := j.wrote[next-len(scratch) : next]
+		if !o.immediate {
+			if err := w.writeSome(j, i, scratch, wrote, b); err != nil {
 				return err
 			}
-			kept = append(kept, some.Records...)
-			if o.immediate && len(w.work) == 1 {
-				j.committed += int64(len(some.Records))
+			continue
+		}
+		kept := b.Records[:0]
+		for k := range b.Records { // one at a time: nothing is written behind a record that ends the run
+			one := transform.Batch{Records: b.Records[k : k+1 : k+1]}
+			if err := w.writeSome(j, i, scratch, wrote, &one); err != nil {
+				return err
+			}
+			kept = append(kept, one.Records...)
+			if len(w.work) == 1 {
+				j.committed += int64(len(one.Records))
 			}
 		}
 		b.Records = kept
@@ -492,6 +503,21 @@ func (w *works) write(j *job, b *transform.Batch) error {
 		j.run.Written += int64(len(b.Records))
 	}
 	return nil
+}
+
+// writeSome hands the batch to the destinations on one connection, and counts what they took.
+func (w *works) writeSome(j *job, i int, scratch []transform.Batch, wrote []destination, b *transform.Batch) error {
+	if err := w.writeTo(j, i, scratch, b); err != nil {
+		return fail(j.ctx, w.plan.Name, w.plan.outputs[i].connection, err)
+	}
+	for t := range scratch {
+		for k := range scratch[t].Records {
+			if scratch[t].Records[k].Err == nil {
+				wrote[t].records++
+			}
+		}
+	}
+	return j.sift(w.plan.outputs[i].connection, b)
 }
 
 // writeTo hands the batch to the destinations on one connection. A record that one of them rejects is in none of them, when the work can
@@ -511,14 +537,15 @@ func (w *works) writeTo(j *job, i int, scratch []transform.Batch, b *transform.B
 		}
 		for t, target := range targets {
 			out := &scratch[t]
-			out.Records = append(out.Records[:0], b.Records...)
+			if j.recycles {
+				out.Recycle()
+			} else {
+				*out = transform.Batch{Records: out.Records[:0]}
+			}
+			out.Records = append(out.Records, b.Records...)
 			paths := w.plan.outputs[i].paths(t, j.env, out)
 			if target.mapping != nil {
-				for k := range out.Records {
-					if record := &out.Records[k]; record.Err == nil {
-						record.Value, record.Err = apply(target.mapping, j.env, record)
-					}
-				}
+				target.mapping.ApplyAll(j.env, out)
 			}
 			if err := writeAt(w.work[i], t, out, paths); err != nil {
 				return err
@@ -559,14 +586,6 @@ func writeAt(work connector.Work, target int, b *transform.Batch, paths []string
 		return work.Write(target, b)
 	}
 	return work.(connector.PathWork).WriteAt(target, b, paths)
-}
-
-func apply(m *transform.Mapping, env *transform.Env, record *transform.Record) (transform.Value, error) {
-	value, err := m.Apply(env, record)
-	if err != nil {
-		return record.Value, err
-	}
-	return value, nil
 }
 
 // commit commits the work of every connection in order; it names the connection that failed.
@@ -692,7 +711,9 @@ func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error
 				return err
 			}
 		}
-		b.Records, rest = rest[:n:n], rest[n:]
+		if b.Records, rest = rest[:n], rest[n:]; len(rest) > 0 {
+			b.Records = slices.Clip(b.Records)
+		}
 		if err := j.sift(stepDecode, b); err != nil {
 			return err
 		}
@@ -707,12 +728,13 @@ func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error
 }
 
 // pipelineDepth is how many batches may wait between two parts of a pipeline.
-const pipelineDepth = 4
+const pipelineDepth = 2
 
 func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform.Batch) error) error {
 	ctx, cancel := context.WithCancel(j.ctx)
 	decoded := make(chan *transform.Batch, pipelineDepth)
 	cooked := make(chan *transform.Batch, pipelineDepth)
+	spare := make(chan *transform.Batch, 2*pipelineDepth+3) // those that the sink is through with, when they can be used again
 	var group sync.WaitGroup
 	var decodeErr, stepErr error
 	pass := func(to chan<- *transform.Batch, b *transform.Batch) bool {
@@ -727,7 +749,12 @@ func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform
 		defer close(decoded)
 		decodeErr = guard(func() error {
 			for {
-				b := &transform.Batch{}
+				var b *transform.Batch
+				select {
+				case b = <-spare:
+				default:
+					b = &transform.Batch{}
+				}
 				if err := r.read(j, source, b); err != nil {
 					return err
 				}
@@ -756,6 +783,10 @@ func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform
 		for b := range cooked {
 			if err := j.drain(b, sink); err != nil {
 				return err
+			}
+			if j.recycles {
+				b.Recycle()
+				spare <- b // there are no more of them than fit
 			}
 		}
 		return nil

@@ -77,10 +77,27 @@ type eval func(m *machine) (Value, error)
 type machine struct {
 	env    *Env
 	rec    *Record
+	batch  *Batch // whose memory is used; nil: the collector's
 	locals []Value
 	frames []frame
 	steps  int
 	memory int
+	args   []Value         // of the functions that are being called
+	texts  [3]string       // arguments of a function of texts
+	text   strings.Builder // digits that were calculated
+}
+
+// at begins an evaluation for another record, with a budget of its own.
+func (m *machine) at(rec *Record) {
+	m.rec, m.locals, m.frames, m.args, m.steps, m.memory = rec, m.locals[:0], m.frames[:0], m.args[:0], 0, 0
+}
+
+// values returns n values that are null.
+func (m *machine) values(n int) []Value {
+	if m.batch == nil {
+		return make([]Value, n)
+	}
+	return m.batch.Values(n)
 }
 
 // frame is the element that a predicate looks at.
@@ -117,6 +134,21 @@ func (m *machine) take(steps, bytes int) error {
 		return err
 	}
 	return m.charge(bytes)
+}
+
+// object is NewObject in the machine's memory, and list is List.
+func (m *machine) object(shape *Shape, values []Value) Value {
+	if m.batch == nil {
+		return NewObject(shape, values)
+	}
+	return m.batch.Object(shape, values)
+}
+
+func (m *machine) list(values []Value) Value {
+	if m.batch == nil {
+		return List(values)
+	}
+	return m.batch.List(values)
 }
 
 // CompileExpression compiles an expression, written without the = that introduces it elsewhere. The error is a *DefinitionError with the
@@ -215,7 +247,13 @@ func (e *Expression) Eval(env *Env, rec *Record) (Value, error) {
 
 // EvalBool computes a condition: null is false, anything but a bool an error.
 func (e *Expression) EvalBool(env *Env, rec *Record) (bool, error) {
-	v, err := e.Eval(env, rec)
+	return e.holds(&machine{env: env}, rec)
+}
+
+// holds is EvalBool on a machine that serves several records.
+func (e *Expression) holds(m *machine, rec *Record) (bool, error) {
+	m.at(rec)
+	v, err := e.eval(m)
 	if err != nil {
 		return false, err
 	}
@@ -862,14 +900,28 @@ func arithmetic(operator string, f func(a, b Decimal) (Decimal, error)) func(*ma
 
 // give returns a number that was calculated.
 func (m *machine) give(d Decimal) (Value, error) {
-	v := d.Value()
-	if err := m.charge(len(v.text)); err != nil {
-		return Null, err
-	}
 	if d.big != nil {
-		return v, m.spend(len(v.text))
+		v := d.Value()
+		return v, m.take(len(v.text), len(v.text))
 	}
-	return v, m.spend(0)
+	var digits [24]byte
+	v := Number(m.keep(d.appendTo(digits[:0])))
+	return v, m.take(0, len(v.text))
+}
+
+// keep returns a short text as a string. Many of them share a piece of memory, which lives as long as one of them does.
+func (m *machine) keep(text []byte) string {
+	if m.batch == nil {
+		return string(text)
+	}
+	if m.text.Cap()-m.text.Len() < len(text) {
+		size := min(2*m.text.Cap(), 4096)
+		m.text.Reset()
+		m.text.Grow(max(size, 64, len(text)))
+	}
+	before := m.text.Len()
+	m.text.Write(text)
+	return m.text.String()[before:]
 }
 
 func power(base, exponent Decimal) (Decimal, error) {

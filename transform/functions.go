@@ -29,7 +29,7 @@ type function struct {
 	Function
 	min, max int // number of arguments; max -1: any
 	nulls    bool
-	call     func(m *machine, args []Value) (Value, error)
+	call     func(m *machine, args []Value) (Value, error) // does not keep args
 }
 
 // dateFunction is a function of a text, a layout that is written out, and perhaps a zone.
@@ -91,20 +91,23 @@ func (c *compiler) call(n ast.Node, name string, arguments []ast.Node) eval {
 	return c.valuesFirst(arguments, f.nulls, f.call)
 }
 
-// valuesFirst evaluates the arguments and then calls f; null as the first gives null unless nulls is set.
+// valuesFirst evaluates the arguments and then calls f, which does not keep the slice; null as the first gives null unless nulls is set.
 func (c *compiler) valuesFirst(arguments []ast.Node, nulls bool, f func(m *machine, args []Value) (Value, error)) eval {
 	evals := make([]eval, len(arguments))
 	for i, a := range arguments {
 		evals[i] = c.node(a)
 	}
 	return func(m *machine) (Value, error) {
-		args := make([]Value, len(evals))
-		for i, e := range evals {
-			var err error
-			if args[i], err = e(m); err != nil {
+		base := len(m.args)
+		for _, e := range evals {
+			v, err := e(m)
+			if err != nil {
 				return Null, err
 			}
+			m.args = append(m.args, v)
 		}
+		args := m.args[base:]
+		m.args = m.args[:base] // an error ends the evaluation, and what is on the stack with it
 		if !nulls && len(args) > 0 && args[0].IsNull() {
 			return Null, nil
 		}
@@ -201,10 +204,10 @@ func functionNames() []string {
 	return names
 }
 
-// texts makes a function of texts.
+// texts makes a function of one to three texts, which does not keep the slice.
 func texts(name, does, example, result string, arity int, f func(s []string) (string, error)) function {
 	return function{Function: Function{name, does, example, result}, min: arity, max: arity, call: func(m *machine, args []Value) (Value, error) {
-		s := make([]string, len(args))
+		s := m.texts[:len(args)]
 		size := 0
 		for i, a := range args {
 			var err error
@@ -241,7 +244,7 @@ func lists(name, does, example, result string, f func(m *machine, values []Value
 		if args[0].kind == KindList {
 			return f(m, args[0].node.values)
 		}
-		return f(m, args)
+		return f(m, slices.Clone(args))
 	}}
 }
 
@@ -449,7 +452,7 @@ func init() {
 			case KindNull:
 				return List(nil), nil
 			}
-			return List(args), nil
+			return List(slices.Clone(args)), nil
 		}},
 		{Function{"coalesce", "the first argument that is not null", `coalesce(nil, 'a')`, `"a"`}, 1, -1, true, func(_ *machine, args []Value) (Value, error) {
 			for _, a := range args {

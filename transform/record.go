@@ -388,12 +388,6 @@ type Scope struct {
 	Doc    Value // the whole document without its record list
 }
 
-// Batch is what the parts of a run hand to each other: some records in order. Who fills a batch gives it away; the receiver may
-// change it, and its records' Values stay valid for as long as anybody holds them.
-type Batch struct {
-	Records []Record
-}
-
 // Fault says why a record was rejected.
 type Fault struct {
 	Kind   string // failure kind: input, refused

@@ -207,6 +207,9 @@ func (w *work) Write(target int, b *transform.Batch) error {
 	return o.fault(o.encoder.Encode(b))
 }
 
+// Borrows says that records are written to the encoder's buffer and not kept.
+func (w *work) Borrows() {}
+
 // fault marks what the format cannot write as final; what the file cannot take is tried again.
 func (o *out) fault(err error) error {
 	if err == nil {

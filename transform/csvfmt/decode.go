@@ -105,8 +105,7 @@ func (d *document) content(c cell) string {
 // decoder makes records of rows.
 type decoder struct {
 	*document
-	raw  bool
-	slab []transform.Value // room for the values of the next records
+	raw bool
 }
 
 func (d *decoder) decode(f *feed.Feed) error {
@@ -115,14 +114,14 @@ func (d *decoder) decode(f *feed.Feed) error {
 		if err := d.next(); err != nil {
 			return err
 		}
-		if err := f.Emit(d.record(), int64(len(d.row))); err != nil {
+		if err := f.Emit(d.record(f.Batch()), int64(len(d.row))); err != nil {
 			return err
 		}
 	}
 }
 
 // record makes a record of the row found last.
-func (d *decoder) record() transform.Record {
+func (d *decoder) record(b *transform.Batch) transform.Record {
 	r := transform.Record{Line: d.begins}
 	if d.raw {
 		r.Raw = d.row
@@ -132,11 +131,7 @@ func (d *decoder) record() transform.Record {
 		r.Err = fault("", fmt.Sprintf("the row has %d cells, the header has %d", n, shape.Len()))
 		shape = d.raggedShape(n)
 	}
-	if len(d.slab) < n {
-		d.slab = make([]transform.Value, max(n, min(64*n, 4096)))
-	}
-	values := d.slab[:n:n]
-	d.slab = d.slab[n:]
+	values := b.Values(n)
 	for i, c := range d.cells {
 		switch s := d.content(c); {
 		case !c.quoted && (s == "" || s == d.format.options.Null):
@@ -151,7 +146,7 @@ func (d *decoder) record() transform.Record {
 			values[i] = v
 		}
 	}
-	r.Value = transform.NewObject(shape, values)
+	r.Value = b.Object(shape, values)
 	r.Source = r.Value
 	return r
 }

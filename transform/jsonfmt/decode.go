@@ -133,12 +133,13 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, selector, omit 
 		}
 	}
 	d := feed.New(w.limits, func(d *feed.Feed) error {
-		w.emit, w.Wait = d.Emit, d.Wait
+		w.emit, w.Wait, w.batch = d.Emit, d.Wait, d.Batch
 		if err := w.Start(); err != nil {
 			return err
 		}
 		return w.document()
 	})
+	d.Holds = w.values.Holds
 	d.Release = func() {
 		w.values.Free()
 		w.scopes.Close()

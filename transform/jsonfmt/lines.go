@@ -80,7 +80,7 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 	}}
 	w.Window = new(window.Window)
 	d := feed.New(lines.limits, func(d *feed.Feed) error {
-		lines.Wait = d.Wait
+		lines.Wait, w.batch = d.Wait, d.Batch
 		for {
 			line, err := lines.next()
 			if err == io.EOF {

@@ -18,6 +18,7 @@ type scanner struct {
 	limits   transform.Limits
 	root     *transform.Shape
 	values   stack.Stack
+	batch    func() *transform.Batch // in whose memory values are made
 	depth    int
 }
 
@@ -165,7 +166,8 @@ func (s *scanner) object(build bool, omit transform.Selector) (transform.Value, 
 	if !build {
 		return transform.Null, nil
 	}
-	object := transform.NewObject(fields.Shape(), s.values.Take(base))
+	b := s.batch()
+	object := b.Object(fields.Shape(), s.values.Take(base, b))
 	if omitted {
 		object = object.Without(omit[0].Name)
 	}
@@ -230,8 +232,11 @@ func (s *scanner) list(build bool) (transform.Value, error) {
 		switch {
 		case err != nil:
 			return transform.Null, err
+		case !more && !build:
+			return transform.Null, nil
 		case !more:
-			return transform.List(s.values.Take(base)), nil
+			b := s.batch()
+			return b.List(s.values.Take(base, b)), nil
 		}
 		v, err := s.value(build, nil)
 		if err != nil {

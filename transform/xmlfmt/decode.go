@@ -16,6 +16,7 @@ type reader struct {
 	*scanner
 	shapes *transform.Shape
 	values stack.Stack
+	batch  func() *transform.Batch // in whose memory values are made
 	lists  map[string]bool
 	at     map[string]string // "@name" by name
 }
@@ -146,7 +147,8 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 				names.Add("#text")
 				r.values.Push(transform.Untyped(all))
 			}
-			return transform.NewObject(names.Shape(), r.values.Take(base)), nil
+			b := r.batch()
+			return b.Object(names.Shape(), r.values.Take(base, b)), nil
 		}
 		children = true
 		name := r.name
@@ -284,7 +286,7 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, records selecto
 		}
 	}
 	d := feed.New(w.limits, func(d *feed.Feed) error {
-		w.emit, w.Wait = d.Emit, d.Wait
+		w.emit, w.Wait, w.batch = d.Emit, d.Wait, d.Batch
 		return w.document()
 	})
 	d.Release = func() {

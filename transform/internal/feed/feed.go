@@ -18,11 +18,15 @@ type Feed struct {
 	// Release is called once: at the end, on a fault, or when the decoder is closed before either. It may be nil.
 	Release func()
 
+	// Holds reports whether a record is being read of which the batch's memory holds something already. It may be nil: none ever is.
+	Holds func() bool
+
 	limits transform.Limits
 	walk   func(*Feed) error
 	batch  *transform.Batch
 	size   int64
 	index  int64
+	last   int // how many records the batch before had
 	next   func() (error, bool)
 	stop   func()
 	yield  func(error) bool
@@ -47,6 +51,9 @@ func (f *Feed) begin() {
 	})
 }
 
+// Batch returns the batch that is being filled, in whose memory the walk makes its records.
+func (f *Feed) Batch() *transform.Batch { return f.batch }
+
 // Emit hands over a record, whose text is that long, and numbers it. The walk returns its error.
 func (f *Feed) Emit(r transform.Record, size int64) error {
 	r.Index = f.index
@@ -63,6 +70,9 @@ func (f *Feed) Emit(r transform.Record, size int64) error {
 func (f *Feed) Wait() error {
 	if f.batch == nil || len(f.batch.Records) == 0 {
 		return nil
+	}
+	if f.Holds != nil && f.Holds() {
+		f.batch.Abandon()
 	}
 	return f.flush()
 }
@@ -83,9 +93,12 @@ func (f *Feed) Decode(b *transform.Batch) error {
 	if f.next == nil {
 		f.begin()
 	}
+	if b.Records == nil {
+		b.Records = make([]transform.Record, 0, f.last)
+	}
 	f.batch, f.size = b, 0
 	err, _ := f.next()
-	f.batch = nil
+	f.batch, f.last = nil, len(b.Records)
 	if err != nil {
 		f.end(err)
 	}
