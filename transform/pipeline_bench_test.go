@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -52,7 +53,7 @@ func documents(b *testing.B) map[string]*document {
 			if err != nil {
 				b.Fatal(err)
 			}
-			each(b, d["csv"], func(batch *transform.Batch) error { return encoder.Encode(batch) })
+			each(b, d["csv"], true, func(batch *transform.Batch) error { return encoder.Encode(batch) })
 			encoder.Close()
 			document.text = out.Bytes()
 		}
@@ -60,21 +61,25 @@ func documents(b *testing.B) map[string]*document {
 	return d
 }
 
-// each decodes a document.
-func each(b *testing.B, d *document, f func(*transform.Batch) error) {
+// each decodes a document, and recycles its batches if that is asked for.
+func each(b *testing.B, d *document, recycle bool, f func(*transform.Batch) error) {
 	decoder, err := d.format.NewDecoder(bytes.NewReader(d.text), d.decode)
 	if err != nil {
 		b.Fatal(err)
 	}
-	for {
-		var batch transform.Batch
-		if err := decoder.Decode(&batch); err == io.EOF {
+	for batch := new(transform.Batch); ; {
+		if err := decoder.Decode(batch); err == io.EOF {
 			return
 		} else if err != nil {
 			b.Fatal(err)
 		}
-		if err := f(&batch); err != nil {
+		if err := f(batch); err != nil {
 			b.Fatal(err)
+		}
+		if recycle {
+			batch.Recycle()
+		} else {
+			batch = new(transform.Batch)
 		}
 	}
 }
@@ -130,15 +135,18 @@ func BenchmarkReference(b *testing.B) {
 	})
 }
 
+// BenchmarkDecode decodes into batches that are used again, and into new ones.
 func BenchmarkDecode(b *testing.B) {
 	for name, d := range documents(b) {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(len(d.text)))
-			for b.Loop() {
-				each(b, d, func(*transform.Batch) error { return nil })
-			}
-		})
+		for _, recycle := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%s recycled %v", name, recycle), func(b *testing.B) {
+				b.ReportAllocs()
+				b.SetBytes(int64(len(d.text)))
+				for b.Loop() {
+					each(b, d, recycle, func(*transform.Batch) error { return nil })
+				}
+			})
+		}
 	}
 }
 
@@ -159,7 +167,7 @@ func BenchmarkCheck(b *testing.B) {
 func BenchmarkEncode(b *testing.B) {
 	all := documents(b)
 	var batches []*transform.Batch
-	each(b, all["csv"], func(batch *transform.Batch) error {
+	each(b, all["csv"], false, func(batch *transform.Batch) error {
 		batches = append(batches, batch)
 		return nil
 	})
@@ -189,19 +197,19 @@ func BenchmarkMap(b *testing.B) {
 	for name, two := range map[string]string{"copies": `"total": "email", "state": "status"`, "two expressions": `"total": "= qty * price", "state": "= upper(status)"`} {
 		m := mapping(b, `{"order": "id", "customer": "name", "city": "city", "country": "country", "quantity": "qty", "price": "price", "day": "date", "note": "note", `+two+`}`)
 		step := transform.NewMap("map", m)
-		var batches []*transform.Batch
-		each(b, d, func(batch *transform.Batch) error {
-			batches = append(batches, batch)
+		var decoded, batch transform.Batch
+		each(b, d, false, func(some *transform.Batch) error {
+			decoded.Records = append(decoded.Records, some.Records...)
 			return nil
 		})
-		var mapped transform.Batch
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(d.text)))
 			for b.Loop() {
-				for _, batch := range batches {
-					mapped.Records = append(mapped.Records[:0], batch.Records...)
-					if err := step.Apply(b.Context(), &transform.Env{}, &mapped); err != nil {
+				for some := range slices.Chunk(decoded.Records, 500) {
+					batch.Recycle()
+					batch.Records = append(batch.Records, some...)
+					if err := step.Apply(b.Context(), &transform.Env{}, &batch); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -235,35 +235,36 @@ func IsNumber(s string) bool {
 	if i < len(s) && s[i] == '-' {
 		i++
 	}
-	digits := func() bool {
-		start := i
-		for i < len(s) && '0' <= s[i] && s[i] <= '9' {
-			i++
-		}
-		return i > start
-	}
-	switch {
-	case i < len(s) && s[i] == '0':
-		i++
-	case !digits():
+	whole := i
+	i = digits(s, i)
+	if i == whole || s[whole] == '0' && i > whole+1 {
 		return false
 	}
 	if i < len(s) && s[i] == '.' {
-		i++
-		if !digits() {
+		point := i + 1
+		if i = digits(s, point); i == point {
 			return false
 		}
 	}
-	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
+	if i < len(s) && s[i]|0x20 == 'e' {
 		i++
 		if i < len(s) && (s[i] == '+' || s[i] == '-') {
 			i++
 		}
-		if !digits() {
+		exponent := i
+		if i = digits(s, i); i == exponent {
 			return false
 		}
 	}
 	return i == len(s)
+}
+
+// digits returns where the digits that stand at s[i:] end.
+func digits(s string, i int) int {
+	for i < len(s) && s[i]-'0' <= 9 {
+		i++
+	}
+	return i
 }
 
 // Shape is the list of field names that the objects of one form share. Shapes never change and are safe for concurrent use; two

@@ -110,19 +110,21 @@ type decoder struct {
 
 func (d *decoder) decode(f *feed.Feed) error {
 	d.Wait = f.Wait
+	var r transform.Record
 	for {
 		if err := d.next(); err != nil {
 			return err
 		}
-		if err := f.Emit(d.record(f.Batch()), int64(len(d.row))); err != nil {
+		d.record(&r, f.Batch())
+		if err := f.Emit(&r, int64(len(d.row))); err != nil {
 			return err
 		}
 	}
 }
 
-// record makes a record of the row found last.
-func (d *decoder) record(b *transform.Batch) transform.Record {
-	r := transform.Record{Line: d.begins}
+// record makes r the record of the row found last.
+func (d *decoder) record(r *transform.Record, b *transform.Batch) {
+	r.Line, r.Err = d.begins, nil
 	if d.raw {
 		r.Raw = d.row
 	}
@@ -148,7 +150,6 @@ func (d *decoder) record(b *transform.Batch) transform.Record {
 	}
 	r.Value = b.Object(shape, values)
 	r.Source = r.Value
-	return r
 }
 
 func fault(field, reason string) error {

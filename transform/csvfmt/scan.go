@@ -3,8 +3,8 @@ package csvfmt
 import (
 	"errors"
 	"io"
+	"math/bits"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/window"
@@ -23,17 +23,22 @@ type scanner struct {
 	delimiter byte
 	limits    transform.Limits
 	special   [256]bool // bytes that end an unquoted cell
-	started   bool
+
+	delimiters, quotes uint64 // eight of them
+
+	started bool
 
 	single bool   // the document has one column: a blank line is a row
 	cells  []cell // of the row found last
 	row    string // its text, without the line end
 	begins int64  // its line
+	line   bool   // it took one line, and the next row begins behind it
 }
 
 func newScanner(r io.Reader, delimiter, quote byte, limits transform.Limits) *scanner {
 	s := &scanner{Window: window.New("csv", r), delimiter: delimiter, quote: quote, limits: limits}
 	s.special[delimiter], s.special['\n'], s.special['\r'], s.special[0] = true, true, true, true
+	s.delimiters, s.quotes = ones*uint64(delimiter), ones*uint64(quote)
 	return s
 }
 
@@ -58,7 +63,12 @@ func (s *scanner) next() error {
 		if s.At == len(s.Text) && s.EOF {
 			return io.EOF
 		}
-		s.begins = s.Begin(s.At, s.limits.RecordBytes, false)
+		if s.line {
+			s.begins = s.BeginLine(s.At, s.limits.RecordBytes)
+		} else {
+			s.begins = s.Begin(s.At, s.limits.RecordBytes, false)
+		}
+		s.line = true // until it is known better
 		err := errMore
 		if s.At < len(s.Text) {
 			err = s.scan()
@@ -73,6 +83,7 @@ func (s *scanner) next() error {
 		if err := s.Fill(); err != nil {
 			return err
 		}
+		s.line = false // the row is begun again
 	}
 }
 
@@ -85,7 +96,27 @@ func (s *scanner) skipBlank() {
 	if i > s.At && i == len(s.Text) && s.Text[i-1] == '\r' && !s.EOF {
 		i-- // a LF may follow
 	}
+	s.line = s.line && i == s.At
 	s.At = i
+}
+
+// A byte that says something in a cell is the delimiter, the quote, or a control character below 14: NUL, LF, CR. Eight bytes are looked at at a
+// time, as one number.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// eight returns the eight bytes of s from i on, the first one lowest.
+func eight(s string, i int) uint64 {
+	s = s[i : i+8]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// telling returns a number whose lowest bit stands in the first byte of eight that is below 14 or the same as in the eight marks; 0: none is.
+func telling(eight, marks uint64) uint64 {
+	same := eight ^ marks
+	return ((eight-ones*14)&^eight | (same-ones)&^same) & highs
 }
 
 // scan finds the row that begins at s.At, and moves behind it.
@@ -101,7 +132,18 @@ func (s *scanner) scan() error {
 			}
 			i = end
 		} else {
-			for i < len(text) && !s.special[text[i]] {
+			for {
+				if i+8 <= len(text) {
+					found := telling(eight(text, i), s.delimiters)
+					if found == 0 {
+						i += 8
+						continue
+					}
+					i += bits.TrailingZeros64(found) / 8
+				}
+				if i == len(text) || s.special[text[i]] {
+					break
+				}
 				i++
 			}
 			if i-c.start > s.limits.FieldBytes {
@@ -141,30 +183,47 @@ func (s *scanner) scan() error {
 
 // quotedCell finds the end of the quoted cell that begins at c.start, and returns the place behind its quote.
 func (s *scanner) quotedCell(c *cell) (int, error) {
-	text, i := s.Text, c.start+1
+	text, i, nul := s.Text, c.start+1, -1
 	for {
-		k := strings.IndexByte(text[i:], s.quote)
-		end := i + k
-		if k < 0 {
-			end = len(text)
+		for i < len(text) { // to the next quote
+			if i+8 <= len(text) {
+				found := telling(eight(text, i), s.quotes)
+				if found == 0 {
+					i += 8
+					continue
+				}
+				i += bits.TrailingZeros64(found) / 8
+			}
+			if text[i] == s.quote {
+				break
+			}
+			switch text[i] {
+			case 0:
+				if nul < 0 {
+					nul = i
+				}
+			case '\n', '\r':
+				s.line = false
+			}
+			i++
 		}
 		switch {
-		case end-c.start-1 > s.limits.FieldBytes:
+		case i-c.start-1 > s.limits.FieldBytes:
 			return 0, s.Fault(c.start, "the quote that opens here is not closed within %d bytes", s.limits.FieldBytes)
-		case k < 0 && s.EOF:
+		case i == len(text) && s.EOF:
 			return 0, s.Fault(c.start, "the quote that opens here is never closed")
-		case k < 0 || end+1 == len(text) && !s.EOF:
+		case i == len(text) || i+1 == len(text) && !s.EOF:
 			return 0, errMore
 		}
-		if i = end + 1; i == len(text) || text[i] != s.quote {
+		if i++; i == len(text) || text[i] != s.quote {
 			break
 		}
 		c.escaped = true
 		i++
 	}
 	c.start, c.end, c.quoted = c.start+1, i-1, true
-	if k := strings.IndexByte(text[c.start:c.end], 0); k >= 0 {
-		return 0, s.Fault(c.start+k, "a NUL character cannot be part of CSV")
+	if nul >= 0 {
+		return 0, s.Fault(nul, "a NUL character cannot be part of CSV")
 	}
 	return i, nil
 }
@@ -175,15 +234,8 @@ func (s *scanner) found(end, next int) error {
 	if err := s.Within(end); err != nil {
 		return err
 	}
-	if !utf8.ValidString(s.row) {
-		i := s.At
-		for {
-			r, size := utf8.DecodeRuneInString(s.Text[i:])
-			if r == utf8.RuneError && size == 1 {
-				return s.Fault(i, "this byte is no UTF-8: send the document as UTF-8")
-			}
-			i += size
-		}
+	if end > s.Sound {
+		return s.Fault(s.Sound, "this byte is no UTF-8: send the document as UTF-8")
 	}
 	s.At = next
 	return nil

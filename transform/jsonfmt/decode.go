@@ -20,7 +20,8 @@ type walker struct {
 	omit     transform.Selector // what the records leave out
 	raw      bool
 	scopes   *scope.Scopes
-	emit     func(r transform.Record, size int64) error // nil: the document is only checked
+	emit     func(r *transform.Record, size int64) error // nil: the document is only checked
+	found    transform.Record                            // last
 }
 
 // document reads the whole document.
@@ -103,7 +104,8 @@ func (w *walker) record() error {
 	if _, err := w.space(); err != nil {
 		return err
 	}
-	r := transform.Record{Line: w.Begin(w.At, w.limits.RecordBytes, w.raw)}
+	r := &w.found
+	*r = transform.Record{Line: w.Begin(w.At, w.limits.RecordBytes, w.raw)}
 	var err error
 	if r.Value, err = w.value(w.emit != nil, w.omit); err != nil {
 		return err

@@ -74,8 +74,8 @@ func (s *lineScanner) check() error {
 func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector transform.Selector) transform.Decoder {
 	lines := f.lineScanner(r, o.Limits)
 	var found []transform.Record // in one line
-	w := &walker{scanner: f.scanner(o.Limits), selector: selector, raw: o.Raw, emit: func(r transform.Record, _ int64) error {
-		found = append(found, r)
+	w := &walker{scanner: f.scanner(o.Limits), selector: selector, raw: o.Raw, emit: func(r *transform.Record, _ int64) error {
+		found = append(found, *r)
 		return nil
 	}}
 	w.Window = new(window.Window)
@@ -110,8 +110,8 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 				}
 			}
 			size := int64(len(line))
-			for _, r := range found {
-				if err := d.Emit(r, size); err != nil {
+			for i := range found {
+				if err := d.Emit(&found[i], size); err != nil {
 					return err
 				}
 				size = 0

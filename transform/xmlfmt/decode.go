@@ -189,7 +189,8 @@ type walker struct {
 	raw     bool
 	omit    []string // what the records leave out
 	scopes  *scope.Scopes
-	emit    func(r transform.Record, size int64) error // nil: the document is only checked
+	emit    func(r *transform.Record, size int64) error // nil: the document is only checked
+	found   transform.Record                            // last
 }
 
 // document reads the whole document. Behind the last record the rest of it must be well-formed too.
@@ -227,7 +228,8 @@ func (w *walker) document() error {
 
 // record reads the element whose start tag was read as a record.
 func (w *walker) record() error {
-	r := transform.Record{Line: w.Begin(w.begins, w.limits.RecordBytes, w.raw)}
+	r := &w.found
+	*r = transform.Record{Line: w.Begin(w.begins, w.limits.RecordBytes, w.raw)}
 	name, inherited := w.name, ""
 	if w.raw {
 		inherited = w.inherited()

@@ -54,11 +54,11 @@ func (f *Feed) begin() {
 // Batch returns the batch that is being filled, in whose memory the walk makes its records.
 func (f *Feed) Batch() *transform.Batch { return f.batch }
 
-// Emit hands over a record, whose text is that long, and numbers it. The walk returns its error.
-func (f *Feed) Emit(r transform.Record, size int64) error {
+// Emit hands over a copy of a record, whose text is that long, and numbers it. The walk returns its error.
+func (f *Feed) Emit(r *transform.Record, size int64) error {
 	r.Index = f.index
 	f.index++
-	f.batch.Records = append(f.batch.Records, r)
+	f.batch.Records = append(f.batch.Records, *r)
 	f.size += size
 	if len(f.batch.Records) < f.limits.BatchSize && f.size < int64(f.limits.BatchBytes) {
 		return nil

@@ -16,10 +16,11 @@ import (
 
 // Window is a piece of a document. A scanner looks at Text from At on, and moves on by setting At.
 type Window struct {
-	Text string
-	At   int
-	EOF  bool         // Text ends where the document ends
-	Wait func() error // called before the reader is waited for, if set; its error is that of Fill
+	Text  string
+	At    int
+	Sound int          // up to here Text is UTF-8; what stands there is no character, or the beginning of one that goes on behind Text
+	EOF   bool         // Text ends where the document ends
+	Wait  func() error // called before the reader is waited for, if set; its error is that of Fill
 
 	format  string // of faults
 	recoded bool   // Text is not as the document has it: offsets mean nothing
@@ -63,7 +64,7 @@ func New(format string, r io.Reader) *Window {
 
 // Of returns the window over a text that is there already: a line of a document.
 func Of(format, text string, line, offset int64) Window {
-	return Window{Text: text, EOF: true, format: format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
+	return Window{Text: text, Sound: sound(text, 0), EOF: true, format: format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
 }
 
 // Recode makes what comes behind At come from a reader that changes its encoding.
@@ -73,7 +74,7 @@ func (w *Window) Recode(recode func(io.Reader) io.Reader) {
 		behind = w.r
 	}
 	w.r, w.err = recode(io.MultiReader(strings.NewReader(w.Text[w.At:]), behind)), nil
-	w.Text, w.EOF, w.recoded = w.Text[:w.At], false, true
+	w.Text, w.Sound, w.EOF, w.recoded = w.Text[:w.At], min(w.Sound, w.At), false, true
 }
 
 // failing is a reader that has nothing but a fault.
@@ -142,7 +143,32 @@ func (w *Window) Fill() error {
 	w.offset += int64(keep)
 	w.mark.at -= keep
 	w.Text, w.At = rest+string(scratch[:n]), w.At-keep
+	w.Sound = sound(w.Text, max(w.Sound-keep, 0))
 	return nil
+}
+
+// sound returns up to where a text is UTF-8, which it is up to a place.
+func sound(text string, from int) int {
+	end := len(text)
+	for i := end - 1; i >= max(from, end-utf8.UTFMax); i-- {
+		if utf8.RuneStart(text[i]) {
+			if !utf8.FullRuneInString(text[i:]) {
+				end = i
+			}
+			break
+		}
+	}
+	if utf8.ValidString(text[from:end]) {
+		return end
+	}
+	for from < end {
+		r, size := utf8.DecodeRuneInString(text[from:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		from += size
+	}
+	return from
 }
 
 func (w *Window) fault() error { return fmt.Errorf("read %s: %w", w.format, w.err) }
@@ -185,6 +211,14 @@ func (w *Window) Begin(at, limit int, keep bool) (line int64) {
 	if keep {
 		w.keep = at
 	}
+	return w.mark.line
+}
+
+// BeginLine is Begin of a record behind one that took a line: the text is not looked at again.
+func (w *Window) BeginLine(at, limit int) (line int64) {
+	w.mark = place{at: at, line: w.mark.line + 1, column: 1}
+	offset := w.offset + int64(at)
+	w.record = record{w.mark.line, 1, offset, uint64(offset) + uint64(limit), limit}
 	return w.mark.line
 }
 
