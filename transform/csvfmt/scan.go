@@ -3,11 +3,11 @@ package csvfmt
 import (
 	"errors"
 	"io"
-	"math/bits"
 	"strings"
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/window"
+	"github.com/integrator-go/integrator/transform/internal/word"
 )
 
 // cell is one cell of a row, as places in the scanner's text.
@@ -24,7 +24,7 @@ type scanner struct {
 	limits    transform.Limits
 	special   [256]bool // bytes that end an unquoted cell
 
-	delimiters, quotes uint64 // eight of them
+	delimiters, quotes uint64 // a word of them
 
 	started bool
 
@@ -38,7 +38,7 @@ type scanner struct {
 func newScanner(r io.Reader, delimiter, quote byte, limits transform.Limits) *scanner {
 	s := &scanner{Window: window.New("csv", r), delimiter: delimiter, quote: quote, limits: limits}
 	s.special[delimiter], s.special['\n'], s.special['\r'], s.special[0] = true, true, true, true
-	s.delimiters, s.quotes = ones*uint64(delimiter), ones*uint64(quote)
+	s.delimiters, s.quotes = word.Of(delimiter), word.Of(quote)
 	return s
 }
 
@@ -100,24 +100,8 @@ func (s *scanner) skipBlank() {
 	s.At = i
 }
 
-// A byte that says something in a cell is the delimiter, the quote, or a control character below 14: NUL, LF, CR. Eight bytes are looked at at a
-// time, as one number.
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
-// eight returns the eight bytes of s from i on, the first one lowest.
-func eight(s string, i int) uint64 {
-	s = s[i : i+8]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-}
-
-// telling returns a number whose lowest bit stands in the first byte of eight that is below 14 or the same as in the eight marks; 0: none is.
-func telling(eight, marks uint64) uint64 {
-	same := eight ^ marks
-	return ((eight-ones*14)&^eight | (same-ones)&^same) & highs
-}
+// telling marks the bytes of a word that say something in a cell: the delimiter, or the quote, and control characters, of which NUL, LF and CR do.
+func telling(w, mark uint64) uint64 { return word.Below(w, 14) | word.Same(w, mark) }
 
 // scan finds the row that begins at s.At, and moves behind it.
 func (s *scanner) scan() error {
@@ -133,13 +117,13 @@ func (s *scanner) scan() error {
 			i = end
 		} else {
 			for {
-				if i+8 <= len(text) {
-					found := telling(eight(text, i), s.delimiters)
+				if i+word.Size <= len(text) {
+					found := telling(word.At(text, i), s.delimiters)
 					if found == 0 {
-						i += 8
+						i += word.Size
 						continue
 					}
-					i += bits.TrailingZeros64(found) / 8
+					i += word.First(found)
 				}
 				if i == len(text) || s.special[text[i]] {
 					break
@@ -186,13 +170,13 @@ func (s *scanner) quotedCell(c *cell) (int, error) {
 	text, i, nul := s.Text, c.start+1, -1
 	for {
 		for i < len(text) { // to the next quote
-			if i+8 <= len(text) {
-				found := telling(eight(text, i), s.quotes)
+			if i+word.Size <= len(text) {
+				found := telling(word.At(text, i), s.quotes)
 				if found == 0 {
-					i += 8
+					i += word.Size
 					continue
 				}
-				i += bits.TrailingZeros64(found) / 8
+				i += word.First(found)
 			}
 			if text[i] == s.quote {
 				break
