@@ -275,6 +275,19 @@ type Shape struct {
 	index    map[string]int // set for long shapes only
 	children atomic.Pointer[[]*Shape]
 	family   *family
+	simple   bool // the last name is simple
+}
+
+// simpleName reports whether a name is written as it is in every format: letters of ASCII, digits, _ and - behind the first.
+func simpleName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', c == '_', i > 0 && ('0' <= c && c <= '9' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return name != ""
 }
 
 // family bounds what one tree of shapes remembers: input with ever new names must not fill the memory.
@@ -360,6 +373,7 @@ func (s *Shape) With(name string) *Shape {
 	copy(names, s.names)
 	names[len(s.names)] = strings.Clone(name)
 	c := newShape(names, s.family)
+	c.simple = simpleName(name)
 	if s.family.shapes.Add(1) <= maxFamily && (children == nil || len(*children) < maxChildren) {
 		s.family.bytes.Add(int64(len(name) + 16*len(names)))
 		var more []*Shape

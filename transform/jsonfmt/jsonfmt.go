@@ -317,7 +317,7 @@ func appendText(b []byte, s string) ([]byte, error) {
 	for i+word.Size <= len(s) && careful(word.At(s, i)) == 0 {
 		i += word.Size
 	}
-	for i < len(s) && plain[s[i]] {
+	for i < len(s) && plain[s[i]] && s[i] < utf8.RuneSelf {
 		i++
 	}
 	if i == len(s) {

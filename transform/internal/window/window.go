@@ -67,6 +67,15 @@ func Of(format, text string, line, offset int64) Window {
 	return Window{Text: text, Sound: sound(text, 0), EOF: true, format: format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
 }
 
+// Line makes the window that over a line: a piece of w's text that begins at a place, as Of does.
+func (w *Window) Line(over *Window, text string, at int, line, offset int64) {
+	end := len(text)
+	if at+end > w.Sound {
+		end = sound(text, 0)
+	}
+	*over = Window{Text: text, Sound: end, EOF: true, format: w.format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
+}
+
 // Recode makes what comes behind At come from a reader that changes its encoding.
 func (w *Window) Recode(recode func(io.Reader) io.Reader) {
 	var behind io.Reader = failing{w.err}
@@ -239,6 +248,10 @@ func (w *Window) Within(at int) error {
 	if uint64(w.offset+int64(at)) <= w.record.most {
 		return nil
 	}
+	return w.tooLong()
+}
+
+func (w *Window) tooLong() error {
 	r := w.record
 	return w.syntax(r.line, r.column, r.offset, fmt.Sprintf("the record is longer than %d bytes", r.limit))
 }
