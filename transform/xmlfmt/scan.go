@@ -287,6 +287,14 @@ func (s *scanner) text(rest string) (bool, error) {
 		}
 		return false, nil
 	}
+	if end := plainEnd(rest, 0); end < len(rest) && rest[end] == '<' {
+		if err := s.within(s.At + end); err != nil {
+			return false, err
+		}
+		s.kind, s.content = text, rest[:end]
+		s.At += end
+		return true, nil
+	}
 	end := strings.IndexByte(rest, '<')
 	if end < 0 {
 		if !s.EOF {
@@ -475,7 +483,7 @@ func (s *scanner) qname(rest string, i int, what string) (int, error) {
 	if n == 0 {
 		return 0, s.fault(s.At+i, "the name of "+what+" is missing")
 	}
-	if reason := checkName(rest[i : i+n]); reason != "" {
+	if reason := checkColon(rest[i : i+n]); reason != "" {
 		return 0, s.fault(s.At+i, reason)
 	}
 	return i + n, nil
