@@ -22,14 +22,14 @@ func (b *Batch) Object(shape *Shape, values []Value) Value {
 	}
 	n := &b.nodes.take(1)[0]
 	n.shape, n.values = shape, values
-	return Value{kind: KindObject, node: n}
+	return whole(KindObject, n)
 }
 
 // List is [List] in the batch's memory.
 func (b *Batch) List(values []Value) Value {
 	n := &b.nodes.take(1)[0]
 	n.values = values
-	return Value{kind: KindList, node: n}
+	return whole(KindList, n)
 }
 
 // Recycle forgets the records, and lets those that are decoded into the batch next have their memory. Who calls it knows that nobody holds an

@@ -261,13 +261,13 @@ func (e *Expression) holds(m *machine, rec *Record) (bool, error) {
 }
 
 func condition(v Value) (bool, error) {
-	switch v.kind {
+	switch v.Kind() {
 	case KindNull:
 		return false, nil
 	case KindBool:
 		return v.IsTrue(), nil
 	}
-	return false, fmt.Errorf("a condition must be true or false, this is %s", v.kind)
+	return false, fmt.Errorf("a condition must be true or false, this is %s", v.Kind())
 }
 
 // compiler turns the syntax tree into closures. It keeps the first fault.
@@ -426,7 +426,7 @@ func (c *compiler) member(n *ast.MemberNode) eval {
 			return Null, err
 		}
 		if root == "header" && k.IsText() {
-			return fold(v, k.text), m.spend(v.Len())
+			return fold(v, k.Text()), m.spend(v.Len())
 		}
 		return m.element(v, k)
 	}
@@ -434,14 +434,14 @@ func (c *compiler) member(n *ast.MemberNode) eval {
 
 // element returns v[k].
 func (m *machine) element(v, k Value) (Value, error) {
-	switch v.kind {
+	switch v.Kind() {
 	case KindNull:
 		return Null, nil
 	case KindObject:
 		if k.IsNull() {
 			return Null, nil
 		}
-		return v.Field(k.text), nil
+		return v.Field(k.Text()), nil
 	case KindList:
 		d, ok := m.number(k)
 		i, whole := d.Int()
@@ -471,11 +471,11 @@ func (c *compiler) slice(n *ast.SliceNode) eval {
 		}
 		length := v.Len()
 		if v.IsText() {
-			length = utf8.RuneCountInString(v.text)
-		} else if v.kind != KindList {
-			return Null, fmt.Errorf("a part can be taken of text and lists, not of %s", v.kind)
+			length = utf8.RuneCountInString(v.Text())
+		} else if v.Kind() != KindList {
+			return Null, fmt.Errorf("a part can be taken of text and lists, not of %s", v.Kind())
 		}
-		if err := m.spendText(len(v.text)); err != nil {
+		if err := m.spendText(len(v.Text())); err != nil {
 			return Null, err
 		}
 		bound := func(e eval, otherwise int) (int, error) {
@@ -503,10 +503,10 @@ func (c *compiler) slice(n *ast.SliceNode) eval {
 		}
 		high = max(low, high)
 		if v.IsText() {
-			part := v.text[byteOffset(v.text, low):]
+			part := v.Text()[byteOffset(v.Text(), low):]
 			return Text(part[:byteOffset(part, high-low)]), nil
 		}
-		return List(v.node.values[low:high:high]), nil
+		return List(v.node().values[low:high:high]), nil
 	}
 }
 
@@ -700,13 +700,13 @@ func (c *compiler) binary(n *ast.BinaryNode) eval {
 				if err != nil || v.IsNull() {
 					return Bool(false), err
 				}
-				if !v.IsText() && v.kind != KindNumber {
-					return Null, fmt.Errorf("matches needs text, this is %s", v.kind)
+				if !v.IsText() && v.Kind() != KindNumber {
+					return Null, fmt.Errorf("matches needs text, this is %s", v.Kind())
 				}
-				if err := m.spend(len(v.text) * states / 32); err != nil { // each state may look at each character
+				if err := m.spend(len(v.Text()) * states / 32); err != nil { // each state may look at each character
 					return Null, err
 				}
-				return Bool(re.MatchString(v.text)), nil
+				return Bool(re.MatchString(v.Text())), nil
 			}
 		}
 		return c.fail(n.Right, "a regular expression is written out: data is never compiled", "")
@@ -783,8 +783,8 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 		if a.IsNull() || b.IsNull() {
 			return Bool(false), nil
 		}
-		if b.kind == KindObject {
-			_, ok := b.Get(a.text)
+		if b.Kind() == KindObject {
+			_, ok := b.Get(a.Text())
 			return Bool(ok && a.IsText()), nil
 		}
 		for _, e := range b.Values() {
@@ -828,22 +828,22 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 
 // number returns the number that a value is or, untyped, reads as. Reading a long one counts as work: who reads many looks at the budget.
 func (m *machine) number(v Value) (Decimal, bool) {
-	if v.kind != KindNumber && v.kind != KindUntyped {
+	if v.Kind() != KindNumber && v.Kind() != KindUntyped {
 		return Decimal{}, false
 	}
-	if len(v.text) > 18 {
-		m.steps += min(len(v.text), 2*maxDigits)
+	if len(v.Text()) > 18 {
+		m.steps += min(len(v.Text()), 2*maxDigits)
 	}
-	d, err := ParseDecimal(v.text)
+	d, err := ParseDecimal(v.Text())
 	return d, err == nil
 }
 
 // describe says what a value is without saying what it holds.
 func describe(v Value) string {
-	if v.kind == KindUntyped {
+	if v.Kind() == KindUntyped {
 		return "text that reads as no number"
 	}
-	return v.kind.String()
+	return v.Kind().String()
 }
 
 // plus adds numbers and joins text.
@@ -851,14 +851,14 @@ func plus(m *machine, a, b Value) (Value, error) {
 	if a.IsNull() || b.IsNull() {
 		return Null, nil
 	}
-	if a.kind == KindUntyped && b.kind == KindUntyped {
+	if a.Kind() == KindUntyped && b.Kind() == KindUntyped {
 		return Null, errors.New("+ of two untyped fields may add or join: write number(a) + number(b) or concat(a, b)")
 	}
-	if a.kind == KindText || b.kind == KindText {
+	if a.Kind() == KindText || b.Kind() == KindText {
 		x, ok1 := scalarText(a)
 		y, ok2 := scalarText(b)
 		if !ok1 || !ok2 {
-			return Null, fmt.Errorf("+ cannot join %s and %s", a.kind, b.kind)
+			return Null, fmt.Errorf("+ cannot join %s and %s", a.Kind(), b.Kind())
 		}
 		if err := m.charge(len(x) + len(y)); err != nil {
 			return Null, err
@@ -870,9 +870,9 @@ func plus(m *machine, a, b Value) (Value, error) {
 
 // scalarText returns the text of a value that has one.
 func scalarText(v Value) (string, bool) {
-	switch v.kind {
+	switch v.Kind() {
 	case KindText, KindUntyped, KindNumber, KindBool:
-		return v.text, true
+		return v.Text(), true
 	}
 	return "", false
 }
@@ -902,11 +902,11 @@ func arithmetic(operator string, f func(a, b Decimal) (Decimal, error)) func(*ma
 func (m *machine) give(d Decimal) (Value, error) {
 	if d.big != nil {
 		v := d.Value()
-		return v, m.take(len(v.text), len(v.text))
+		return v, m.take(len(v.Text()), len(v.Text()))
 	}
 	var digits [24]byte
 	v := Number(m.keep(d.appendTo(digits[:0])))
-	return v, m.take(0, len(v.text))
+	return v, m.take(0, len(v.Text()))
 }
 
 // keep returns a short text as a string. Many of them share a piece of memory, which lives as long as one of them does.
@@ -954,7 +954,7 @@ func comparison(operator string, test func(int) bool) func(*machine, Value, Valu
 
 // compare orders two values that are not null: numbers by value, texts by their bytes (which is their order of code points).
 func (m *machine) compare(a, b Value) (int, error) {
-	if err := m.spendText(64 + min(len(a.text), len(b.text))); err != nil {
+	if err := m.spendText(64 + min(len(a.Text()), len(b.Text()))); err != nil {
 		return 0, err
 	}
 	x, aNumber := m.number(a)
@@ -962,29 +962,29 @@ func (m *machine) compare(a, b Value) (int, error) {
 	switch {
 	case aNumber && bNumber:
 		return x.Cmp(y), nil
-	case a.IsText() && b.IsText(), a.kind == KindBool && b.kind == KindBool:
-		return strings.Compare(a.text, b.text), nil
+	case a.IsText() && b.IsText(), a.Kind() == KindBool && b.Kind() == KindBool:
+		return strings.Compare(a.Text(), b.Text()), nil
 	}
 	return 0, fmt.Errorf("%s and %s have no order", describe(a), describe(b))
 }
 
 // equal reports whether two values are the same: numbers by value, an untyped value with a number by what it reads as.
 func (m *machine) equal(a, b Value) (bool, error) {
-	if err := m.spendText(64 + min(len(a.text), len(b.text))); err != nil {
+	if err := m.spendText(64 + min(len(a.Text()), len(b.Text()))); err != nil {
 		return false, err
 	}
 	switch {
-	case a.kind == b.kind && a.kind == KindNumber && a.text == b.text:
+	case a.Kind() == b.Kind() && a.Kind() == KindNumber && a.Text() == b.Text():
 		return true, nil
-	case a.kind == KindNumber || b.kind == KindNumber:
+	case a.Kind() == KindNumber || b.Kind() == KindNumber:
 		x, ok1 := m.number(a)
 		y, ok2 := m.number(b)
 		return ok1 && ok2 && x.Cmp(y) == 0, nil
 	case a.IsText() && b.IsText():
-		return a.text == b.text, nil
-	case a.kind != b.kind || a.Len() != b.Len():
+		return a.Text() == b.Text(), nil
+	case a.Kind() != b.Kind() || a.Len() != b.Len():
 		return false, nil
-	case a.kind == KindObject:
+	case a.Kind() == KindObject:
 		for name, v := range a.Fields() {
 			w, ok := b.Get(name)
 			if !ok {
@@ -995,15 +995,15 @@ func (m *machine) equal(a, b Value) (bool, error) {
 			}
 		}
 		return true, nil
-	case a.kind == KindList:
-		for i, v := range a.node.values {
-			if same, err := m.equal(v, b.node.values[i]); !same || err != nil {
+	case a.Kind() == KindList:
+		for i, v := range a.node().values {
+			if same, err := m.equal(v, b.node().values[i]); !same || err != nil {
 				return false, err
 			}
 		}
 		return true, nil
 	}
-	return a.text == b.text, nil
+	return a.Text() == b.Text(), nil
 }
 
 func textTest(operator string, test func(s, part string) bool) func(*machine, Value, Value) (Value, error) {
@@ -1014,7 +1014,7 @@ func textTest(operator string, test func(s, part string) bool) func(*machine, Va
 		x, ok1 := scalarText(a)
 		y, ok2 := scalarText(b)
 		if !ok1 || !ok2 {
-			return Null, fmt.Errorf("%s needs text, not %s and %s", operator, a.kind, b.kind)
+			return Null, fmt.Errorf("%s needs text, not %s and %s", operator, a.Kind(), b.Kind())
 		}
 		return Bool(test(x, y)), m.spendText(len(x))
 	}
@@ -1024,7 +1024,7 @@ func textTest(operator string, test func(s, part string) bool) func(*machine, Va
 func (m *machine) textOf(name string, v Value) (string, error) {
 	s, ok := scalarText(v)
 	if !ok {
-		return "", fmt.Errorf("%s needs text, this is %s", name, v.kind)
+		return "", fmt.Errorf("%s needs text, this is %s", name, v.Kind())
 	}
 	return s, m.spendText(64 + len(s))
 }

@@ -148,7 +148,7 @@ func (c *compiler) dates(n ast.Node, f dateFunction, arguments []ast.Node) eval 
 			if err := m.spend(2000); err != nil { // the zone is read from a file
 				return Null, err
 			}
-			if zone, err = time.LoadLocation(args[2].text); err != nil {
+			if zone, err = time.LoadLocation(args[2].Text()); err != nil {
 				return Null, fmt.Errorf("%s: the time zone is not known", f.Name)
 			}
 		}
@@ -241,8 +241,8 @@ func numbers(name, does, example, result string, f func(d Decimal) Decimal) func
 // lists makes a function of one list, or of one value as a list of one. f does not change the values.
 func lists(name, does, example, result string, f func(m *machine, values []Value) (Value, error)) function {
 	return function{Function: Function{name, does, example, result}, min: 1, max: 1, call: func(m *machine, args []Value) (Value, error) {
-		if args[0].kind == KindList {
-			return f(m, args[0].node.values)
+		if args[0].Kind() == KindList {
+			return f(m, args[0].node().values)
 		}
 		return f(m, slices.Clone(args))
 	}}
@@ -407,16 +407,16 @@ func init() {
 			return Text(b.String()), nil
 		}},
 		{Function{"len", "how many characters a text has, elements a list, fields an object", `len('äb')`, `2`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
-			switch v := args[0]; v.kind {
+			switch v := args[0]; v.Kind() {
 			case KindList, KindObject:
 				return Int(int64(v.Len())), nil
 			case KindText, KindUntyped:
-				return Int(int64(utf8.RuneCountInString(v.text))), m.spendText(len(v.text))
+				return Int(int64(utf8.RuneCountInString(v.Text()))), m.spendText(len(v.Text()))
 			}
-			return Null, fmt.Errorf("len needs text, a list or an object, this is %s", args[0].kind)
+			return Null, fmt.Errorf("len needs text, a list or an object, this is %s", args[0].Kind())
 		}},
 		{Function{"number", "the number that a text writes", `number('1.50')`, `1.50`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
-			if args[0].kind == KindNumber {
+			if args[0].Kind() == KindNumber {
 				return args[0], nil
 			}
 			s, err := m.textOf("number", args[0])
@@ -434,19 +434,19 @@ func init() {
 		}},
 		{Function{"bool", "true for true, 'true', 1, '1', 'yes'; false for their opposites", `bool('yes')`, `true`}, 1, 1, false, func(_ *machine, args []Value) (Value, error) {
 			for _, word := range []string{"true", "1", "yes", "y"} {
-				if strings.EqualFold(args[0].text, word) {
+				if strings.EqualFold(args[0].Text(), word) {
 					return Bool(true), nil
 				}
 			}
 			for _, word := range []string{"false", "0", "no", "n"} {
-				if strings.EqualFold(args[0].text, word) {
+				if strings.EqualFold(args[0].Text(), word) {
 					return Bool(false), nil
 				}
 			}
 			return Null, errors.New("bool needs true or false, yes or no, 1 or 0")
 		}},
 		{Function{"list", "the value as a list: a list as it is, null empty, anything else as a list of one", `list('a')`, `["a"]`}, 1, 1, true, func(_ *machine, args []Value) (Value, error) {
-			switch args[0].kind {
+			switch args[0].Kind() {
 			case KindList:
 				return args[0], nil
 			case KindNull:
@@ -509,7 +509,7 @@ func init() {
 			var out []Value
 			alike := map[string][]Value{} // what can be equal, by what equality goes by
 			for _, e := range v {
-				class := e.text
+				class := e.Text()
 				if d, ok := m.number(e); ok {
 					class = d.shortest().String()
 				}

@@ -116,12 +116,12 @@ func (t Term) write(b *bytes.Buffer) error {
 			}
 		}
 		b.WriteByte(']')
-	case t.Constant.kind == KindNull:
+	case t.Constant.Kind() == KindNull:
 		b.WriteString("null")
-	case t.Constant.kind == KindNumber || t.Constant.kind == KindBool:
-		b.WriteString(t.Constant.text)
+	case t.Constant.Kind() == KindNumber || t.Constant.Kind() == KindBool:
+		b.WriteString(t.Constant.Text())
 	default:
-		return fmt.Errorf("transform: a constant can be a number, a bool or null, not %s", t.Constant.kind)
+		return fmt.Errorf("transform: a constant can be a number, a bool or null, not %s", t.Constant.Kind())
 	}
 	return nil
 }
@@ -325,9 +325,9 @@ func (m *mapper) values(rec *Record) ([]Value, error) {
 	m.machine.at(rec)
 	values := m.machine.values(len(m.mapping.fields))
 	var from []Value
-	if m.many && rec.Value.kind == KindObject {
-		if from = rec.Value.node.values; rec.Value.node.shape != m.shape {
-			m.find(rec.Value.node.shape)
+	if m.many && rec.Value.Kind() == KindObject {
+		if from = rec.Value.node().values; rec.Value.node().shape != m.shape {
+			m.find(rec.Value.node().shape)
 		}
 	}
 	for i, f := range m.mapping.fields {

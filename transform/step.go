@@ -121,8 +121,8 @@ func (s *setStep) Apply(_ context.Context, env *Env, b *Batch) error {
 		}
 		var before []Value
 		shape := r.Value.Shape()
-		if r.Value.kind == KindObject {
-			before = r.Value.node.values
+		if r.Value.Kind() == KindObject {
+			before = r.Value.node().values
 		} else {
 			shape = noFields
 		}
