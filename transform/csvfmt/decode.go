@@ -134,19 +134,25 @@ func (d *decoder) record(r *transform.Record, b *transform.Batch) {
 		shape = d.raggedShape(n)
 	}
 	values := b.Values(n)
-	for i, c := range d.cells {
-		switch s := d.content(c); {
-		case !c.quoted && (s == "" || s == d.format.options.Null):
-		case d.types == nil || r.Err != nil || d.types[i] == nil:
-			values[i] = transform.Untyped(s)
-		default:
-			v, err := d.types[i].Value(s)
-			if err != nil {
-				v = transform.Untyped(s)
-				r.Err = fault(d.types[i].name, err.Error())
-			}
-			values[i] = v
+	text, null := d.Text, d.format.options.Null
+	for i := range d.cells {
+		c := &d.cells[i]
+		s := text[c.start:c.end]
+		if c.quoted {
+			s = d.content(*c)
+		} else if s == "" || s == null {
+			continue
 		}
+		if d.types == nil || r.Err != nil || d.types[i] == nil { // a row with a fault is not looked at further
+			values[i] = transform.Untyped(s)
+			continue
+		}
+		v, err := d.types[i].Value(s)
+		if err != nil {
+			v = transform.Untyped(s)
+			r.Err = fault(d.types[i].name, err.Error())
+		}
+		values[i] = v
 	}
 	r.Value = b.Object(shape, values)
 	r.Source = r.Value

@@ -150,7 +150,7 @@ type encoder struct {
 }
 
 // flushSize is when the buffer is written out.
-const flushSize = 32 << 10
+const flushSize = 64 << 10
 
 func (e *encoder) Encode(b *transform.Batch) error {
 	for i := range b.Records {
