@@ -198,7 +198,7 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 			repeat(i, r.values.At(base+i))
 		}
 		repeat(i, v)
-		if v.Len() > 0 {
+		if stack.IsWhole(v) {
 			r.values.Set(base+i, v) // the batch's memory has something of the record: see Holds
 		}
 	}
@@ -351,6 +351,7 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, records selecto
 		w.emit, w.Wait, w.batch = d.Emit, d.Wait, d.Batch
 		return w.document()
 	})
+	d.Holds = w.values.Holds
 	d.Release = func() {
 		w.values.Free()
 		w.scopes.Close()

@@ -55,7 +55,10 @@ func (s *Stack) Take(i int, b *transform.Batch) []transform.Value {
 	return taken
 }
 
-// Holds reports whether some of the values have parts, which are in the batch's memory.
-func (s *Stack) Holds() bool {
-	return slices.ContainsFunc(s.values, func(v transform.Value) bool { return v.Len() > 0 })
+// Holds reports whether some of the values are objects or lists, which are in the batch's memory.
+func (s *Stack) Holds() bool { return slices.ContainsFunc(s.values, IsWhole) }
+
+// IsWhole reports whether a value is made of others.
+func IsWhole(v transform.Value) bool {
+	return v.Kind() == transform.KindObject || v.Kind() == transform.KindList
 }
