@@ -10,6 +10,7 @@ type Batch struct {
 
 	values slab[Value]
 	nodes  slab[node]
+	held   []interface{ Release() }
 }
 
 // Values returns n values, which are null, in the batch's memory: for [Batch.Object] or [Batch.List], once they are filled.
@@ -32,18 +33,27 @@ func (b *Batch) List(values []Value) Value {
 	return whole(KindList, n)
 }
 
-// Recycle forgets the records, and lets those that are decoded into the batch next have their memory. Who calls it knows that nobody holds an
-// object or a list of them any more, nor of what built-in steps made of them; texts may be held, because they lie elsewhere.
+// Hold lets the batch have memory that a decoder lends to the texts of its records. Recycle releases it, once; a batch that is not recycled keeps it
+// for good.
+func (b *Batch) Hold(lent interface{ Release() }) { b.held = append(b.held, lent) }
+
+// Recycle forgets the records, and lets those that are decoded next have their memory, texts included. Who calls it knows that nobody holds a value
+// of them any more, nor of what steps made of them.
 func (b *Batch) Recycle() {
-	clear(b.Records)
+	clear(b.Records[:cap(b.Records)])
 	b.Records = b.Records[:0]
 	b.values.recycle()
 	b.nodes.recycle()
+	for _, lent := range b.held {
+		lent.Release()
+	}
+	clear(b.held)
+	b.held = b.held[:0]
 }
 
 // Abandon makes the memory that was used so far nobody's: [Batch.Recycle] leaves it alone. A decoder that hands over a batch while it has begun
 // the next record in its memory calls it.
-func (b *Batch) Abandon() { b.values, b.nodes = slab[Value]{}, slab[node]{} }
+func (b *Batch) Abandon() { b.values, b.nodes, b.held = slab[Value]{}, slab[node]{}, nil }
 
 // slab is memory for many values of a type.
 type slab[T any] struct {

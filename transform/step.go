@@ -13,8 +13,8 @@ type Step interface {
 	Apply(ctx context.Context, env *Env, b *Batch) error
 }
 
-// Borrower is a [Step], or a part that writes records, that keeps no object or list of a batch once it has returned: a run all of whose parts are
-// Borrowers uses the memory of its batches again ([Batch.Recycle]). All steps of this package are, but for that of [NewFunc].
+// Borrower is a [Step], or a part that writes records, that keeps nothing of a batch once it has returned, no value and no text: a run all of whose
+// parts are Borrowers uses the memory of its batches again ([Batch.Recycle]). All steps of this package are, but for that of [NewFunc].
 type Borrower interface {
 	// Borrows does nothing: it is a promise.
 	Borrows()

@@ -128,7 +128,8 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 			}
 		}
 	})
-	d.Release = w.values.Free
+	lines.Lend()
+	d.Lend, d.Release = lines.Hold, w.values.Free
 	return d
 }
 

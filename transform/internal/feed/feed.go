@@ -21,6 +21,9 @@ type Feed struct {
 	// Holds reports whether a record is being read of which the batch's memory holds something already. It may be nil: none ever is.
 	Holds func() bool
 
+	// Lend lends the memory of the records' texts to a batch before it is handed over, and before the walk reads on. It may be nil.
+	Lend func(*transform.Batch)
+
 	limits transform.Limits
 	walk   func(*Feed) error
 	batch  *transform.Batch
@@ -45,7 +48,9 @@ func New(limits transform.Limits, walk func(*Feed) error) *Feed {
 func (f *Feed) begin() {
 	f.next, f.stop = iter.Pull(func(yield func(error) bool) {
 		f.yield = yield
-		if err := f.walk(f); err != errStopped {
+		err := f.walk(f)
+		if err != errStopped {
+			f.lend()
 			yield(cmp.Or(err, io.EOF))
 		}
 	})
@@ -78,10 +83,17 @@ func (f *Feed) Wait() error {
 }
 
 func (f *Feed) flush() error {
+	f.lend()
 	if !f.yield(nil) {
 		return errStopped
 	}
 	return nil
+}
+
+func (f *Feed) lend() {
+	if f.Lend != nil && len(f.batch.Records) > 0 {
+		f.Lend(f.batch)
+	}
 }
 
 // Decode is that of transform.Decoder.

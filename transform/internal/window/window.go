@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/integrator-go/integrator/transform"
 )
@@ -31,6 +32,9 @@ type Window struct {
 
 	record record // that is read
 	keep   int    // place in Text that must stay for it; -1: none
+
+	shelf *shelf // of the pieces of memory that Text is in; nil: each Text has its own
+	piece *piece // that Text is in
 }
 
 // place is a place in Text whose line and column are known.
@@ -76,6 +80,18 @@ func (w *Window) Line(over *Window, text string, at int, line, offset int64) {
 	*over = Window{Text: text, Sound: end, EOF: true, format: w.format, offset: offset, mark: place{line: line, column: 1}, record: record{most: math.MaxUint64}, keep: -1}
 }
 
+// Lend makes texts lie in memory that is used again when the batches that have some of them, by Hold, are recycled. It is for scanners that keep
+// no text over a Fill: their records are found whole in Text.
+func (w *Window) Lend() { w.shelf = &shelf{} }
+
+// Hold lends Text to a batch, whose records have texts in it.
+func (w *Window) Hold(b *transform.Batch) {
+	if w.piece != nil {
+		w.piece.lent.Add(1)
+		b.Hold(w.piece)
+	}
+}
+
 // Recode makes what comes behind At come from a reader that changes its encoding.
 func (w *Window) Recode(recode func(io.Reader) io.Reader) {
 	var behind io.Reader = failing{w.err}
@@ -118,18 +134,34 @@ func (w *Window) Fill() error {
 	}
 	keep := w.At
 	if w.keep >= 0 {
-		keep, w.keep = w.keep, 0
+		keep = w.keep
+	}
+	least := 1
+	if unread := len(w.Text) - keep; unread > readSize {
+		least = unread
+	}
+	behind := w.piece != nil && len(w.piece.bytes)-len(w.Text) >= max(least, readSize/4) // little was read: there is room for more
+	if behind {
+		keep = 0
+	}
+	if w.keep >= 0 {
+		w.keep -= keep
 	}
 	rest := w.Text[keep:]
-	least := 1
-	if len(rest) > readSize {
-		least = len(rest)
-	}
-	pooled := scratches.Get().(*[readSize]byte)
-	defer scratches.Put(pooled)
-	scratch := pooled[:]
-	if least > readSize {
+	piece := w.piece
+	var scratch []byte // what is read
+	switch {
+	case behind:
+		scratch = piece.bytes[len(rest):]
+	case w.shelf != nil && w.Text != "": // a small document is in the first Text
+		piece = w.shelf.take(len(rest) + max(least, readSize))
+		scratch = piece.bytes[copy(piece.bytes, rest):]
+	case least > readSize:
 		scratch = make([]byte, least)
+	default:
+		pooled := scratches.Get().(*[readSize]byte)
+		defer scratches.Put(pooled)
+		scratch = pooled[:]
 	}
 	n := 0
 	for empty := 0; n < least && w.err == nil; {
@@ -151,7 +183,16 @@ func (w *Window) Fill() error {
 	}
 	w.offset += int64(keep)
 	w.mark.at -= keep
-	w.Text, w.At = rest+string(scratch[:n]), w.At-keep
+	w.At -= keep
+	if piece == nil {
+		w.Text = rest + string(scratch[:n])
+	} else {
+		w.Text = unsafe.String(unsafe.SliceData(piece.bytes), len(rest)+n) // what it shows is not written to while it is lent
+		if w.piece != nil && w.piece != piece {
+			w.piece.Release()
+		}
+		w.piece = piece
+	}
 	w.Sound = sound(w.Text, max(w.Sound-keep, 0))
 	return nil
 }
