@@ -294,7 +294,9 @@ func (w *walker) record() error {
 	if w.raw {
 		inherited = w.inherited()
 	}
+	w.Pinned = true
 	v, err := w.element(w.emit != nil, w.omit)
+	w.Pinned = false
 	if err != nil {
 		return err
 	}
@@ -351,7 +353,8 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, records selecto
 		w.emit, w.Wait, w.batch = d.Emit, d.Wait, d.Batch
 		return w.document()
 	})
-	d.Holds = w.values.Holds
+	w.Lend()
+	d.Lend, d.Holds = w.Hold, w.values.Holds
 	d.Release = func() {
 		w.values.Free()
 		w.scopes.Close()

@@ -33,6 +33,9 @@ type Window struct {
 	record record // that is read
 	keep   int    // place in Text that must stay for it; -1: none
 
+	// Pinned says that texts are held which are in no batch yet: the memory that they lie in is not used again.
+	Pinned bool
+
 	shelf *shelf // of the pieces of memory that Text is in; nil: each Text has its own
 	piece *piece // that Text is in
 }
@@ -81,7 +84,7 @@ func (w *Window) Line(over *Window, text string, at int, line, offset int64) {
 }
 
 // Lend makes texts lie in memory that is used again when the batches that have some of them, by Hold, are recycled. It is for scanners that keep
-// no text over a Fill: their records are found whole in Text.
+// no text over a Fill, or say so by Pinned.
 func (w *Window) Lend() { w.shelf = &shelf{} }
 
 // Hold lends Text to a batch, whose records have texts in it.
@@ -188,7 +191,7 @@ func (w *Window) Fill() error {
 		w.Text = rest + string(scratch[:n])
 	} else {
 		w.Text = unsafe.String(unsafe.SliceData(piece.bytes), len(rest)+n) // what it shows is not written to while it is lent
-		if w.piece != nil && w.piece != piece {
+		if w.piece != nil && w.piece != piece && !w.Pinned {
 			w.piece.Release()
 		}
 		w.piece = piece

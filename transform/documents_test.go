@@ -2,6 +2,7 @@ package transform_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/csv"
 	"encoding/xml"
 	"fmt"
@@ -26,7 +27,7 @@ type document struct {
 }
 
 // documents returns some 2 MB of records of ten fields in each format.
-func documents(b *testing.B) map[string]*document {
+func documents(b testing.TB) map[string]*document {
 	must := func(f transform.Format, err error) transform.Format {
 		if err != nil {
 			b.Fatal(err)
@@ -37,7 +38,7 @@ func documents(b *testing.B) map[string]*document {
 		"csv":    {format: must(csvfmt.New(csvfmt.Options{Columns: map[string]string{"id": "int", "qty": "int", "price": "decimal"}})), read: readCSV},
 		"ndjson": {format: must(jsonfmt.NewLines(jsonfmt.Options{})), read: readJSON},
 		"json":   {format: must(jsonfmt.New(jsonfmt.Options{})), decode: transform.DecodeOptions{Records: "[*]"}, read: readJSON},
-		"xml":    {format: must(xmlfmt.New(xmlfmt.Options{})), decode: transform.DecodeOptions{Records: "/records/record"}, read: readXML},
+		"xml":    {format: must(xmlfmt.New(xmlfmt.Options{})), decode: transform.DecodeOptions{Records: "/all/records/record"}, read: readXML},
 	}
 	d["csv"].text = []byte("id,name,city,country,qty,price,date,email,status,note\n")
 	cities := []string{"Lisboa", "Köln", "San Francisco", "Aix-en-Provence", "東京", "Łódź", "Buenos Aires"}
@@ -56,13 +57,24 @@ func documents(b *testing.B) map[string]*document {
 			each(b, d["csv"], true, func(batch *transform.Batch) error { return encoder.Encode(batch) })
 			encoder.Close()
 			document.text = out.Bytes()
+			if name == "xml" { // several lists, so that elements around them begin in the middle of the document
+				parts := bytes.SplitAfter(out.Bytes(), []byte("</record>"))
+				document.text = []byte("<all>")
+				for i, part := range parts {
+					if i > 0 && i%3000 == 0 && i < len(parts)-1 {
+						document.text = append(document.text, "</records><records>"...)
+					}
+					document.text = append(document.text, bytes.TrimPrefix(part, []byte(`<?xml version="1.0" encoding="UTF-8"?>`))...)
+				}
+				document.text = append(document.text, "</all>"...)
+			}
 		}
 	}
 	return d
 }
 
 // each decodes a document, and recycles its batches if that is asked for.
-func each(b *testing.B, d *document, recycle bool, f func(*transform.Batch) error) {
+func each(b testing.TB, d *document, recycle bool, f func(*transform.Batch) error) {
 	decoder, err := d.format.NewDecoder(bytes.NewReader(d.text), d.decode)
 	if err != nil {
 		b.Fatal(err)
@@ -83,6 +95,67 @@ func each(b *testing.B, d *document, recycle bool, f func(*transform.Batch) erro
 		}
 	}
 }
+
+// TestMemoryOfLargeDocuments decodes documents of many times the window's size into batches by turns, as a run does: each is looked at when others
+// have been decoded behind it, in the memory of those before it.
+func TestMemoryOfLargeDocuments(t *testing.T) {
+	t.Parallel()
+	for name, d := range documents(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hash := func(most int, recycle bool) string {
+				sum := sha256.New()
+				decoder, err := d.format.NewDecoder(&pieces{bytes.NewReader(d.text), most}, d.decode)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var batches [7]transform.Batch
+				var text []byte
+				for i, left := 0, len(batches); ; i++ {
+					b := &batches[i%len(batches)]
+					for k := range b.Records {
+						var unfit error
+						if text, unfit = jsonfmt.Append(text[:0], b.Records[k].Value); unfit != nil {
+							t.Fatal(unfit)
+						}
+						sum.Write(text)
+					}
+					if recycle {
+						b.Recycle()
+					} else {
+						*b = transform.Batch{}
+					}
+					if err == nil {
+						err = decoder.Decode(b)
+					}
+					if err != nil && err != io.EOF {
+						t.Fatal(err)
+					}
+					if err != nil {
+						left--
+					}
+					if left < 0 {
+						return fmt.Sprintf("%x", sum.Sum(nil))
+					}
+				}
+			}
+			want := hash(1<<20, false)
+			for _, most := range []int{1 << 20, 50_000, 3_000, 100} {
+				if got := hash(most, true); got != want {
+					t.Errorf("read %d bytes at a time the records are others", most)
+				}
+			}
+		})
+	}
+}
+
+// pieces reads at most so many bytes at a time.
+type pieces struct {
+	r    io.Reader
+	most int
+}
+
+func (p *pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), p.most)]) }
 
 func readCSV(r io.Reader) error {
 	reader := csv.NewReader(r)
