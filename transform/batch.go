@@ -1,5 +1,7 @@
 package transform
 
+import "unsafe"
+
 // Batch is what the parts of a run hand to each other: some records in order. Who fills a batch gives it away; the receiver may
 // change it, and its records' Values stay valid for as long as anybody holds them, unless somebody calls [Batch.Recycle].
 //
@@ -61,17 +63,18 @@ type slab[T any] struct {
 	all  [][]T // the pieces
 }
 
-// How many values a piece of memory holds: few for a small document, more as it goes on. A batch that needed more than mostRecycled is an
-// exception, whose memory is not kept for others.
+// How many values a piece of memory holds: few for a small document (firstPiece bytes), more as it goes on. A batch that needed more than
+// mostRecycled is an exception, whose memory is not kept for others.
 const (
-	firstPiece   = 32
+	firstPiece   = 512
 	largestPiece = 4096
 	mostRecycled = 64 << 10
 )
 
 func (s *slab[T]) take(n int) []T {
 	if len(s.free) < n {
-		size := firstPiece
+		var one T
+		size := firstPiece / int(unsafe.Sizeof(one))
 		if last := len(s.all) - 1; last >= 0 {
 			size = min(2*len(s.all[last]), largestPiece)
 		}
