@@ -224,7 +224,7 @@ func (r *reader) leaf(names *transform.ShapeBuilder, all *content, build bool) (
 		return v, false, nil
 	}
 	l := &r.limits
-	if n > l.NameBytes || names.Len() >= l.Fields || max(end-at, begins, n+len("</>")) > l.FieldBytes || len(r.open) >= l.Depth || r.lists[name] || r.Within(r.At+behind) != nil {
+	if n > l.NameBytes || names.Len() >= l.Fields || max(end-at, begins, n+len("</>")) > l.FieldBytes || len(r.open) >= l.Depth || r.lists[name] || r.At+end > r.Sound || r.Within(r.At+behind) != nil {
 		return v, false, nil
 	}
 	if begins > 0 {

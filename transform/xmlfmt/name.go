@@ -115,24 +115,24 @@ func badChar(s string) int {
 	return -1
 }
 
-// plain are the characters of which text consists without more ado: no <, & or ], no control characters but for tabs and line feeds, no others than
-// ASCII.
+// plain are the bytes of which text consists without more ado, where it is UTF-8: no <, & or ], no control characters but for tabs and line feeds, not
+// the byte that U+FFFE and U+FFFF begin with.
 var plain = func() (t [256]bool) {
-	for c := ' '; c < utf8.RuneSelf; c++ {
-		t[c] = c != '<' && c != '&' && c != ']'
+	for c := ' '; c < 256; c++ {
+		t[c] = c != '<' && c != '&' && c != ']' && c != 0xEF
 	}
 	t['\t'], t['\n'] = true, true
 	return t
 }()
 
-var tags, references, brackets = word.Of('<'), word.Of('&'), word.Of(']')
+var tags, references, brackets, last = word.Of('<'), word.Of('&'), word.Of(']'), word.Of(0xEF)
 
-// plainEnd returns the place of the first character of s, from i on, that is not plain; len(s) when all are.
+// plainEnd returns the place of the first byte of s, from i on, that is not plain; len(s) when all are.
 func plainEnd(s string, i int) int {
 	for i < len(s) {
 		if i+word.Size <= len(s) {
 			w := word.At(s, i)
-			special := word.Below(w, ' ') | word.Same(w, tags) | word.Same(w, references) | word.Same(w, brackets) | word.High(w)
+			special := word.Below(w, ' ') | word.Same(w, tags) | word.Same(w, references) | word.Same(w, brackets) | word.Same(w, last)
 			if special == 0 {
 				i += word.Size
 				continue

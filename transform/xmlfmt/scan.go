@@ -300,7 +300,7 @@ func (s *scanner) text(rest string) (bool, error) {
 		}
 		return false, nil
 	}
-	if end := plainEnd(rest, 0); end < len(rest) && rest[end] == '<' {
+	if end := plainEnd(rest, 0); end < len(rest) && rest[end] == '<' && s.At+end <= s.Sound {
 		if err := s.within(s.At + end); err != nil {
 			return false, err
 		}
