@@ -326,7 +326,7 @@ func TestOptions(t *testing.T) {
 func TestExpectedNames(t *testing.T) {
 	t.Parallel()
 	const good = `{"a":"x","b":1}`
-	for _, bad := range []string{`{"a":"x","a":1}`, `{"a":"x",,"b":1}`, `{"a":"x" "b":1}`, `{"a":"x"`, `{"a":}`, `{,"a":1}`, `{"a":"x","b":01}`, "{\"a\":\"\xff\"}", "{\"a\":\"\xe6\x9d\"}", "{\"a\":\"\x01\"}", `{"a"x:1}`,
+	for _, bad := range []string{`{"a":"x","a":1}`, `{"a":"x",,"b":1}`, `{"a":"x" "b":1}`, `{"a":"x"`, `{"a":}`, `{,"a":1}`, `{"a":"x","b":01}`, "{\"a\":\"\xff\"}", "{\"a\":\"\xe6\x9d\"}", "{\"a\":\"\x01\"}", `{"a"x:1}`, `{"ax:1}`,
 		`{"a":"x",}`, `{"a":"x","b":1}}`, `{"a":"\ud800"}`, `{"a":"x","b":1,"b":2}`, `{"a":"x","b"`} {
 		fault := func(before string) (line int64, reason string) {
 			f, err := jsonfmt.NewLines(jsonfmt.Options{})
