@@ -26,6 +26,7 @@ import (
 	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/store/memstore"
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/jsonfmt"
 )
 
 // TestMain makes sure that no goroutine outlives the tests but those of the clients' idle connections, which it closes first.
@@ -488,6 +489,12 @@ func TestVerifierOfTheHost(t *testing.T) {
 // TestMissedPaths maps fields that some records have, that none has, and about which nobody can tell.
 func TestMissedPaths(t *testing.T) {
 	t.Parallel()
+	for _, rows := range []int{1, 10} { // few records are mapped in another way than many
+		missedPaths(t, rows)
+	}
+}
+
+func missedPaths(t *testing.T, rows int) {
 	h := start(t, `
 connections: {in: {type: file, dir: .}}
 flows:
@@ -508,8 +515,7 @@ flows:
     respond: {}
 `)
 	if err := os.WriteFile(filepath.Join(h.dir, "in.ndjson"), []byte(`{"id": 1, "some": null, "customer": {"first": "A"}, "maybe": null, "lines": [{"sku": 1}], "none": []}
-{"id": 2, "customer": {}, "maybe": null, "lines": [], "none": []}
-`), 0o600); err != nil {
+`+strings.Repeat(`{"id": 2, "customer": {}, "maybe": null, "lines": [], "none": []}`+"\n", rows)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	result, err := h.engine.RunFlow(t.Context(), "all", nil)
@@ -655,5 +661,70 @@ users: {ops: {role: viewer, password: password-ops}, shop: {role: api, password:
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("difference from HTTP.md (-) to what is there (+):\n%s", diff)
+	}
+}
+
+func jsonText(v transform.Value) string {
+	text, err := jsonfmt.Append(nil, v)
+	return string(text) + fmt.Sprint(err)
+}
+
+// TestMemoryOfBatches converts a file that fills many batches. Where all steps are built in, their memory is used again; a Go step may hold the
+// values that it sees for as long as it likes.
+func TestMemoryOfBatches(t *testing.T) {
+	t.Parallel()
+	const rows = 30_000
+	for name, step := range map[string]string{"used again": "", "held by a Go step": "\n      - go: hold"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var in, want strings.Builder
+			for i := range rows {
+				fmt.Fprintf(&in, `{"n": %d, "name": "row %d \u00e9", "lines": [{"sku": "s%d", "qty": %d}, {"sku": "t%d"}], "more": {"a": [%d]}}`+"\n", i, i, i, i%7, i, i)
+				if i%1000 == 5 || i%3 == 0 { // rejected, and left out
+					continue
+				}
+				fmt.Fprintf(&want, `{"id":%d,"who":"row %d é","skus":["s%d","t%d"],"twice":%d,"lines":[{"sku":"s%d","qty":%d},{"sku":"t%d"}],"deep":[%d],"note":"row %d é!"}`+"\n", i, i, i, i, 2*(i%7), i, i%7, i, i, i)
+			}
+			var held []transform.Value
+			var then []string
+			h := start(t, `
+connections: {here: {type: file, dir: .}}
+flows:
+  convert:
+    from: {connection: here, path: in.ndjson, format: ndjson}
+    on_reject: keep
+    steps:
+      - filter: n % 3 != 0
+      - reject: {when: n % 1000 == 5, reason: five}`+step+`
+      - map: {id: n, who: name, skus: "lines[*].sku", twice: "= lines[0].qty * 2", lines: lines, deep: more.a, gone: nothing}
+      - set: {note: "= who + '!'"}
+      - drop: gone
+    to: {connection: here, path: out.ndjson, format: ndjson}
+`, func(c *integrator.Config) {
+				c.Steps = map[string]transform.Func{"hold": func(_ context.Context, r *transform.Record) error {
+					held, then = append(held, r.Value), append(then, jsonText(r.Value))
+					return nil
+				}}
+			})
+			if err := os.WriteFile(filepath.Join(h.dir, "in.ndjson"), []byte(in.String()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			result, err := h.engine.RunFlow(t.Context(), "convert", nil)
+			if err != nil || result.Err != nil {
+				t.Fatal(err, result.Err)
+			}
+			got, err := os.ReadFile(filepath.Join(h.dir, "out.ndjson"))
+			if err != nil || string(got) != want.String() {
+				t.Errorf("the file has %d bytes (%v) and should have %d:\n%.300s\n%.300s", len(got), err, want.Len(), got, want.String())
+			}
+			for i, v := range held {
+				if shown := jsonText(v); shown != then[i] {
+					t.Fatalf("a value that was held has changed:\n%s\n%s", then[i], shown)
+				}
+			}
+			if (step != "") != (len(held) > rows/2) {
+				t.Errorf("%d values were held", len(held))
+			}
+		})
 	}
 }

@@ -139,7 +139,8 @@ type Work interface {
 	Start(run Run, paths []string) (applied bool, err error)
 
 	// Write writes the batch's records to the target with that index in PrepareWrite. A record that does not fit (wrong type, a
-	// constraint of the destination) gets its Err set to a *transform.Fault and is left out; any other fault is returned: see [Permanent].
+	// constraint of the destination) gets its Err set to a *transform.Fault and is left out; any other fault is returned: see [Permanent]. A Work
+	// that keeps nothing of the batch behind Write, no value and no text, says so by being a [transform.Borrower]: that saves most of the memory.
 	Write(target int, b *transform.Batch) error
 
 	// Commit makes the writes permanent.

@@ -69,6 +69,9 @@ func (a *answer) choose(values []string) int {
 	return accept.Choose(values, a.types)
 }
 
+// keeps reports whether the answer's end is made of a record that was answered, or read, before.
+func (a *answer) keeps() bool { return a != nil && (a.body != nil || a.page != nil) }
+
 // chosen returns which of the formats the call wants that a message came with; the first for one that wants none, or without a message.
 func (a *answer) chosen(m *store.Message) int {
 	var values []string

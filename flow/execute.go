@@ -41,6 +41,7 @@ type job struct {
 	stream   StreamFunc // where an answer goes that is sent at once; nil: it is kept until the run has ended
 	failure  *Failure
 
+	recycles  bool   // nothing of the run keeps a batch's records: its memory is used again
 	parts     *parts // of an attempt that is committed in parts
 	committed int64  // records that are written for good although the run has not ended
 	untaken   int64  // records that no destination took
@@ -61,7 +62,7 @@ func (j *job) failed(step string, err error) {
 // begin prepares an attempt, also after an earlier one of the same job was rolled back.
 func (j *job) begin(r *Runner) {
 	j.run.Read, j.run.Written, j.run.Rejected = 0, 0, 0
-	j.failure, j.parts, j.committed, j.untaken, j.wrote = nil, nil, 0, 0, nil
+	j.failure, j.parts, j.committed, j.untaken, j.wrote, j.recycles = nil, nil, 0, 0, nil, false
 	j.discard(r)
 	j.rejects = newRejects(j.ctx, r)
 	if j.waiter != nil && j.plan.answer != nil {
@@ -273,6 +274,10 @@ func (r *Runner) executeAlone(j *job) {
 			}
 			return &Failure{Flow: j.run.Flow, Kind: KindInternal, Err: crashedTooOften(j.run)}
 		}
+		j.recycles = works.borrow() && !j.plan.answer.keeps()
+		for i := range works.scratch {
+			works.scratch[i].recycled = j.recycles
+		}
 		err = r.stream(j, func(b *transform.Batch) error {
 			if err := works.write(j, b); err != nil {
 				return err
@@ -365,18 +370,21 @@ func (j *job) notWritten(err error) error {
 
 // sift moves the records that were rejected out of the batch.
 func (j *job) sift(step string, b *transform.Batch) error {
-	kept := b.Records[:0]
+	kept := 0
 	for i := range b.Records {
 		record := &b.Records[i]
-		if record.Err == nil {
-			kept = append(kept, *record)
+		if record.Err != nil {
+			if err := j.reject(step, record); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := j.reject(step, record); err != nil {
-			return err
+		if kept < i {
+			b.Records[kept] = *record
 		}
+		kept++
 	}
-	b.Records = kept
+	b.Records = b.Records[:kept]
 	return nil
 }
 
@@ -457,6 +465,21 @@ func (r *Runner) beginWorks(ctx context.Context, p *Plan) (*works, error) {
 func (w *works) add(work connector.Work, targets int) {
 	w.work, w.scratch = append(w.work, work), append(w.scratch, make([]rows, targets)...)
 	w.applied, w.before, w.refused = append(w.applied, false), append(w.before, nil), append(w.refused, nil)
+}
+
+// borrow reports whether neither the plan's steps nor its works keep anything of a batch's records.
+func (w *works) borrow() bool {
+	for _, s := range w.plan.steps {
+		if _, ok := s.run.(transform.Borrower); !ok {
+			return false
+		}
+	}
+	for _, work := range w.work {
+		if _, ok := work.(transform.Borrower); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // start begins the run's writes everywhere.
@@ -783,7 +806,9 @@ func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error
 				return err
 			}
 		}
-		b.Records, rest = rest[:n:n], rest[n:]
+		if b.Records, rest = rest[:n], rest[n:]; len(rest) > 0 {
+			b.Records = slices.Clip(b.Records)
+		}
 		if err := j.sift(stepDecode, b); err != nil {
 			return err
 		}
@@ -798,12 +823,13 @@ func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error
 }
 
 // pipelineDepth is how many batches may wait between two parts of a pipeline.
-const pipelineDepth = 4
+const pipelineDepth = 2
 
 func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform.Batch) error) error {
 	ctx, cancel := context.WithCancel(j.ctx)
 	decoded := make(chan *transform.Batch, pipelineDepth)
 	cooked := make(chan *transform.Batch, pipelineDepth)
+	spare := make(chan *transform.Batch, 2*pipelineDepth+3) // those that the sink is through with, when they can be used again
 	var group sync.WaitGroup
 	var decodeErr, stepErr error
 	pass := func(to chan<- *transform.Batch, b *transform.Batch) bool {
@@ -818,7 +844,12 @@ func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform
 		defer close(decoded)
 		decodeErr = guard(func() error {
 			for {
-				b := &transform.Batch{}
+				var b *transform.Batch
+				select {
+				case b = <-spare:
+				default:
+					b = &transform.Batch{}
+				}
 				if err := r.read(j, source, b); err != nil {
 					return err
 				}
@@ -847,6 +878,10 @@ func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform
 		for b := range cooked {
 			if err := j.drain(b, sink); err != nil {
 				return err
+			}
+			if j.recycles {
+				b.Recycle()
+				spare <- b // there are no more of them than fit
 			}
 		}
 		return nil

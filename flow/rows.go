@@ -16,6 +16,8 @@ type rows struct {
 	transform.Batch
 	paths []string // of each row; nil: the destination has one path
 	from  []origin // of each row; nil: the rows are the batch's records, one by one
+
+	recycled bool // nobody keeps any of them: their memory is used again
 }
 
 // origin is where a row comes from.
@@ -27,27 +29,27 @@ type origin struct {
 
 // rows fills out with what the destination gets of the batch's records. It reports whether it has rejected any of them itself; rows that are rejected have an Err.
 func (t *target) rows(env *transform.Env, encode func(string) (string, error), b *transform.Batch, out *rows, taken []bool) (rejected bool) {
-	out.paths = nil
+	if out.paths = nil; out.recycled {
+		out.Recycle()
+	} else {
+		out.Batch = transform.Batch{Records: out.Records[:0]}
+	}
 	if t.plain() {
-		out.Records, out.from = append(out.Records[:0], b.Records...), nil
+		out.Records, out.from = append(out.Records, b.Records...), nil
 		if t.path != nil && t.path.record {
 			out.paths = make([]string, len(b.Records))
-		}
-		for k := 0; k < len(out.Records) && (out.paths != nil || t.mapping != nil); k++ {
-			record := &out.Records[k]
-			if record.Err == nil && out.paths != nil {
-				out.paths[k], record.Err = t.path.fill(env, record, encode)
-			}
-			if record.Err == nil && t.mapping != nil {
-				var value transform.Value
-				if value, record.Err = t.mapping.Apply(env, record); record.Err == nil {
-					record.Value = value
+			for k := range out.Records {
+				if record := &out.Records[k]; record.Err == nil {
+					out.paths[k], record.Err = t.path.fill(env, record, encode)
 				}
 			}
 		}
+		if t.mapping != nil {
+			t.mapping.ApplyAll(env, &out.Batch)
+		}
 		return false
 	}
-	if out.Records, out.from = out.Records[:0], out.from[:0]; out.from == nil {
+	if out.from = out.from[:0]; out.from == nil {
 		out.from = make([]origin, 0, len(b.Records))
 	}
 	for k := range b.Records {

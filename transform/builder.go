@@ -35,6 +35,24 @@ func (b *ShapeBuilder) Index(name string) int {
 	return -1
 }
 
+// Next returns the name that an object of this form is most likely to have next: what followed when the names so far were met first. It is one
+// of letters, digits, _ and - that every format writes as it is, and not among the names there are; "" when there is none. [ShapeBuilder.Follow]
+// adds it.
+func (b *ShapeBuilder) Next() string {
+	if b.names != nil {
+		return ""
+	}
+	children := b.shape.children.Load()
+	if children == nil || !(*children)[0].simple {
+		return ""
+	}
+	next := (*children)[0].names
+	return next[len(next)-1]
+}
+
+// Follow adds the name that Next has returned.
+func (b *ShapeBuilder) Follow() { b.shape = (*b.shape.children.Load())[0] }
+
 // Add adds a name, which must not be among those there are.
 func (b *ShapeBuilder) Add(name string) {
 	if b.names == nil && b.shape.Len() < sharedFields {

@@ -42,12 +42,15 @@ func ParseColumn(text string) (Column, error) {
 // would have been right, without the text.
 func (c Column) Value(text string) (Value, error) {
 	switch c.name {
-	case "int", "decimal":
+	case "int":
 		number := plainNumber(text)
-		if !IsNumber(number) || c.name == "int" && strings.ContainsAny(number, ".eE") {
-			if c.name == "int" {
-				return Null, errors.New("is no whole number")
-			}
+		if !isInteger(number) {
+			return Null, errors.New("is no whole number")
+		}
+		return Number(number), nil
+	case "decimal":
+		number := plainNumber(text)
+		if !IsNumber(number) {
 			return Null, errors.New("is no number with a decimal point")
 		}
 		return Number(number), nil
@@ -102,8 +105,25 @@ func (c Column) IsNumber() bool { return c.name == "int" || c.name == "decimal" 
 // IsText reports whether the column's type is text.
 func (c Column) IsText() bool { return c.name == "text" || c.name == "" }
 
+// isInteger reports whether text is a number without point and exponent.
+func isInteger(text string) bool {
+	digits := strings.TrimPrefix(text, "-")
+	if digits == "" || digits[0] == '0' && len(digits) > 1 {
+		return false
+	}
+	for i := range len(digits) {
+		if digits[i]-'0' > 9 {
+			return false
+		}
+	}
+	return true
+}
+
 // plainNumber takes away a plus sign and leading zeros, which people write and JSON does not know.
 func plainNumber(text string) string {
+	if text != "" && '1' <= text[0] && text[0] <= '9' {
+		return text
+	}
 	digits, negative := strings.CutPrefix(text, "-")
 	if after, plus := strings.CutPrefix(digits, "+"); plus && !negative && after != "" && after[0] != '-' {
 		digits = after

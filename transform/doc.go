@@ -15,9 +15,23 @@
 // # Who owns which memory
 //
 // Records travel in batches. A decoder fills a [Batch] and gives it away; steps change its records in place; an encoder or a destination reads
-// it and keeps nothing. Values never change, and their text may point into the buffer that a decoder read: that buffer lives as long as any
-// value of it does, because no decoder writes into a buffer twice. So a reject, another destination or a Go step may hold a value for as long
-// as it likes; what outlives the run is cloned, so that one kept field does not hold a whole buffer ([Value.Clone]).
+// it and keeps nothing. Decoding, steps and writing may be at three goroutines, each of which has a batch to itself until it hands it on.
+//
+// Four kinds of memory belong to a batch:
+//
+//   - the list of its records;
+//   - the bodies of objects and lists, in a few large pieces (slabs) that decoders and maps take from it ([Batch.Values], [Batch.Object]);
+//   - texts: those that were read are substrings of the piece of the document that the decoder looked at, which several batches may share, so that
+//     the decoder lends it to each ([Batch.Hold]); those that an expression made lie in small pieces that the collector owns;
+//   - names: a [Shape] is shared by all records of a form, and belongs to nobody.
+//
+// Values never change, and nothing of this is written to a second time: a reject, another destination or a Go step may hold a value for as long as it
+// likes. What outlives the run is cloned, so that one kept field does not hold a whole batch ([Value.Clone]).
+//
+// The exception is [Batch.Recycle]. Who calls it knows that nobody holds anything of the batch, and the next records are made in its memory. A run does
+// so when its steps and what writes its records are all a [Borrower]: the steps of this package, and files. It has some seven batches then, however
+// long the document is, and the collector has nothing to do. With one Go step, or one destination that may keep values, each batch is new. A decoder
+// that has begun a record when it hands over a batch calls [Batch.Abandon], which takes that batch's memory out of use.
 //
 // # Security considerations
 //

@@ -78,10 +78,27 @@ type eval func(m *machine) (Value, error)
 type machine struct {
 	env    *Env
 	rec    *Record
+	batch  *Batch // whose memory is used; nil: the collector's
 	locals []Value
 	frames []frame
 	steps  int
 	memory int
+	args   []Value         // of the functions that are being called
+	texts  [3]string       // arguments of a function of texts
+	text   strings.Builder // digits that were calculated
+}
+
+// at begins an evaluation for another record, with a budget of its own.
+func (m *machine) at(rec *Record) {
+	m.rec, m.locals, m.frames, m.args, m.steps, m.memory = rec, m.locals[:0], m.frames[:0], m.args[:0], 0, 0
+}
+
+// values returns n values that are null.
+func (m *machine) values(n int) []Value {
+	if m.batch == nil {
+		return make([]Value, n)
+	}
+	return m.batch.Values(n)
 }
 
 // frame is the element that a predicate looks at.
@@ -118,6 +135,21 @@ func (m *machine) take(steps, bytes int) error {
 		return err
 	}
 	return m.charge(bytes)
+}
+
+// object is NewObject in the machine's memory, and list is List.
+func (m *machine) object(shape *Shape, values []Value) Value {
+	if m.batch == nil {
+		return NewObject(shape, values)
+	}
+	return m.batch.Object(shape, values)
+}
+
+func (m *machine) list(values []Value) Value {
+	if m.batch == nil {
+		return List(values)
+	}
+	return m.batch.List(values)
 }
 
 // CompileExpression compiles an expression, written without the = that introduces it elsewhere. The error is a *DefinitionError with the
@@ -245,7 +277,13 @@ func (e *Expression) Eval(env *Env, rec *Record) (Value, error) {
 
 // EvalBool computes a condition: null is false, anything but a bool an error.
 func (e *Expression) EvalBool(env *Env, rec *Record) (bool, error) {
-	v, err := e.Eval(env, rec)
+	return e.holds(&machine{env: env}, rec)
+}
+
+// holds is EvalBool on a machine that serves several records.
+func (e *Expression) holds(m *machine, rec *Record) (bool, error) {
+	m.at(rec)
+	v, err := e.eval(m)
 	if err != nil {
 		return false, err
 	}
@@ -253,13 +291,13 @@ func (e *Expression) EvalBool(env *Env, rec *Record) (bool, error) {
 }
 
 func condition(v Value) (bool, error) {
-	switch v.kind {
+	switch v.Kind() {
 	case KindNull:
 		return false, nil
 	case KindBool:
 		return v.IsTrue(), nil
 	}
-	return false, fmt.Errorf("a condition must be true or false, this is %s", v.kind)
+	return false, fmt.Errorf("a condition must be true or false, this is %s", v.Kind())
 }
 
 // compiler turns the syntax tree into closures. It keeps the first fault.
@@ -418,7 +456,7 @@ func (c *compiler) member(n *ast.MemberNode) eval {
 			return Null, err
 		}
 		if root == "header" && k.IsText() {
-			return fold(v, k.text), m.spend(v.Len())
+			return fold(v, k.Text()), m.spend(v.Len())
 		}
 		return m.element(v, k)
 	}
@@ -426,14 +464,14 @@ func (c *compiler) member(n *ast.MemberNode) eval {
 
 // element returns v[k].
 func (m *machine) element(v, k Value) (Value, error) {
-	switch v.kind {
+	switch v.Kind() {
 	case KindNull:
 		return Null, nil
 	case KindObject:
 		if k.IsNull() {
 			return Null, nil
 		}
-		return v.Field(k.text), nil
+		return v.Field(k.Text()), nil
 	case KindList:
 		d, ok := m.number(k)
 		i, whole := d.Int()
@@ -463,11 +501,11 @@ func (c *compiler) slice(n *ast.SliceNode) eval {
 		}
 		length := v.Len()
 		if v.IsText() {
-			length = utf8.RuneCountInString(v.text)
-		} else if v.kind != KindList {
-			return Null, fmt.Errorf("a part can be taken of text and lists, not of %s", v.kind)
+			length = utf8.RuneCountInString(v.Text())
+		} else if v.Kind() != KindList {
+			return Null, fmt.Errorf("a part can be taken of text and lists, not of %s", v.Kind())
 		}
-		if err := m.spendText(len(v.text)); err != nil {
+		if err := m.spendText(len(v.Text())); err != nil {
 			return Null, err
 		}
 		bound := func(e eval, otherwise int) (int, error) {
@@ -495,10 +533,10 @@ func (c *compiler) slice(n *ast.SliceNode) eval {
 		}
 		high = max(low, high)
 		if v.IsText() {
-			part := v.text[byteOffset(v.text, low):]
+			part := v.Text()[byteOffset(v.Text(), low):]
 			return Text(part[:byteOffset(part, high-low)]), nil
 		}
-		return List(v.node.values[low:high:high]), nil
+		return List(v.node().values[low:high:high]), nil
 	}
 }
 
@@ -692,13 +730,13 @@ func (c *compiler) binary(n *ast.BinaryNode) eval {
 				if err != nil || v.IsNull() {
 					return Bool(false), err
 				}
-				if !v.IsText() && v.kind != KindNumber {
-					return Null, fmt.Errorf("matches needs text, this is %s", v.kind)
+				if !v.IsText() && v.Kind() != KindNumber {
+					return Null, fmt.Errorf("matches needs text, this is %s", v.Kind())
 				}
-				if err := m.spend(len(v.text) * states / 32); err != nil { // each state may look at each character
+				if err := m.spend(len(v.Text()) * states / 32); err != nil { // each state may look at each character
 					return Null, err
 				}
-				return Bool(re.MatchString(v.text)), nil
+				return Bool(re.MatchString(v.Text())), nil
 			}
 		}
 		return c.fail(n.Right, "a regular expression is written out: data is never compiled", "")
@@ -775,8 +813,8 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 		if a.IsNull() || b.IsNull() {
 			return Bool(false), nil
 		}
-		if b.kind == KindObject {
-			_, ok := b.Get(a.text)
+		if b.Kind() == KindObject {
+			_, ok := b.Get(a.Text())
 			return Bool(ok && a.IsText()), nil
 		}
 		for _, e := range b.Values() {
@@ -820,22 +858,22 @@ var operators = map[string]func(m *machine, a, b Value) (Value, error){
 
 // number returns the number that a value is or, untyped, reads as. Reading a long one counts as work: who reads many looks at the budget.
 func (m *machine) number(v Value) (Decimal, bool) {
-	if v.kind != KindNumber && v.kind != KindUntyped {
+	if v.Kind() != KindNumber && v.Kind() != KindUntyped {
 		return Decimal{}, false
 	}
-	if len(v.text) > 18 {
-		m.steps += min(len(v.text), 2*maxDigits)
+	if len(v.Text()) > 18 {
+		m.steps += min(len(v.Text()), 2*maxDigits)
 	}
-	d, err := ParseDecimal(v.text)
+	d, err := ParseDecimal(v.Text())
 	return d, err == nil
 }
 
 // describe says what a value is without saying what it holds.
 func describe(v Value) string {
-	if v.kind == KindUntyped {
+	if v.Kind() == KindUntyped {
 		return "text that reads as no number"
 	}
-	return v.kind.String()
+	return v.Kind().String()
 }
 
 // plus adds numbers and joins text.
@@ -843,14 +881,14 @@ func plus(m *machine, a, b Value) (Value, error) {
 	if a.IsNull() || b.IsNull() {
 		return Null, nil
 	}
-	if a.kind == KindUntyped && b.kind == KindUntyped {
+	if a.Kind() == KindUntyped && b.Kind() == KindUntyped {
 		return Null, errors.New("+ of two untyped fields may add or join: write number(a) + number(b) or concat(a, b)")
 	}
-	if a.kind == KindText || b.kind == KindText {
+	if a.Kind() == KindText || b.Kind() == KindText {
 		x, ok1 := scalarText(a)
 		y, ok2 := scalarText(b)
 		if !ok1 || !ok2 {
-			return Null, fmt.Errorf("+ cannot join %s and %s", a.kind, b.kind)
+			return Null, fmt.Errorf("+ cannot join %s and %s", a.Kind(), b.Kind())
 		}
 		if err := m.charge(len(x) + len(y)); err != nil {
 			return Null, err
@@ -862,9 +900,9 @@ func plus(m *machine, a, b Value) (Value, error) {
 
 // scalarText returns the text of a value that has one.
 func scalarText(v Value) (string, bool) {
-	switch v.kind {
+	switch v.Kind() {
 	case KindText, KindUntyped, KindNumber, KindBool:
-		return v.text, true
+		return v.Text(), true
 	}
 	return "", false
 }
@@ -892,14 +930,28 @@ func arithmetic(operator string, f func(a, b Decimal) (Decimal, error)) func(*ma
 
 // give returns a number that was calculated.
 func (m *machine) give(d Decimal) (Value, error) {
-	v := d.Value()
-	if err := m.charge(len(v.text)); err != nil {
-		return Null, err
-	}
 	if d.big != nil {
-		return v, m.spend(len(v.text))
+		v := d.Value()
+		return v, m.take(len(v.Text()), len(v.Text()))
 	}
-	return v, m.spend(0)
+	var digits [24]byte
+	v := Number(m.keep(d.appendTo(digits[:0])))
+	return v, m.take(0, len(v.Text()))
+}
+
+// keep returns a short text as a string. Many of them share a piece of memory, which lives as long as one of them does.
+func (m *machine) keep(text []byte) string {
+	if m.batch == nil {
+		return string(text)
+	}
+	if m.text.Cap()-m.text.Len() < len(text) {
+		size := min(2*m.text.Cap(), 4096)
+		m.text.Reset()
+		m.text.Grow(max(size, 64, len(text)))
+	}
+	before := m.text.Len()
+	m.text.Write(text)
+	return m.text.String()[before:]
 }
 
 func power(base, exponent Decimal) (Decimal, error) {
@@ -932,7 +984,7 @@ func comparison(operator string, test func(int) bool) func(*machine, Value, Valu
 
 // compare orders two values that are not null: numbers by value, texts by their bytes (which is their order of code points).
 func (m *machine) compare(a, b Value) (int, error) {
-	if err := m.spendText(64 + min(len(a.text), len(b.text))); err != nil {
+	if err := m.spendText(64 + min(len(a.Text()), len(b.Text()))); err != nil {
 		return 0, err
 	}
 	x, aNumber := m.number(a)
@@ -940,29 +992,29 @@ func (m *machine) compare(a, b Value) (int, error) {
 	switch {
 	case aNumber && bNumber:
 		return x.Cmp(y), nil
-	case a.IsText() && b.IsText(), a.kind == KindBool && b.kind == KindBool:
-		return strings.Compare(a.text, b.text), nil
+	case a.IsText() && b.IsText(), a.Kind() == KindBool && b.Kind() == KindBool:
+		return strings.Compare(a.Text(), b.Text()), nil
 	}
 	return 0, fmt.Errorf("%s and %s have no order", describe(a), describe(b))
 }
 
 // equal reports whether two values are the same: numbers by value, an untyped value with a number by what it reads as.
 func (m *machine) equal(a, b Value) (bool, error) {
-	if err := m.spendText(64 + min(len(a.text), len(b.text))); err != nil {
+	if err := m.spendText(64 + min(len(a.Text()), len(b.Text()))); err != nil {
 		return false, err
 	}
 	switch {
-	case a.kind == b.kind && a.kind == KindNumber && a.text == b.text:
+	case a.Kind() == b.Kind() && a.Kind() == KindNumber && a.Text() == b.Text():
 		return true, nil
-	case a.kind == KindNumber || b.kind == KindNumber:
+	case a.Kind() == KindNumber || b.Kind() == KindNumber:
 		x, ok1 := m.number(a)
 		y, ok2 := m.number(b)
 		return ok1 && ok2 && x.Cmp(y) == 0, nil
 	case a.IsText() && b.IsText():
-		return a.text == b.text, nil
-	case a.kind != b.kind || a.Len() != b.Len():
+		return a.Text() == b.Text(), nil
+	case a.Kind() != b.Kind() || a.Len() != b.Len():
 		return false, nil
-	case a.kind == KindObject:
+	case a.Kind() == KindObject:
 		for name, v := range a.Fields() {
 			w, ok := b.Get(name)
 			if !ok {
@@ -973,15 +1025,15 @@ func (m *machine) equal(a, b Value) (bool, error) {
 			}
 		}
 		return true, nil
-	case a.kind == KindList:
-		for i, v := range a.node.values {
-			if same, err := m.equal(v, b.node.values[i]); !same || err != nil {
+	case a.Kind() == KindList:
+		for i, v := range a.node().values {
+			if same, err := m.equal(v, b.node().values[i]); !same || err != nil {
 				return false, err
 			}
 		}
 		return true, nil
 	}
-	return a.text == b.text, nil
+	return a.Text() == b.Text(), nil
 }
 
 func textTest(operator string, test func(s, part string) bool) func(*machine, Value, Value) (Value, error) {
@@ -992,7 +1044,7 @@ func textTest(operator string, test func(s, part string) bool) func(*machine, Va
 		x, ok1 := scalarText(a)
 		y, ok2 := scalarText(b)
 		if !ok1 || !ok2 {
-			return Null, fmt.Errorf("%s needs text, not %s and %s", operator, a.kind, b.kind)
+			return Null, fmt.Errorf("%s needs text, not %s and %s", operator, a.Kind(), b.Kind())
 		}
 		return Bool(test(x, y)), m.spendText(len(x))
 	}
@@ -1002,7 +1054,7 @@ func textTest(operator string, test func(s, part string) bool) func(*machine, Va
 func (m *machine) textOf(name string, v Value) (string, error) {
 	s, ok := scalarText(v)
 	if !ok {
-		return "", fmt.Errorf("%s needs text, this is %s", name, v.kind)
+		return "", fmt.Errorf("%s needs text, this is %s", name, v.Kind())
 	}
 	return s, m.spendText(64 + len(s))
 }

@@ -75,7 +75,7 @@ type WholeDecoder interface {
 // Encoder writes records as one document. It is used by one goroutine.
 type Encoder interface {
 	// Encode writes the batch's records. A record that the format cannot hold (an object in a CSV cell) gets its Err set and is left
-	// out; an error of the writer is returned and ends the document. It may buffer.
+	// out; an error of the writer is returned and ends the document. It may buffer what it has written; of the batch it keeps nothing.
 	Encode(b *Batch) error
 
 	// Close writes what ends the document and what is still buffered; without records an empty document of the format. It does not

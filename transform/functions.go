@@ -29,7 +29,7 @@ type function struct {
 	Function
 	min, max int // number of arguments; max -1: any
 	nulls    bool
-	call     func(m *machine, args []Value) (Value, error)
+	call     func(m *machine, args []Value) (Value, error) // does not keep args
 }
 
 // dateFunction is a function of a text, a layout that is written out, and perhaps a zone.
@@ -91,20 +91,23 @@ func (c *compiler) call(n ast.Node, name string, arguments []ast.Node) eval {
 	return c.valuesFirst(arguments, f.nulls, f.call)
 }
 
-// valuesFirst evaluates the arguments and then calls f; null as the first gives null unless nulls is set.
+// valuesFirst evaluates the arguments and then calls f, which does not keep the slice; null as the first gives null unless nulls is set.
 func (c *compiler) valuesFirst(arguments []ast.Node, nulls bool, f func(m *machine, args []Value) (Value, error)) eval {
 	evals := make([]eval, len(arguments))
 	for i, a := range arguments {
 		evals[i] = c.node(a)
 	}
 	return func(m *machine) (Value, error) {
-		args := make([]Value, len(evals))
-		for i, e := range evals {
-			var err error
-			if args[i], err = e(m); err != nil {
+		base := len(m.args)
+		for _, e := range evals {
+			v, err := e(m)
+			if err != nil {
 				return Null, err
 			}
+			m.args = append(m.args, v)
 		}
+		args := m.args[base:]
+		m.args = m.args[:base] // an error ends the evaluation, and what is on the stack with it
 		if !nulls && len(args) > 0 && args[0].IsNull() {
 			return Null, nil
 		}
@@ -145,7 +148,7 @@ func (c *compiler) dates(n ast.Node, f dateFunction, arguments []ast.Node) eval 
 			if err := m.spend(2000); err != nil { // the zone is read from a file
 				return Null, err
 			}
-			if zone, err = time.LoadLocation(args[2].text); err != nil {
+			if zone, err = time.LoadLocation(args[2].Text()); err != nil {
 				return Null, fmt.Errorf("%s: the time zone is not known", f.Name)
 			}
 		}
@@ -201,10 +204,10 @@ func functionNames() []string {
 	return names
 }
 
-// texts makes a function of texts.
+// texts makes a function of one to three texts, which does not keep the slice.
 func texts(name, does, example, result string, arity int, f func(s []string) (string, error)) function {
 	return function{Function: Function{name, does, example, result}, min: arity, max: arity, call: func(m *machine, args []Value) (Value, error) {
-		s := make([]string, len(args))
+		s := m.texts[:len(args)]
 		size := 0
 		for i, a := range args {
 			var err error
@@ -238,10 +241,10 @@ func numbers(name, does, example, result string, f func(d Decimal) Decimal) func
 // lists makes a function of one list, or of one value as a list of one. f does not change the values.
 func lists(name, does, example, result string, f func(m *machine, values []Value) (Value, error)) function {
 	return function{Function: Function{name, does, example, result}, min: 1, max: 1, call: func(m *machine, args []Value) (Value, error) {
-		if args[0].kind == KindList {
-			return f(m, args[0].node.values)
+		if args[0].Kind() == KindList {
+			return f(m, args[0].node().values)
 		}
-		return f(m, args)
+		return f(m, slices.Clone(args))
 	}}
 }
 
@@ -404,16 +407,16 @@ func init() {
 			return Text(b.String()), nil
 		}},
 		{Function{"len", "how many characters a text has, elements a list, fields an object", `len('äb')`, `2`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
-			switch v := args[0]; v.kind {
+			switch v := args[0]; v.Kind() {
 			case KindList, KindObject:
 				return Int(int64(v.Len())), nil
 			case KindText, KindUntyped:
-				return Int(int64(utf8.RuneCountInString(v.text))), m.spendText(len(v.text))
+				return Int(int64(utf8.RuneCountInString(v.Text()))), m.spendText(len(v.Text()))
 			}
-			return Null, fmt.Errorf("len needs text, a list or an object, this is %s", args[0].kind)
+			return Null, fmt.Errorf("len needs text, a list or an object, this is %s", args[0].Kind())
 		}},
 		{Function{"number", "the number that a text writes", `number('1.50')`, `1.50`}, 1, 1, false, func(m *machine, args []Value) (Value, error) {
-			if args[0].kind == KindNumber {
+			if args[0].Kind() == KindNumber {
 				return args[0], nil
 			}
 			s, err := m.textOf("number", args[0])
@@ -431,25 +434,25 @@ func init() {
 		}},
 		{Function{"bool", "true for true, 'true', 1, '1', 'yes'; false for their opposites", `bool('yes')`, `true`}, 1, 1, false, func(_ *machine, args []Value) (Value, error) {
 			for _, word := range []string{"true", "1", "yes", "y"} {
-				if strings.EqualFold(args[0].text, word) {
+				if strings.EqualFold(args[0].Text(), word) {
 					return Bool(true), nil
 				}
 			}
 			for _, word := range []string{"false", "0", "no", "n"} {
-				if strings.EqualFold(args[0].text, word) {
+				if strings.EqualFold(args[0].Text(), word) {
 					return Bool(false), nil
 				}
 			}
 			return Null, errors.New("bool needs true or false, yes or no, 1 or 0")
 		}},
 		{Function{"list", "the value as a list: a list as it is, null empty, anything else as a list of one", `list('a')`, `["a"]`}, 1, 1, true, func(_ *machine, args []Value) (Value, error) {
-			switch args[0].kind {
+			switch args[0].Kind() {
 			case KindList:
 				return args[0], nil
 			case KindNull:
 				return List(nil), nil
 			}
-			return List(args), nil
+			return List(slices.Clone(args)), nil
 		}},
 		{Function{"coalesce", "the first argument that is not null", `coalesce(nil, 'a')`, `"a"`}, 1, -1, true, func(_ *machine, args []Value) (Value, error) {
 			for _, a := range args {
@@ -506,7 +509,7 @@ func init() {
 			var out []Value
 			alike := map[string][]Value{} // what can be equal, by what equality goes by
 			for _, e := range v {
-				class := e.text
+				class := e.Text()
 				if d, ok := m.number(e); ok {
 					class = d.shortest().String()
 				}

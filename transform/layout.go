@@ -235,7 +235,7 @@ func (e *layoutElement) read(s string) (value, length int) {
 		if s == "" || s[0] != '.' {
 			return 0, 0
 		}
-		if value, length = digits(s[1:], e.max); length < e.min {
+		if value, length = leadingDigits(s[1:], e.max); length < e.min {
 			return 0, 0
 		}
 		for range 9 - e.max {
@@ -243,7 +243,7 @@ func (e *layoutElement) read(s string) (value, length int) {
 		}
 		return value, length + 1
 	}
-	if value, length = digits(s, e.max); length < e.min {
+	if value, length = leadingDigits(s, e.max); length < e.min {
 		return 0, 0
 	}
 	return value, length
@@ -257,7 +257,7 @@ func readZone(s string, colon bool) (offset, length int) {
 	if s[0] == 'Z' {
 		return 0, 1
 	}
-	hours, n := digits(s[1:], 2)
+	hours, n := leadingDigits(s[1:], 2)
 	length = 1 + n
 	if s[0] != '+' && s[0] != '-' || n != 2 {
 		return 0, 0
@@ -268,7 +268,7 @@ func readZone(s string, colon bool) (offset, length int) {
 		}
 		length++
 	}
-	minutes, n := digits(s[length:], 2)
+	minutes, n := leadingDigits(s[length:], 2)
 	if n != 2 || hours > 23 || minutes > 59 {
 		return 0, 0
 	}
@@ -278,8 +278,8 @@ func readZone(s string, colon bool) (offset, length int) {
 	return offset, length + 2
 }
 
-// digits returns the number at the start of s, of at most that many digits, and how many there are.
-func digits(s string, most int) (value, n int) {
+// leadingDigits returns the number at the start of s, of at most that many digits, and how many there are.
+func leadingDigits(s string, most int) (value, n int) {
 	for n < most && n < len(s) && '0' <= s[n] && s[n] <= '9' {
 		value = value*10 + int(s[n]-'0')
 		n++

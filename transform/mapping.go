@@ -116,12 +116,12 @@ func (t Term) write(b *bytes.Buffer) error {
 			}
 		}
 		b.WriteByte(']')
-	case t.Constant.kind == KindNull:
+	case t.Constant.Kind() == KindNull:
 		b.WriteString("null")
-	case t.Constant.kind == KindNumber || t.Constant.kind == KindBool:
-		b.WriteString(t.Constant.text)
+	case t.Constant.Kind() == KindNumber || t.Constant.Kind() == KindBool:
+		b.WriteString(t.Constant.Text())
 	default:
-		return fmt.Errorf("transform: a constant can be a number, a bool or null, not %s", t.Constant.kind)
+		return fmt.Errorf("transform: a constant can be a number, a bool or null, not %s", t.Constant.Kind())
 	}
 	return nil
 }
@@ -225,6 +225,7 @@ func below(path, name string) string {
 type Mapping struct {
 	names  []string
 	fields []eval
+	copies []copied // by field
 	shape  *Shape
 	rest   bool     // "*": "*"
 	before int      // fields that stand before the rest
@@ -273,44 +274,123 @@ func (m *Mapping) NeedsRaw() bool { return m.raw }
 
 // Apply returns the output's fields for a record, which may be nil for a map that reads none. The error is a *Fault that names the field.
 func (m *Mapping) Apply(env *Env, rec *Record) (Value, error) {
-	values, err := m.values(env, rec)
+	state := mapper{mapping: m, machine: machine{env: env}}
+	values, err := state.values(rec)
 	if err != nil {
 		return Null, err
 	}
-	return m.object(rootThis.of(env, rec), values), nil
+	return m.object(nil, rootThis.of(env, rec), values), nil
+}
+
+// ApplyAll makes the value of each record of the batch what the map says, in the batch's memory. A record that it cannot be made for keeps its
+// value and gets its Err set, a *Fault that names the field; those that are rejected already stay as they are.
+func (m *Mapping) ApplyAll(env *Env, b *Batch) {
+	state := newMapper(m, env, b)
+	for i := range b.Records {
+		if r := &b.Records[i]; r.Err == nil {
+			r.Err = state.apply(r)
+		}
+	}
+}
+
+// copied is a field of a map that is nothing but a top-level field of the record.
+type copied struct {
+	name  string // "": it is computed
+	sight int    // its place in Env.Sights
+}
+
+// mapper applies a map to the records of one batch. Where fields are copied from is found once for all records of a shape.
+type mapper struct {
+	mapping *Mapping
+	machine machine
+	many    bool   // it is worth while to look for places
+	shape   *Shape // of the record before; nil: places means nothing
+	places  []int  // of the fields in records of the shape
+}
+
+// What is in mapper.places beside places.
+const (
+	absent   = -1 // the record has no such field
+	computed = -2
+)
+
+// manyRecords is how many records make it worth while to look for places: what computes a field remembers where it found it last.
+const manyRecords = 4
+
+func newMapper(m *Mapping, env *Env, b *Batch) *mapper {
+	return &mapper{mapping: m, machine: machine{env: env, batch: b}, many: len(b.Records) >= manyRecords}
+}
+
+// apply makes the record's value what the map says.
+func (m *mapper) apply(r *Record) error {
+	values, err := m.values(r)
+	if err == nil {
+		r.Value = m.mapping.object(m.machine.batch, r.Value, values)
+	}
+	return err
 }
 
 // values computes the fields. Each has a budget of steps of its own, and all together one of memory.
-func (m *Mapping) values(env *Env, rec *Record) ([]Value, error) {
-	state := machine{env: env, rec: rec}
-	values := make([]Value, len(m.fields))
-	for i, f := range m.fields {
-		v, err := f(&state)
+func (m *mapper) values(rec *Record) ([]Value, error) {
+	m.machine.at(rec)
+	values := m.machine.values(len(m.mapping.fields))
+	var from []Value
+	if m.many && rec.Value.Kind() == KindObject {
+		if from = rec.Value.node().values; rec.Value.node().shape != m.shape {
+			m.find(rec.Value.node().shape)
+		}
+	}
+	for i, f := range m.mapping.fields {
+		if from != nil && m.places[i] != computed {
+			if at := m.places[i]; at != absent {
+				values[i] = from[at]
+			}
+			continue
+		}
+		v, err := f(&m.machine)
 		if err != nil {
-			return nil, &Fault{Kind: "input", Field: m.names[i], Reason: err.Error(), Err: err}
+			return nil, &Fault{Kind: "input", Field: m.mapping.names[i], Reason: err.Error(), Err: err}
 		}
 		values[i] = v
-		state.steps = 0
+		m.machine.steps = 0
 	}
 	return values, nil
 }
 
-// object returns the fields as an object, with the rest of the record where the map asks for it.
-func (m *Mapping) object(record Value, values []Value) Value {
-	if !m.rest {
+// find notes where the fields that are copied stand in a shape, and that records have them.
+func (m *mapper) find(shape *Shape) {
+	m.shape, m.places = shape, m.places[:0]
+	for _, c := range m.mapping.copies {
+		at := computed
+		if c.name != "" {
+			at = shape.Index(c.name)
+			if sights := m.machine.env.Sights; c.sight < len(sights) {
+				sights[c.sight] = max(sights[c.sight], []Sight{Missed, Found}[min(at+1, 1)])
+			}
+		}
+		m.places = append(m.places, at)
+	}
+}
+
+// object returns the fields as an object, with the rest of the record where the map asks for it. b may be nil.
+func (m *Mapping) object(b *Batch, record Value, values []Value) Value {
+	switch {
+	case !m.rest && b != nil:
+		return b.Object(m.shape, values)
+	case !m.rest:
 		return NewObject(m.shape, values)
 	}
-	b := NewBuilder(m.lead)
-	b.values = slices.Clone(values[:m.before])
+	object := NewBuilder(m.lead)
+	object.values = slices.Clone(values[:m.before])
 	for name, v := range record.Fields() {
 		if m.shape.Index(name) < 0 && !slices.Contains(m.read, name) {
-			b.Add(name, v)
+			object.Add(name, v)
 		}
 	}
 	for i := m.before; i < len(values); i++ {
-		b.Add(m.names[i], values[i])
+		object.Add(m.names[i], values[i])
 	}
-	return b.Object()
+	return object.Object()
 }
 
 // mapCompiler compiles terms and collects their faults.
@@ -318,6 +398,7 @@ type mapCompiler struct {
 	options CompileOptions
 	faults  []error
 	current *Mapping // whose terms are compiled
+	copied  copied   // what the path compiled last is
 }
 
 // mapping compiles the fields of a map that stands at path.
@@ -333,7 +414,7 @@ func (c *mapCompiler) mapping(path string, m Map) *Mapping {
 		compiled.rest, compiled.before = true, i
 		m = slices.Delete(slices.Clone(m), i, i+1)
 	}
-	compiled.names, compiled.fields = c.fields(path, m)
+	compiled.names, compiled.fields, compiled.copies = c.fields(path, m)
 	if c.faults == nil {
 		compiled.shape = NewShape(compiled.names...)
 		compiled.lead = NewShape(compiled.names[:compiled.before]...)
@@ -342,7 +423,7 @@ func (c *mapCompiler) mapping(path string, m Map) *Mapping {
 }
 
 // fields compiles named terms.
-func (c *mapCompiler) fields(path string, m Map) (names []string, fields []eval) {
+func (c *mapCompiler) fields(path string, m Map) (names []string, fields []eval, copies []copied) {
 	for _, f := range m {
 		at := below(path, f.Name)
 		if f.Name == "" {
@@ -351,9 +432,14 @@ func (c *mapCompiler) fields(path string, m Map) (names []string, fields []eval)
 		if slices.Contains(names, f.Name) {
 			c.fault(at, 0, fmt.Sprintf("field %q is there twice", f.Name), "")
 		}
+		c.copied = copied{}
 		names, fields = append(names, f.Name), append(fields, c.term(at, f.Term))
+		if f.Term.Text == "" {
+			c.copied = copied{} // it is of a term inside
+		}
+		copies = append(copies, c.copied)
 	}
-	return names, fields
+	return names, fields, copies
 }
 
 func (c *mapCompiler) fault(path string, offset int, reason, hint string) {
@@ -400,7 +486,7 @@ func (c *mapCompiler) term(path string, t Term) eval {
 	case t.Each != "":
 		return c.each(path, t)
 	case t.Object != nil:
-		names, fields := c.fields(path, t.Object)
+		names, fields, _ := c.fields(path, t.Object)
 		if c.faults != nil {
 			return constantOf(Null)
 		}
@@ -410,7 +496,7 @@ func (c *mapCompiler) term(path string, t Term) eval {
 			if err != nil {
 				return Null, err
 			}
-			return NewObject(shape, values), nil
+			return m.object(shape, values), nil
 		}
 	case t.List != nil:
 		elements := make([]eval, len(t.List))
@@ -422,7 +508,7 @@ func (c *mapCompiler) term(path string, t Term) eval {
 			if err != nil {
 				return Null, err
 			}
-			return List(values), nil
+			return m.list(values), nil
 		}
 	case t.Text == "":
 		return constantOf(t.Constant)
@@ -446,6 +532,9 @@ func (c *mapCompiler) term(path string, t Term) eval {
 	if paths := c.options.Paths; paths != nil {
 		sight = paths.Len()
 		paths.texts = append(paths.texts, t.Text)
+	}
+	if len(p.steps) == 1 && p.steps[0].kind == stepField {
+		c.copied = copied{p.steps[0].name, sight}
 	}
 	return func(m *machine) (Value, error) {
 		if m.rec == nil {
@@ -477,7 +566,7 @@ func (c *mapCompiler) each(path string, t Term) eval {
 		doc := rootDoc.of(m.env, m.rec)
 		var out []Value
 		// The elements share the budget of the field that they are made for.
-		state := machine{env: m.env, steps: m.steps, memory: m.memory}
+		state := machine{env: m.env, batch: m.batch, steps: m.steps, memory: m.memory}
 		for i, element := range elements.Values() {
 			if err := state.take(1+len(inner.fields), 64+32*len(inner.fields)); err != nil {
 				return Null, err
@@ -487,7 +576,7 @@ func (c *mapCompiler) each(path string, t Term) eval {
 			if err != nil {
 				return Null, err
 			}
-			out = append(out, inner.object(element, values))
+			out = append(out, inner.object(m.batch, element, values))
 		}
 		m.steps, m.memory = state.steps, state.memory
 		return List(out), nil
@@ -496,7 +585,7 @@ func (c *mapCompiler) each(path string, t Term) eval {
 
 // evaluate computes several terms.
 func evaluate(m *machine, terms []eval) ([]Value, error) {
-	values := make([]Value, len(terms))
+	values := m.values(len(terms))
 	for i, f := range terms {
 		var err error
 		if values[i], err = f(m); err != nil {

@@ -76,8 +76,9 @@ func TestMap(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(fmt.Sprint(m), fmt.Sprint(mapOf(t, string(written)))); diff != "" {
-				t.Errorf("written as %s: %s", written, diff)
+			again, err := json.Marshal(mapOf(t, string(written)))
+			if diff := cmp.Diff(string(written), string(again)); diff != "" || err != nil {
+				t.Errorf("read and written again (%v): %s", err, diff)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -316,19 +317,24 @@ func (d Decimal) String() string {
 	if d.big != nil {
 		return d.big.Text('f')
 	}
+	var digits [24]byte
+	return string(d.appendTo(digits[:0]))
+}
+
+// appendTo appends the digits of a number that is not big.
+func (d Decimal) appendTo(b []byte) []byte {
+	start := len(b)
+	b = strconv.AppendInt(b, d.coefficient, 10)
 	if d.scale == 0 {
-		return strconv.FormatInt(d.coefficient, 10)
+		return b
 	}
-	digits := strconv.FormatInt(d.coefficient, 10)
-	sign := ""
-	if digits[0] == '-' {
-		sign, digits = "-", digits[1:]
+	if b[start] == '-' {
+		start++
 	}
-	if missing := int(d.scale) + 1 - len(digits); missing > 0 {
-		digits = strings.Repeat("0", missing) + digits
+	for len(b)-start <= int(d.scale) { // a digit stands before the point
+		b = slices.Insert(b, start, '0')
 	}
-	point := len(digits) - int(d.scale)
-	return sign + digits[:point] + "." + digits[point:]
+	return slices.Insert(b, len(b)-int(d.scale), '.')
 }
 
 // Value returns the number as a value.

@@ -328,7 +328,7 @@ func (p *Path) see(env *Env, i int, rec *Record, v Value) {
 		return
 	}
 	sight := Found
-	if v.kind == KindNull || v.kind == KindList {
+	if v.Kind() == KindNull || v.Kind() == KindList {
 		sight = look(rec.Value, p.steps)
 	}
 	env.Sights[i] = max(env.Sights[i], sight)
@@ -338,7 +338,7 @@ func (p *Path) see(env *Env, i int, rec *Record, v Value) {
 func look(v Value, steps []pathStep) Sight {
 	for i := range steps {
 		switch s := &steps[i]; {
-		case v.kind == KindNull:
+		case v.Kind() == KindNull:
 			return Unseen
 		case s.kind == stepField:
 			field, ok := v.Get(s.name)
@@ -346,7 +346,7 @@ func look(v Value, steps []pathStep) Sight {
 				return Missed
 			}
 			v = field
-		case s.kind == stepIndex && v.kind == KindList:
+		case s.kind == stepIndex && v.Kind() == KindList:
 			if s.index >= v.Len() {
 				return Unseen
 			}
@@ -381,7 +381,7 @@ func walk(v Value, steps []pathStep) Value {
 		case stepField:
 			v = s.field(v)
 		case stepIndex:
-			if v.kind == KindList {
+			if v.Kind() == KindList {
 				if s.index >= v.Len() {
 					return Null
 				}
@@ -426,20 +426,20 @@ func reach(all []Value, v Value, steps []pathStep) []Value {
 
 // field returns the field's value, looking first where it stood in the shape that was seen last.
 func (s *pathStep) field(v Value) Value {
-	if v.kind != KindObject {
+	if v.Kind() != KindObject {
 		return Null
 	}
-	shape := v.node.shape
+	shape := v.node().shape
 	if p := s.last.Load(); p != nil && p.shape == shape {
 		if p.index < 0 {
 			return Null
 		}
-		return v.node.values[p.index]
+		return v.node().values[p.index]
 	}
 	i := shape.Index(s.name)
 	s.last.Store(&place{shape, i})
 	if i < 0 {
 		return Null
 	}
-	return v.node.values[i]
+	return v.node().values[i]
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Kind says what a [Value] holds.
@@ -49,9 +50,34 @@ func (k Kind) String() string {
 // destination, stays what it was. So Values may be copied and read from several goroutines freely. Text may point into the buffer
 // that a decoder read; who keeps a Value longer than its run calls [Value.Clone], so that it does not hold that buffer in memory.
 type Value struct {
-	text string
-	node *node
-	kind Kind
+	_    [0]func()      // no ==, which would compare where texts lie
+	at   unsafe.Pointer // the bytes of a text, or the *node of an object or list
+	size uint64         // of the text in bytes, 0 for objects and lists; the kind is in the lowest byte
+}
+
+// A value is two words, because records are made of little else: half of what a string, a pointer and a kind take, and one pointer for the collector
+// to follow. The functions below up to node are all that knows.
+
+// scalar returns a value whose text is s.
+func scalar(kind Kind, s string) Value {
+	return Value{at: unsafe.Pointer(unsafe.StringData(s)), size: uint64(len(s))<<8 | uint64(kind)}
+}
+
+// whole returns a value that is made of others.
+func whole(kind Kind, n *node) Value { return Value{at: unsafe.Pointer(n), size: uint64(kind)} }
+
+// Kind says what the value holds.
+func (v Value) Kind() Kind { return Kind(v.size) }
+
+// Text returns text, untyped text, bytes, the digits of a number, "true" or "false"; "" for null, objects and lists.
+func (v Value) Text() string { return unsafe.String((*byte)(v.at), v.size>>8) }
+
+// node returns the body of an object or list, nil for everything else.
+func (v Value) node() *node {
+	if v.Kind() < KindObject {
+		return nil
+	}
+	return (*node)(v.at)
 }
 
 // node is the body of an object (shape is set) or of a list (shape is nil).
@@ -66,29 +92,29 @@ var Null = Value{}
 // Bool returns a bool.
 func Bool(b bool) Value {
 	if b {
-		return Value{kind: KindBool, text: "true"}
+		return scalar(KindBool, "true")
 	}
-	return Value{kind: KindBool, text: "false"}
+	return scalar(KindBool, "false")
 }
 
 // Text returns text. Decoders promise valid UTF-8; so does everything in this module that makes text.
-func Text(s string) Value { return Value{kind: KindText, text: s} }
+func Text(s string) Value { return scalar(KindText, s) }
 
 // Untyped returns text of a source that knows no types.
-func Untyped(s string) Value { return Value{kind: KindUntyped, text: s} }
+func Untyped(s string) Value { return scalar(KindUntyped, s) }
 
 // Bytes returns raw bytes.
-func Bytes(s string) Value { return Value{kind: KindBytes, text: s} }
+func Bytes(s string) Value { return scalar(KindBytes, s) }
 
 // Int returns a number.
-func Int(i int64) Value { return Value{kind: KindNumber, text: strconv.FormatInt(i, 10)} }
+func Int(i int64) Value { return scalar(KindNumber, strconv.FormatInt(i, 10)) }
 
 // Number returns the number that text writes, digit for digit. The text must be a number of RFC 8259 section 6; callers that are
 // not sure ask [IsNumber] first.
-func Number(text string) Value { return Value{kind: KindNumber, text: text} }
+func Number(text string) Value { return scalar(KindNumber, text) }
 
 // List returns a list of values. It keeps the slice: the caller does not change it afterwards.
-func List(values []Value) Value { return Value{kind: KindList, node: &node{values: values}} }
+func List(values []Value) Value { return whole(KindList, &node{values: values}) }
 
 // NewObject returns an object with the names of shape and one value for each of them. It keeps the slice: the caller does not change
 // it afterwards. It panics when the counts differ.
@@ -96,50 +122,44 @@ func NewObject(shape *Shape, values []Value) Value {
 	if len(values) != len(shape.names) {
 		panic("transform: an object needs one value for each name of its shape")
 	}
-	return Value{kind: KindObject, node: &node{shape: shape, values: values}}
+	return whole(KindObject, &node{shape: shape, values: values})
 }
 
-// Kind says what the value holds.
-func (v Value) Kind() Kind { return v.kind }
-
 // IsNull reports whether the value is null.
-func (v Value) IsNull() bool { return v.kind == KindNull }
+func (v Value) IsNull() bool { return v.Kind() == KindNull }
 
 // IsTrue reports whether the value is the bool true.
-func (v Value) IsTrue() bool { return v.kind == KindBool && v.text == "true" }
+func (v Value) IsTrue() bool { return v.Kind() == KindBool && v.Text() == "true" }
 
 // IsText reports whether the value is text, typed or not.
-func (v Value) IsText() bool { return v.kind == KindText || v.kind == KindUntyped }
-
-// Text returns text, untyped text, bytes, the digits of a number, "true" or "false"; "" for null, objects and lists.
-func (v Value) Text() string { return v.text }
+func (v Value) IsText() bool { return v.Kind() == KindText || v.Kind() == KindUntyped }
 
 // Len returns the number of fields of an object or of values of a list; 0 for everything else.
 func (v Value) Len() int {
-	if v.node == nil {
-		return 0
+	if n := v.node(); n != nil {
+		return len(n.values)
 	}
-	return len(v.node.values)
+	return 0
 }
 
 // At returns the i-th value of a list or the value of the i-th field of an object. It panics when there is none.
-func (v Value) At(i int) Value { return v.node.values[i] }
+func (v Value) At(i int) Value { return v.node().values[i] }
 
 // Shape returns the names of an object's fields; nil when v is no object.
 func (v Value) Shape() *Shape {
-	if v.node == nil {
-		return nil
+	if n := v.node(); n != nil {
+		return n.shape
 	}
-	return v.node.shape
+	return nil
 }
 
 // Get returns the value of the field with that name; false when v is no object or has no such field.
 func (v Value) Get(name string) (Value, bool) {
-	if v.kind != KindObject {
+	if v.Kind() != KindObject {
 		return Value{}, false
 	}
-	if i := v.node.shape.Index(name); i >= 0 {
-		return v.node.values[i], true
+	if i := v.node().shape.Index(name); i >= 0 {
+		return v.node().values[i], true
 	}
 	return Value{}, false
 }
@@ -152,19 +172,19 @@ func (v Value) Field(name string) Value {
 
 // With returns the object with that field replaced, or added at the end. Anything that is no object counts as one without fields.
 func (v Value) With(name string, value Value) Value {
-	if v.kind != KindObject {
+	if v.Kind() != KindObject {
 		return NewObject(NewShape(name), []Value{value})
 	}
-	n := v.node
+	n := v.node()
 	if i := n.shape.Index(name); i >= 0 {
 		values := slices.Clone(n.values)
 		values[i] = value
-		return Value{kind: KindObject, node: &node{shape: n.shape, values: values}}
+		return whole(KindObject, &node{shape: n.shape, values: values})
 	}
 	values := make([]Value, len(n.values)+1)
 	copy(values, n.values)
 	values[len(n.values)] = value
-	return Value{kind: KindObject, node: &node{shape: n.shape.With(name), values: values}}
+	return whole(KindObject, &node{shape: n.shape.With(name), values: values})
 }
 
 // Without returns the object without the named fields.
@@ -172,7 +192,7 @@ func (v Value) Without(names ...string) Value { return v.without(NewShape(), nam
 
 // without is Without with the root of the new object's shape.
 func (v Value) without(root *Shape, names []string) Value {
-	if v.kind != KindObject {
+	if v.Kind() != KindObject {
 		return v
 	}
 	object := NewBuilder(root)
@@ -187,11 +207,11 @@ func (v Value) without(root *Shape, names []string) Value {
 // Fields walks over an object's fields in order; it yields nothing for anything else.
 func (v Value) Fields() iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) {
-		if v.kind != KindObject {
+		if v.Kind() != KindObject {
 			return
 		}
-		for i, name := range v.node.shape.names {
-			if !yield(name, v.node.values[i]) {
+		for i, name := range v.node().shape.names {
+			if !yield(name, v.node().values[i]) {
 				return
 			}
 		}
@@ -202,10 +222,10 @@ func (v Value) Fields() iter.Seq2[string, Value] {
 // empty one, so that one-or-many never matters to who reads.
 func (v Value) Values() iter.Seq2[int, Value] {
 	return func(yield func(int, Value) bool) {
-		switch v.kind {
+		switch v.Kind() {
 		case KindNull:
 		case KindList:
-			for i, e := range v.node.values {
+			for i, e := range v.node().values {
 				if !yield(i, e) {
 					return
 				}
@@ -218,15 +238,15 @@ func (v Value) Values() iter.Seq2[int, Value] {
 
 // Clone returns a deep copy that shares no memory with v.
 func (v Value) Clone() Value {
-	v.text = strings.Clone(v.text)
-	if v.node != nil {
-		values := make([]Value, len(v.node.values))
-		for i, e := range v.node.values {
-			values[i] = e.Clone()
-		}
-		v.node = &node{shape: v.node.shape, values: values}
+	n := v.node()
+	if n == nil {
+		return scalar(v.Kind(), strings.Clone(v.Text()))
 	}
-	return v
+	values := make([]Value, len(n.values))
+	for i, e := range n.values {
+		values[i] = e.Clone()
+	}
+	return whole(v.Kind(), &node{shape: n.shape, values: values})
 }
 
 // IsNumber reports whether s is a number of RFC 8259 section 6, no more and no less: no blanks, no leading zeros, no plus sign.
@@ -235,35 +255,36 @@ func IsNumber(s string) bool {
 	if i < len(s) && s[i] == '-' {
 		i++
 	}
-	digits := func() bool {
-		start := i
-		for i < len(s) && '0' <= s[i] && s[i] <= '9' {
-			i++
-		}
-		return i > start
-	}
-	switch {
-	case i < len(s) && s[i] == '0':
-		i++
-	case !digits():
+	whole := i
+	i = digits(s, i)
+	if i == whole || s[whole] == '0' && i > whole+1 {
 		return false
 	}
 	if i < len(s) && s[i] == '.' {
-		i++
-		if !digits() {
+		point := i + 1
+		if i = digits(s, point); i == point {
 			return false
 		}
 	}
-	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
+	if i < len(s) && s[i]|0x20 == 'e' {
 		i++
 		if i < len(s) && (s[i] == '+' || s[i] == '-') {
 			i++
 		}
-		if !digits() {
+		exponent := i
+		if i = digits(s, i); i == exponent {
 			return false
 		}
 	}
 	return i == len(s)
+}
+
+// digits returns where the digits that stand at s[i:] end.
+func digits(s string, i int) int {
+	for i < len(s) && s[i]-'0' <= 9 {
+		i++
+	}
+	return i
 }
 
 // Shape is the list of field names that the objects of one form share. Shapes never change and are safe for concurrent use; two
@@ -274,6 +295,19 @@ type Shape struct {
 	index    map[string]int // set for long shapes only
 	children atomic.Pointer[[]*Shape]
 	family   *family
+	simple   bool // the last name is simple
+}
+
+// simpleName reports whether a name is written as it is in every format: letters of ASCII, digits, _ and - behind the first.
+func simpleName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', c == '_', i > 0 && ('0' <= c && c <= '9' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return name != ""
 }
 
 // family bounds what one tree of shapes remembers: input with ever new names must not fill the memory.
@@ -359,6 +393,7 @@ func (s *Shape) With(name string) *Shape {
 	copy(names, s.names)
 	names[len(s.names)] = strings.Clone(name)
 	c := newShape(names, s.family)
+	c.simple = simpleName(name)
 	if s.family.shapes.Add(1) <= maxFamily && (children == nil || len(*children) < maxChildren) {
 		s.family.bytes.Add(int64(len(name) + 16*len(names)))
 		var more []*Shape
@@ -386,12 +421,6 @@ type Record struct {
 type Scope struct {
 	Parent Value // the element that encloses the list, without the list
 	Doc    Value // the whole document without its record list
-}
-
-// Batch is what the parts of a run hand to each other: some records in order. Who fills a batch gives it away; the receiver may
-// change it, and its records' Values stay valid for as long as anybody holds them.
-type Batch struct {
-	Records []Record
 }
 
 // Fault says why a record was rejected.

@@ -13,6 +13,13 @@ type Step interface {
 	Apply(ctx context.Context, env *Env, b *Batch) error
 }
 
+// Borrower is a [Step], or a part that writes records, that keeps nothing of a batch once it has returned, no value and no text: a run all of whose
+// parts are Borrowers uses the memory of its batches again ([Batch.Recycle]). All steps of this package are, but for that of [NewFunc].
+type Borrower interface {
+	// Borrows does nothing: it is a promise.
+	Borrows()
+}
+
 // Func is a Go function as a step: it may change the record's Value. ErrDrop leaves the record out; any other error rejects it. The Reason of
 // a *[Fault] is told to who sent the record; the text of other errors may hold what is nobody's business, and is for the run's log. It is called from one goroutine for each run, and from several for several runs.
 type Func func(ctx context.Context, r *Record) error
@@ -22,7 +29,7 @@ var ErrDrop = errors.New("leave the record out")
 
 // each applies f to every record that is not rejected yet; false leaves the record out, an error rejects it.
 func each(step string, b *Batch, f func(r *Record) (keep bool, err error)) {
-	kept := b.Records[:0]
+	kept := 0
 	for i := range b.Records {
 		r := &b.Records[i]
 		if r.Err == nil {
@@ -33,10 +40,13 @@ func each(step string, b *Batch, f func(r *Record) (keep bool, err error)) {
 				continue
 			}
 		}
-		kept = append(kept, *r)
+		if kept < i {
+			b.Records[kept] = *r
+		}
+		kept++
 	}
-	clear(b.Records[len(kept):])
-	b.Records = kept
+	clear(b.Records[kept:])
+	b.Records = b.Records[:kept]
 }
 
 // faultOf makes err a Fault of the step.
@@ -63,8 +73,12 @@ type filterStep struct {
 // NewFilter returns a step that keeps the records for which the expression is true. name is what faults call the step.
 func NewFilter(name string, when *Expression) Step { return &filterStep{name, when} }
 
+// Borrows says that the step keeps nothing.
+func (s *filterStep) Borrows() {}
+
 func (s *filterStep) Apply(_ context.Context, env *Env, b *Batch) error {
-	each(s.name, b, func(r *Record) (bool, error) { return s.when.EvalBool(env, r) })
+	m := machine{env: env, batch: b}
+	each(s.name, b, func(r *Record) (bool, error) { return s.when.holds(&m, r) })
 	return nil
 }
 
@@ -76,14 +90,12 @@ type mapStep struct {
 // NewMap returns a step that makes each record what the mapping says.
 func NewMap(name string, m *Mapping) Step { return &mapStep{name, m} }
 
+// Borrows says that the step keeps nothing.
+func (s *mapStep) Borrows() {}
+
 func (s *mapStep) Apply(_ context.Context, env *Env, b *Batch) error {
-	each(s.name, b, func(r *Record) (bool, error) {
-		v, err := s.mapping.Apply(env, r)
-		if err == nil {
-			r.Value = v
-		}
-		return true, err
-	})
+	m := newMapper(s.mapping, env, b)
+	each(s.name, b, func(r *Record) (bool, error) { return true, m.apply(r) })
 	return nil
 }
 
@@ -95,21 +107,47 @@ type setStep struct {
 // NewSet returns a step that adds or replaces the mapping's fields. All of them see the record as it was before the step.
 func NewSet(name string, m *Mapping) Step { return &setStep{name, m} }
 
+// Borrows says that the step keeps nothing.
+func (s *setStep) Borrows() {}
+
 func (s *setStep) Apply(_ context.Context, env *Env, b *Batch) error {
+	m := newMapper(s.mapping, env, b)
+	var from, to *Shape // of the records before and behind the step
+	var places []int    // of the mapping's fields in to
 	each(s.name, b, func(r *Record) (bool, error) {
-		values, err := s.mapping.values(env, r)
+		set, err := m.values(r)
 		if err != nil {
 			return true, err
 		}
-		v := r.Value
-		for i, name := range s.mapping.names {
-			v = v.With(name, values[i])
+		var before []Value
+		shape := r.Value.Shape()
+		if r.Value.Kind() == KindObject {
+			before = r.Value.node().values
+		} else {
+			shape = noFields
 		}
-		r.Value = v
+		if shape != from {
+			from, to, places = shape, shape, places[:0]
+			for _, name := range s.mapping.names {
+				if to.Index(name) < 0 {
+					to = to.With(name)
+				}
+				places = append(places, to.Index(name))
+			}
+		}
+		values := b.Values(to.Len())
+		copy(values, before)
+		for i, at := range places {
+			values[at] = set[i]
+		}
+		r.Value = b.Object(to, values)
 		return true, nil
 	})
 	return nil
 }
+
+// noFields is the shape of a value that is no object when fields are added to it.
+var noFields = NewShape()
 
 type dropStep struct {
 	names []string
@@ -118,6 +156,9 @@ type dropStep struct {
 
 // NewDrop returns a step that takes fields out of each record.
 func NewDrop(names ...string) Step { return &dropStep{slices.Clone(names), NewShape()} }
+
+// Borrows says that the step keeps nothing.
+func (s *dropStep) Borrows() {}
 
 func (s *dropStep) Apply(_ context.Context, _ *Env, b *Batch) error {
 	each("drop", b, func(r *Record) (bool, error) {
@@ -140,6 +181,9 @@ func NewRename(names map[string]string) Step {
 	}
 	return s
 }
+
+// Borrows says that the step keeps nothing.
+func (s *renameStep) Borrows() {}
 
 func (s *renameStep) Apply(_ context.Context, _ *Env, b *Batch) error {
 	each("rename", b, func(r *Record) (bool, error) {
@@ -173,9 +217,13 @@ func NewReject(name string, when *Expression, reason string) Step {
 	return &rejectStep{name, when, reason}
 }
 
+// Borrows says that the step keeps nothing.
+func (s *rejectStep) Borrows() {}
+
 func (s *rejectStep) Apply(_ context.Context, env *Env, b *Batch) error {
+	m := machine{env: env, batch: b}
 	each(s.name, b, func(r *Record) (bool, error) {
-		is, err := s.when.EvalBool(env, r)
+		is, err := s.when.holds(&m, r)
 		if err == nil && is {
 			err = &Fault{Reason: s.reason}
 		}

@@ -149,3 +149,34 @@ func TestWideRecords(t *testing.T) {
 		t.Errorf("%d bytes allocated, want at most %d", allocated, limit)
 	}
 }
+
+// TestMapOfManyRecords makes the same of many records of several forms at once as of each alone, in memory that is used again and again.
+func TestMapOfManyRecords(t *testing.T) {
+	t.Parallel()
+	m := mapping(t, `{"a": "qty", "b": "customer.first", "c": "= qty * 2", "d": "nothing", "e": {"f": "qty", "g": ["text", 1]}, "h": {"each": "lines", "map": {"sku": "sku"}}, "*": "*"}`)
+	plain := mapping(t, `{"a": "qty", "c": "= upper(text)", "d": "nothing"}`)
+	var all []transform.Value
+	for _, text := range []string{order, `{"text": "x", "qty": 3, "new": {"a": [1, {"b": null}]}}`, `{}`, `{"qty": null}`, `[1, 2]`, `null`, `"text"`} {
+		for range 3 {
+			all = append(all, value(t, text))
+		}
+	}
+	var b transform.Batch
+	for round := range 10 {
+		for _, m := range []*transform.Mapping{m, plain} {
+			b.Recycle()
+			for i := range all {
+				v := all[i*(round+1)%len(all)]
+				b.Records = append(b.Records, transform.Record{Value: v, Source: v, Index: int64(i)})
+			}
+			m.ApplyAll(&transform.Env{}, &b)
+			for i := range b.Records {
+				got := &b.Records[i]
+				want, err := m.Apply(&transform.Env{}, &transform.Record{Value: got.Source, Source: got.Source, Index: got.Index})
+				if (err != nil) != (got.Err != nil) || err == nil && shown(want) != shown(got.Value) {
+					t.Errorf("round %d, record %d: %s, %v\nalone: %s, %v", round, i, shown(got.Value), got.Err, shown(want), err)
+				}
+			}
+		}
+	}
+}

@@ -186,8 +186,26 @@ func (w *work) create(o *out) error {
 	if err != nil {
 		return err
 	}
-	o.file, o.buffer = f, bufio.NewWriterSize(f, 64<<10)
+	o.file, o.buffer = f, bufio.NewWriterSize(&eager{file: f}, 64<<10)
 	return nil
+}
+
+// eager is a file whose content is sent to the disk while it is written, so that little is left to wait for when it is synced.
+type eager struct {
+	file        *os.File
+	size, begun int64 // written, and of that on its way to the disk
+}
+
+// eagerSize is how much is sent at once.
+const eagerSize = 8 << 20
+
+func (e *eager) Write(p []byte) (int, error) {
+	n, err := e.file.Write(p)
+	if e.size += int64(n); e.size-e.begun >= eagerSize {
+		beginSync(e.file, e.begun, e.size-e.begun)
+		e.begun = e.size
+	}
+	return n, err
 }
 
 // escape marks the refusal to leave the folder as final.
@@ -206,6 +224,9 @@ func (w *work) Write(target int, b *transform.Batch) error {
 	o := w.current[target]
 	return o.fault(o.encoder.Encode(b))
 }
+
+// Borrows says that records are written to the encoder's buffer and not kept.
+func (w *work) Borrows() {}
 
 // fault marks what the format cannot write as final; what the file cannot take is tried again.
 func (o *out) fault(err error) error {

@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/csv"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -22,12 +23,22 @@ import (
 	"github.com/integrator-go/integrator/store"
 )
 
-const converting = `
-connections:
-  here: {type: file, dir: files}
-flows:
-  convert:
-    from: {connection: here, path: in.csv, format: {type: csv, columns: {id: int, qty: int, price: decimal}}}
+// conversion is a case that converts a file to another one.
+type conversion struct {
+	name         string
+	in, out      string  // formats, as definitions and file names have them
+	from         string  // format of the input with its options
+	more         string  // steps
+	table        string  // how DuckDB reads the input; "": it cannot
+	columns      string  // what DuckDB makes of it
+	to           string  // how DuckDB writes the output
+	other        string  // role of a loop with the standard library
+	with         string  // what that is
+	duck, beside float64 // least ratios to DuckDB and to the loop; 0: none
+}
+
+var (
+	csvToLines = conversion{name: "p4", in: "csv", out: "ndjson", from: "{type: csv, columns: {id: int, qty: int, price: decimal}}", more: `
     steps:
       - map:
           order: id
@@ -39,9 +50,29 @@ flows:
           total: "= qty * price"
           day: date
           state: "= upper(status)"
-          note: note
-    to: {connection: here, path: out.ndjson, format: ndjson}
-`
+          note: note`,
+		table: `read_csv('in.csv', header = true, columns = {id: 'bigint', name: 'varchar', city: 'varchar', country: 'varchar', qty: 'bigint',
+			price: 'decimal(12,2)', date: 'varchar', email: 'varchar', status: 'varchar', note: 'varchar'})`,
+		columns: `id as "order", name as customer, city, country, qty as quantity, price, qty * price as total, "date" as day, upper(status) as state, note`,
+		to:      "format json", other: "convert-csv", with: "encoding/csv and maps", duck: 3}
+	linesToCSV = conversion{name: "p5", in: "ndjson", out: "csv", from: "ndjson",
+		table: `read_json('in.ndjson', format = 'newline_delimited', columns = {id: 'bigint', name: 'varchar', city: 'varchar', country: 'varchar', qty: 'bigint',
+			price: 'decimal(12,2)', date: 'varchar', email: 'varchar', status: 'varchar', note: 'varchar'})`,
+		columns: "*", to: "format csv, header", other: "convert-ndjson", with: "encoding/json and maps", duck: 1}
+	xmlToLines = conversion{name: "p6", in: "xml", out: "ndjson", from: "{type: xml, records: /orders/order}", other: "convert-xml", with: "encoding/xml", beside: 6}
+)
+
+// flow is the definition of the conversion.
+func (v *conversion) flow() string {
+	return fmt.Sprintf(`
+connections:
+  here: {type: file, dir: files}
+flows:
+  convert:
+    from: {connection: here, path: in.%s, format: %s}%s
+    to: {connection: here, path: out.%s, format: %s}
+`, v.in, v.from, v.more, v.out, v.out)
+}
 
 // converted is what a conversion reports.
 type converted struct {
@@ -50,80 +81,89 @@ type converted struct {
 	Records int64
 }
 
-// converter converts the file in.csv in the folder files of a folder to another one there, in a process of its own.
+// converter converts the file in of the folder files of a folder to another one there, in a process of its own.
 type converter struct {
 	name, out string
 	start     func(dir string) (*process, error)
 }
 
-func (v converter) run(dir string) (r converted, err error) {
+func (v converter) run(dir string) (r converted, processor float64, err error) {
 	p, err := v.start(dir)
 	if err != nil {
-		return r, err
+		return r, 0, err
 	}
 	if err := p.read(&r); err != nil {
-		return r, err
+		return r, 0, err
 	}
-	return r, p.stop()
+	processor = p.processor()
+	return r, processor, p.stop()
 }
 
 const mega = 1e6
 
-// convert measures CSV to NDJSON from file to file. Starting the processes does not count.
-func convert(c *config) error {
+// convert measures the conversion of files. Starting the processes does not count, but for their processor time.
+func (v *conversion) convert(c *config) error {
 	converters := []converter{
-		{"engine", "out.ndjson", func(dir string) (*process, error) { return c.start("convert-engine", dir) }},
-		{"encoding/csv and maps", "maps.ndjson", func(dir string) (*process, error) { return c.start("convert-maps", dir) }},
+		{"engine", "out." + v.out, func(dir string) (*process, error) { return c.start("convert-engine", dir) }},
+		{v.with, "loop." + v.out, func(dir string) (*process, error) { return c.start(v.other, dir) }},
 	}
-	if c.duckdb != "" {
+	switch {
+	case v.table == "":
+	case c.duckdb == "":
+		row("DuckDB", "left out: -duckdb says where it is")
+	default:
 		script := filepath.Join(c.dir, "duckdb.cjs")
 		if err := write(script, duckdbScript); err != nil {
 			return err
 		}
-		converters = append(converters, converter{"DuckDB, 2 threads", "duckdb.ndjson", func(dir string) (*process, error) {
-			modules, err := filepath.Abs(c.duckdb)
-			if err != nil {
-				return nil, err
-			}
-			return startCommand(exec.Command("node", script, modules, filepath.Join(dir, "files")))
+		modules, err := filepath.Abs(c.duckdb)
+		if err != nil {
+			return err
+		}
+		converters = append(converters, converter{"DuckDB, 2 threads", "duckdb." + v.out, func(dir string) (*process, error) {
+			query := fmt.Sprintf("copy (select %s from %s) to 'duckdb.%s' (%s)", v.columns, v.table, v.out, v.to)
+			command := exec.Command("node", script, modules, query)
+			command.Dir = filepath.Join(dir, "files")
+			return startCommand(command)
 		}})
-	} else {
-		row("DuckDB", "left out: -duckdb says where it is")
 	}
-	small, middle := filepath.Join(c.dir, "p4-small"), filepath.Join(c.dir, "p4")
+	small, middle := filepath.Join(c.dir, v.name+"-small"), filepath.Join(c.dir, v.name)
 	for dir, size := range map[string]int64{small: 10 * mega, middle: 64 * mega} {
-		if err := makeCSV(dir, size); err != nil {
+		if err := v.prepare(dir, size); err != nil {
 			return err
 		}
 	}
+	defer os.RemoveAll(middle)
 	same := ""
-	for _, v := range converters {
-		r, err := v.run(small)
+	for _, one := range converters {
+		r, _, err := one.run(small)
 		if err != nil {
-			return fmt.Errorf("%s: %w", v.name, err)
+			return fmt.Errorf("%s: %w", one.name, err)
 		}
-		content, err := contentOf(filepath.Join(small, "files", v.out))
+		content, err := contentOf(filepath.Join(small, "files", one.out))
 		if err != nil {
-			return fmt.Errorf("%s: %w", v.name, err)
+			return fmt.Errorf("%s: %w", one.name, err)
 		}
 		if same == "" {
 			same = content
 		}
 		if content != same {
-			return fmt.Errorf("%s made other records than the engine", v.name)
+			return fmt.Errorf("%s made %s and the engine %s", one.name, content, same)
 		}
-		if v.name == "engine" {
+		if one.name == "engine" {
 			judge("peak memory at 10 MB, engine", figures{r.Peak}, "MiB", atMost(48))
 		} else {
-			row("peak memory at 10 MB, "+v.name, fmt.Sprintf("%10.0f MiB", r.Peak))
+			row("peak memory at 10 MB, "+one.name, fmt.Sprintf("%10.0f MiB", r.Peak))
 		}
 	}
-	row("records at 10 MB", "all converters made the same")
+	row("records at 10 MB", "all converters made the same: "+strings.Split(same, ",")[0])
 
 	var sides []side
-	for _, v := range append(slices.Clone(converters), converters[0]) {
-		sides = append(sides, side{v.name, func() (float64, error) {
-			r, err := v.run(middle)
+	processors := make([]figures, len(converters)+1)
+	for i, one := range append(slices.Clone(converters), converters[0]) {
+		sides = append(sides, side{one.name, func() (float64, error) {
+			r, processor, err := one.run(middle)
+			processors[i] = append(processors[i], processor)
 			return 64 / r.Seconds, err
 		}})
 	}
@@ -131,24 +171,32 @@ func convert(c *config) error {
 	if err != nil {
 		return err
 	}
-	for i, v := range converters {
-		tell(v.name, all[i], "MB/s")
+	for i, one := range converters {
+		tell(one.name, all[i], "MB/s")
+		tell("  its processor time", processors[i][1:], "s")
 	}
 	engine := mean(all[0], all[len(all)-1])
-	tell("engine / encoding/csv and maps", engine.over(all[1]), "")
+	compare := func(what string, reference figures, least float64) {
+		if least > 0 {
+			judge("engine / "+what, engine.over(reference), "", atLeast(least))
+		} else {
+			tell("engine / "+what, engine.over(reference), "")
+		}
+	}
+	compare(v.with, all[1], v.beside)
 	if len(converters) > 2 {
-		judge("engine / DuckDB", engine.over(all[2]), "", atLeast(3))
+		compare("DuckDB", all[2], v.duck)
 	}
 	tell("control: engine / engine", all[len(all)-1].over(all[0]), "")
 	if !c.large {
 		return nil
 	}
-	large := filepath.Join(c.dir, "p4-large")
+	large := filepath.Join(c.dir, v.name+"-large")
 	defer os.RemoveAll(large)
-	if err := makeCSV(large, 2000*mega); err != nil {
+	if err := v.prepare(large, 2000*mega); err != nil {
 		return err
 	}
-	r, err := converters[0].run(large)
+	r, _, err := converters[0].run(large)
 	if err != nil {
 		return err
 	}
@@ -157,12 +205,56 @@ func convert(c *config) error {
 	return nil
 }
 
-// makeCSV makes a file of about a size, and the definitions that convert it.
-func makeCSV(dir string, size int64) error {
-	if err := write(filepath.Join(dir, "flows", "flows.yaml"), []byte(converting)); err != nil {
+// order is a record of the files.
+type order struct {
+	ID      int             `json:"id" xml:"id,attr"`
+	Name    string          `json:"name" xml:"name"`
+	City    string          `json:"city" xml:"city"`
+	Country string          `json:"country" xml:"country"`
+	Qty     int             `json:"qty" xml:"qty"`
+	Price   json.RawMessage `json:"price" xml:"price"`
+	Date    string          `json:"date" xml:"date"`
+	Email   string          `json:"email" xml:"email"`
+	Status  string          `json:"status" xml:"status"`
+	Note    string          `json:"note" xml:"note"`
+}
+
+var (
+	cities = []string{"Lisboa", "Köln", "San Francisco", "Aix-en-Provence", "東京", "Łódź", "Buenos Aires"}
+	notes  = []string{"as agreed", "ring twice, then wait", "leave it at the door please", `he said "later"`, "urgent", "two\nlines"}
+)
+
+func orderOf(id int) order {
+	return order{ID: id, Name: fmt.Sprintf("Customer, no. %d", id*7919%100003), City: cities[id%len(cities)], Country: string([]byte{'A' + byte(id%26), 'A' + byte(id/26%26)}), Qty: id%97 + 1,
+		Price: fmt.Appendf(nil, "%d.%02d", id*31%1000, id*17%100), Date: fmt.Sprintf("2026-%02d-%02d", id%12+1, id%28+1), Email: fmt.Sprintf("c%d@shop.example", id*7919%100003),
+		Status: []string{"open", "paid", "sent"}[id%3], Note: notes[id*13%len(notes)]}
+}
+
+// appendTo writes the record in a format.
+func (o *order) appendTo(b []byte, format string) ([]byte, error) {
+	switch format {
+	case "csv":
+		quoted := func(s string) string {
+			if strings.ContainsAny(s, "\",\n") {
+				return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
+			}
+			return s
+		}
+		return fmt.Appendf(b, "%d,%s,%s,%s,%d,%s,%s,%s,%s,%s\n", o.ID, quoted(o.Name), o.City, o.Country, o.Qty, o.Price, o.Date, o.Email, o.Status, quoted(o.Note)), nil
+	case "ndjson":
+		text, err := json.Marshal(o)
+		return append(append(b, text...), '\n'), err
+	}
+	text, err := xml.MarshalIndent(o, "  ", "  ")
+	return append(append(b, text...), '\n'), err
+}
+
+// prepare makes a file of about a size, and the definitions that convert it.
+func (v *conversion) prepare(dir string, size int64) error {
+	if err := write(filepath.Join(dir, "flows", "flows.yaml"), []byte(v.flow())); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, "files", "in.csv")
+	path := filepath.Join(dir, "files", "in."+v.in)
 	if err := write(path, nil); err != nil {
 		return err
 	}
@@ -171,17 +263,18 @@ func makeCSV(dir string, size int64) error {
 		return err
 	}
 	w := bufio.NewWriterSize(file, 1<<20)
-	fmt.Fprintln(w, "id,name,city,country,qty,price,date,email,status,note")
-	cities := []string{"Lisboa", "Köln", "San Francisco", "Aix-en-Provence", "東京", "Łódź", "Buenos Aires"}
-	notes := []string{"as agreed", `"ring twice, then wait"`, "leave it at the door please", `"he said ""later"""`, "urgent", `"two
-lines"`}
+	w.WriteString(map[string]string{"csv": "id,name,city,country,qty,price,date,email,status,note\n", "xml": "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<orders>\n"}[v.in])
+	var text []byte
 	for id, written := 0, int64(0); written < size; id++ {
-		n, err := fmt.Fprintf(w, "%d,\"Customer, no. %d\",%s,%c%c,%d,%d.%02d,2026-%02d-%02d,c%d@shop.example,%s,%s\n", id, id*7919%100003, cities[id%len(cities)],
-			'A'+id%26, 'A'+id/26%26, id%97+1, id*31%1000, id*17%100, id%12+1, id%28+1, id*7919%100003, []string{"open", "paid", "sent"}[id%3], notes[id*13%len(notes)])
-		if err != nil {
+		o := orderOf(id)
+		if text, err = o.appendTo(text[:0], v.in); err != nil {
 			return errors.Join(err, file.Close())
 		}
-		written += int64(n)
+		w.Write(text) // Flush tells of an error
+		written += int64(len(text))
+	}
+	if v.in == "xml" {
+		w.WriteString("</orders>\n")
 	}
 	return errors.Join(w.Flush(), file.Close())
 }
@@ -193,16 +286,38 @@ func contentOf(path string) (string, error) {
 		return "", err
 	}
 	defer file.Close()
+	var next func() (map[string]any, error)
+	if filepath.Ext(path) == ".csv" {
+		reader := csv.NewReader(bufio.NewReader(file))
+		header, err := reader.Read()
+		if err != nil {
+			return "", err
+		}
+		next = func() (map[string]any, error) {
+			cells, err := reader.Read()
+			if err != nil {
+				return nil, err
+			}
+			record := map[string]any{}
+			for i, name := range header {
+				record[name] = cells[i]
+			}
+			return record, nil
+		}
+	} else {
+		decoder := json.NewDecoder(bufio.NewReader(file))
+		next = func() (record map[string]any, err error) { return record, decoder.Decode(&record) }
+	}
 	n, hash := 0, sha256.New()
-	for d := json.NewDecoder(bufio.NewReader(file)); ; n++ {
-		var record map[string]any
-		if err := d.Decode(&record); err == io.EOF {
+	for ; ; n++ {
+		record, err := next()
+		if err == io.EOF {
 			return fmt.Sprintf("%d records, %x", n, hash.Sum(nil)), nil
 		} else if err != nil {
 			return "", err
 		}
 		for field, value := range record {
-			if number, ok := value.(float64); ok {
+			if number, err := strconv.ParseFloat(fmt.Sprint(value), 64); err == nil {
 				record[field] = strconv.FormatFloat(number, 'f', 2, 64)
 			}
 		}
@@ -225,31 +340,32 @@ func convertWithEngine(args []string, c *control) error {
 	return err
 }
 
-// convertWithMaps converts as one does it in Go with the standard library.
-func convertWithMaps(args []string, c *control) error {
-	began := time.Now()
-	records, err := convertMaps(filepath.Join(args[0], "files", "in.csv"), filepath.Join(args[0], "files", "maps.ndjson"))
-	if err != nil {
-		return err
+// convertWith is a role that converts as one does it in Go with the standard library.
+func convertWith(in, out string, loop func(r io.Reader, w *bufio.Writer) (records int64, err error)) func([]string, *control) error {
+	return func(args []string, c *control) error {
+		began := time.Now()
+		from, err := os.Open(filepath.Join(args[0], "files", "in."+in))
+		if err != nil {
+			return err
+		}
+		defer from.Close()
+		to, err := os.Create(filepath.Join(args[0], "files", "loop."+out))
+		if err != nil {
+			return err
+		}
+		w := bufio.NewWriterSize(to, 1<<16)
+		records, err := loop(bufio.NewReaderSize(from, 1<<16), w)
+		if err := errors.Join(err, w.Flush(), to.Sync(), to.Close()); err != nil {
+			return err
+		}
+		return c.report(converted{time.Since(began).Seconds(), memory(os.Getpid(), "VmHWM"), records})
 	}
-	return c.report(converted{time.Since(began).Seconds(), memory(os.Getpid(), "VmHWM"), records})
 }
 
-func convertMaps(from, to string) (records int64, err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return 0, err
-	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	w := bufio.NewWriterSize(out, 1<<16)
+func convertCSV(r io.Reader, w *bufio.Writer) (records int64, err error) {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
-	reader := csv.NewReader(bufio.NewReaderSize(in, 1<<16))
+	reader := csv.NewReader(r)
 	header, err := reader.Read()
 	if err != nil {
 		return 0, err
@@ -257,7 +373,7 @@ func convertMaps(from, to string) (records int64, err error) {
 	for ; ; records++ {
 		cells, err := reader.Read()
 		if err == io.EOF {
-			break
+			return records, nil
 		}
 		if err != nil {
 			return 0, err
@@ -278,10 +394,79 @@ func convertMaps(from, to string) (records int64, err error) {
 			return 0, err
 		}
 	}
-	return records, errors.Join(w.Flush(), out.Sync())
 }
 
-// duckdbScript converts with DuckDB: its arguments are the folder of the module and the folder of the file.
+func convertLines(r io.Reader, w *bufio.Writer) (records int64, err error) {
+	names := []string{"id", "name", "city", "country", "qty", "price", "date", "email", "status", "note"}
+	writer := csv.NewWriter(w)
+	if err := writer.Write(names); err != nil {
+		return 0, err
+	}
+	decoder := json.NewDecoder(r)
+	decoder.UseNumber()
+	cells := make([]string, len(names))
+	for ; ; records++ {
+		var record map[string]any
+		if err := decoder.Decode(&record); err == io.EOF {
+			break
+		} else if err != nil {
+			return 0, err
+		}
+		for i, name := range names {
+			cells[i] = fmt.Sprint(record[name])
+		}
+		if err := writer.Write(cells); err != nil {
+			return 0, err
+		}
+	}
+	writer.Flush()
+	return records, writer.Error()
+}
+
+// convertXML reads an order token by token: what encoding/xml does fastest and still checks that tags match.
+func convertXML(r io.Reader, w *bufio.Writer) (records int64, err error) {
+	decoder := xml.NewDecoder(r)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	var record map[string]string // that is read
+	var field string
+	var content []byte
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			return records, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			field, content = token.Name.Local, content[:0]
+			if field == "order" {
+				record = map[string]string{}
+				for _, a := range token.Attr {
+					record["@"+a.Name.Local] = a.Value
+				}
+			}
+		case xml.CharData:
+			content = append(content, token...)
+		case xml.EndElement:
+			if token.Name.Local != "order" {
+				if record != nil {
+					record[field] = string(content)
+				}
+				break
+			}
+			if err := encoder.Encode(record); err != nil {
+				return 0, err
+			}
+			record = nil
+			records++
+		}
+	}
+}
+
+// duckdbScript converts with DuckDB, in the folder of the files: its arguments are the folder of the module and the query.
 //
 //go:embed duckdb.cjs
 var duckdbScript []byte

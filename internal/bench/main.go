@@ -42,7 +42,9 @@ var cases = []benchmark{
 	{"p1", "asynchronous listener, synced before the answer, against a bare net/http handler and the disk's own sync rate", asynchronous},
 	{"p2", "synchronous flow with history, against a bare net/http handler", synchronous},
 	{"p3", "tokens for a user who has logged in before, against a bare net/http handler; the check of a token", tokens},
-	{"p4", "CSV to NDJSON from file to file, against encoding/csv and maps, and against DuckDB", convert},
+	{"p4", "CSV to NDJSON from file to file with a map of ten fields, against encoding/csv and maps, and against DuckDB", csvToLines.convert},
+	{"p5", "NDJSON to CSV from file to file, against encoding/json and maps, and against DuckDB", linesToCSV.convert},
+	{"p6", "XML to NDJSON from file to file, against encoding/xml", xmlToLines.convert},
 	{"p8", "time from the start of the process until calls are taken, and memory at rest", ready},
 	{"p9", "latency of acceptance with many listeners, queued runs and ended runs, against an empty store", growth},
 	{"p10", "size and modules of a program that imports the root module alone", embed},
@@ -54,7 +56,9 @@ var roles = map[string]func(args []string, c *control) error{
 	"bare":           serveBare,
 	"engine":         serveEngine,
 	"convert-engine": convertWithEngine,
-	"convert-maps":   convertWithMaps,
+	"convert-csv":    convertWith("csv", "ndjson", convertCSV),
+	"convert-ndjson": convertWith("ndjson", "csv", convertLines),
+	"convert-xml":    convertWith("xml", "ndjson", convertXML),
 	"verify":         verifyTokens,
 }
 
@@ -76,8 +80,8 @@ func run() error {
 	parent := flag.String("dir", "", "make the scratch folder in this `folder`; its disk is what is measured")
 	flag.IntVar(&c.rounds, "rounds", 5, "rounds of each measurement")
 	flag.DurationVar(&c.length, "length", 2*time.Second, "of one measurement of a server")
-	flag.BoolVar(&c.large, "large", false, "p4: also a file of 2 GB; p8: also 1,000,000 queued runs; p9: 10,000,000 ended runs; prune: 2,000,000 runs")
-	flag.StringVar(&c.duckdb, "duckdb", "", "p4: a `folder` in which `npm install @duckdb/node-api` was done")
+	flag.BoolVar(&c.large, "large", false, "p4, p5, p6: also a file of 2 GB; p8: also 1,000,000 queued runs; p9: 10,000,000 ended runs; prune: 2,000,000 runs")
+	flag.StringVar(&c.duckdb, "duckdb", "", "p4, p5: a `folder` in which `npm install @duckdb/node-api` was done")
 	flag.StringVar(&c.profile, "profile", "", "write profiles of the processes, .cpu and .allocs, into this `folder`")
 	flag.Parse()
 	if *role != "" {

@@ -182,7 +182,10 @@ func (f *format) NewDecoder(r io.Reader, o transform.DecodeOptions) (transform.D
 	if err != nil {
 		return nil, err
 	}
-	return feed.New(d.limits, (&decoder{document: d, raw: o.Raw}).decode), nil
+	d.Lend()
+	feed := feed.New(d.limits, (&decoder{document: d, raw: o.Raw}).decode)
+	feed.Lend = d.Hold
+	return feed, nil
 }
 
 func (f *format) document(r io.Reader, o transform.DecodeOptions) (*document, error) {

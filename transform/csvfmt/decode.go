@@ -104,25 +104,26 @@ func (d *document) content(c cell) string {
 // decoder makes records of rows.
 type decoder struct {
 	*document
-	raw  bool
-	slab []transform.Value // room for the values of the next records
+	raw bool
 }
 
 func (d *decoder) decode(f *feed.Feed) error {
 	d.Wait = f.Wait
+	var r transform.Record
 	for {
 		if err := d.next(); err != nil {
 			return err
 		}
-		if err := f.Emit(d.record(), int64(len(d.row))); err != nil {
+		d.record(&r, f.Batch())
+		if err := f.Emit(&r, int64(len(d.row))); err != nil {
 			return err
 		}
 	}
 }
 
-// record makes a record of the row found last.
-func (d *decoder) record() transform.Record {
-	r := transform.Record{Line: d.begins}
+// record makes r the record of the row found last.
+func (d *decoder) record(r *transform.Record, b *transform.Batch) {
+	r.Line, r.Err = d.begins, nil
 	if d.raw {
 		r.Raw = d.row
 	}
@@ -134,28 +135,29 @@ func (d *decoder) record() transform.Record {
 		r.Err = fault("", fmt.Sprintf("the row has %d cells, the header has %d", n, shape.Len()))
 		shape = d.raggedShape(n)
 	}
-	if len(d.slab) < n {
-		d.slab = make([]transform.Value, max(n, min(64*n, 4096)))
-	}
-	values := d.slab[:n:n]
-	d.slab = d.slab[n:]
-	for i, c := range d.cells {
-		switch s := d.content(c); {
-		case !c.quoted && (s == "" || s == d.format.options.Null):
-		case d.types == nil || r.Err != nil || d.types[i] == nil:
-			values[i] = transform.Untyped(s)
-		default:
-			v, err := d.types[i].Value(s)
-			if err != nil {
-				v = transform.Untyped(s)
-				r.Err = fault(d.types[i].name, err.Error())
-			}
-			values[i] = v
+	values := b.Values(n)
+	text, null := d.Text, d.format.options.Null
+	for i := range d.cells {
+		c := &d.cells[i]
+		s := text[c.start:c.end]
+		if c.quoted {
+			s = d.content(*c)
+		} else if s == "" || s == null {
+			continue
 		}
+		if d.types == nil || r.Err != nil || d.types[i] == nil { // a row with a fault is not looked at further
+			values[i] = transform.Untyped(s)
+			continue
+		}
+		v, err := d.types[i].Value(s)
+		if err != nil {
+			v = transform.Untyped(s)
+			r.Err = fault(d.types[i].name, err.Error())
+		}
+		values[i] = v
 	}
-	r.Value = transform.NewObject(shape, values)
+	r.Value = b.Object(shape, values)
 	r.Source = r.Value
-	return r
 }
 
 func fault(field, reason string) error {

@@ -36,8 +36,8 @@ func (s *scanner) skipLine() error {
 			return err
 		}
 		if whole {
-			if err := s.valid(s.At, s.At+end); err != nil {
-				return err
+			if s.At+end > s.Sound {
+				return s.NoCharacter(s.Sound)
 			}
 			after := strings.TrimPrefix(rest[end:], "\r\n")
 			if len(after) == len(rest)-end && after != "" {
@@ -60,12 +60,14 @@ func (s *scanner) skipComments() error {
 		}
 		switch {
 		case s.At == len(s.Text) && !s.EOF:
+			s.line = false // the window counts lines
 			if err := s.Fill(); err != nil {
 				return err
 			}
 		case s.At == len(s.Text) || s.Text[s.At] != s.comment:
 			return nil
 		default:
+			s.line = false
 			if err := s.skipLine(); err != nil {
 				return err
 			}

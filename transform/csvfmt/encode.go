@@ -10,6 +10,7 @@ import (
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/charset"
+	"github.com/integrator-go/integrator/transform/internal/word"
 )
 
 // encoder writes records as rows.
@@ -22,16 +23,20 @@ type encoder struct {
 	begun  bool
 	apart  bool // the header is kept apart, in head
 	head   []byte
+
+	always, guards     bool   // every cell is quoted; formulas are looked for
+	delimiters, quotes uint64 // a word of them
 }
 
 // flushSize is when the buffer is written out.
-const flushSize = 32 << 10
+const flushSize = 64 << 10
 
 func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.Encoder, error) {
 	if o.As != "" && o.As != "array" && o.As != "lines" {
 		return nil, fmt.Errorf("csvfmt: records cannot be written as %q: CSV has rows", o.As)
 	}
-	e := &encoder{format: f, w: f.charset.Writer(w)}
+	e := &encoder{format: f, w: f.charset.Writer(w), delimiters: word.Of(f.delimiter), quotes: word.Of(f.quote)}
+	e.always, e.guards = f.options.Quoting == "all", f.options.Formula != "" && f.options.Formula != "keep"
 	if o.Columns != nil {
 		e.shape, e.given = transform.NewShape(o.Columns...), true
 	}
@@ -185,7 +190,10 @@ func (e *encoder) value(b []byte, v transform.Value) ([]byte, error) {
 
 // text appends a cell that holds text.
 func (e *encoder) text(b []byte, s string) ([]byte, error) {
-	if e.format.options.Formula != "" && e.format.options.Formula != "keep" && isFormula(s) {
+	if e.plain(s) && (!e.guards || !isFormula(s)) {
+		return append(b, s...), nil
+	}
+	if e.guards && isFormula(s) {
 		if e.format.options.Formula == "reject" {
 			return b, errors.New("a spreadsheet would run the text as a formula")
 		}
@@ -203,9 +211,29 @@ func (e *encoder) text(b []byte, s string) ([]byte, error) {
 	return e.cell(b, s)
 }
 
+// plain reports whether a text can stand in a cell as it is; one with characters beyond ASCII may be looked at again.
+func (e *encoder) plain(s string) bool {
+	if len(s) < word.Size/2 || e.always || e.format.options.Quoting == "nonnumeric" || s[0] == e.format.comment {
+		return false
+	}
+	marks := uint64(0)
+	look := func(w uint64) {
+		marks |= word.Below(w, 14) | word.Same(w, e.delimiters) | word.Same(w, e.quotes) | word.High(w)
+	}
+	if len(s) < word.Size {
+		look(word.Half(s))
+	} else {
+		for i := 0; i < len(s)-word.Size; i += word.Size {
+			look(word.At(s, i))
+		}
+		look(word.At(s, len(s)-word.Size))
+	}
+	return marks == 0 && s != e.format.options.Null
+}
+
 // cell appends a cell, quoted where it must be.
 func (e *encoder) cell(b []byte, s string) ([]byte, error) {
-	quote := s == "" || s == e.format.options.Null || e.format.options.Quoting == "all" || strings.HasPrefix(s, "\uFEFF") || s[0] == e.format.comment
+	quote := s == "" || s == e.format.options.Null || e.always || strings.HasPrefix(s, "\uFEFF") || s[0] == e.format.comment
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == 0:

@@ -3,11 +3,10 @@ package csvfmt
 import (
 	"errors"
 	"io"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/window"
+	"github.com/integrator-go/integrator/transform/internal/word"
 )
 
 // cell is one cell of a row, as places in the scanner's text.
@@ -25,16 +24,20 @@ type scanner struct {
 	comment   byte // 0: none
 	limits    transform.Limits
 	special   [256]bool // bytes that end an unquoted cell
-	started   bool
+
+	delimiters, quotes uint64 // a word of them
+
+	started bool
 
 	single bool   // the document has one column: a blank line is a row
 	cells  []cell // of the row found last
 	row    string // its text, without the line end
 	begins int64  // its line
+	line   bool   // it took one line, and the next row begins behind it
 }
 
 func newScanner(r io.Reader, f *format, limits transform.Limits) *scanner {
-	s := &scanner{Window: window.New("csv", r), format: f, quote: f.quote, comment: f.comment, limits: limits}
+	s := &scanner{Window: window.New("csv", r), format: f, quote: f.quote, quotes: word.Of(f.quote), comment: f.comment, limits: limits}
 	s.special['\n'], s.special['\r'], s.special[0] = true, true, true
 	if !f.auto {
 		s.delimit(f.delimiter)
@@ -43,7 +46,9 @@ func newScanner(r io.Reader, f *format, limits transform.Limits) *scanner {
 }
 
 // delimit says where cells end.
-func (s *scanner) delimit(delimiter byte) { s.delimiter, s.special[delimiter] = delimiter, true }
+func (s *scanner) delimit(delimiter byte) {
+	s.delimiter, s.delimiters, s.special[delimiter] = delimiter, word.Of(delimiter), true
+}
 
 // errMore says that a row goes on behind the text that was read.
 var errMore = errors.New("the row goes on")
@@ -68,7 +73,12 @@ func (s *scanner) next() error {
 		if s.At == len(s.Text) && s.EOF {
 			return io.EOF
 		}
-		s.begins = s.Begin(s.At, s.limits.RecordBytes, false)
+		if s.line {
+			s.begins = s.BeginLine(s.At, s.limits.RecordBytes)
+		} else {
+			s.begins = s.Begin(s.At, s.limits.RecordBytes, false)
+		}
+		s.line = true // until it is known better
 		err := errMore
 		if s.At < len(s.Text) {
 			err = s.scan()
@@ -83,6 +93,7 @@ func (s *scanner) next() error {
 		if err := s.Fill(); err != nil {
 			return err
 		}
+		s.line = false // the row is begun again
 	}
 }
 
@@ -95,8 +106,12 @@ func (s *scanner) skipBlank() {
 	if i > s.At && i == len(s.Text) && s.Text[i-1] == '\r' && !s.EOF {
 		i-- // a LF may follow
 	}
+	s.line = s.line && i == s.At
 	s.At = i
 }
+
+// telling marks the bytes of a word that say something in a cell: the delimiter, or the quote, and control characters, of which NUL, LF and CR do.
+func telling(w, mark uint64) uint64 { return word.Below(w, 14) | word.Same(w, mark) }
 
 // scan finds the row that begins at s.At, and moves behind it.
 func (s *scanner) scan() error {
@@ -111,7 +126,18 @@ func (s *scanner) scan() error {
 			}
 			i = end
 		} else {
-			for i < len(text) && !s.special[text[i]] {
+			for {
+				if i+word.Size <= len(text) {
+					found := telling(word.At(text, i), s.delimiters)
+					if found == 0 {
+						i += word.Size
+						continue
+					}
+					i += word.First(found)
+				}
+				if i == len(text) || s.special[text[i]] {
+					break
+				}
 				i++
 			}
 			if i-c.start > s.limits.FieldBytes {
@@ -151,30 +177,47 @@ func (s *scanner) scan() error {
 
 // quotedCell finds the end of the quoted cell that begins at c.start, and returns the place behind its quote.
 func (s *scanner) quotedCell(c *cell) (int, error) {
-	text, i := s.Text, c.start+1
+	text, i, nul := s.Text, c.start+1, -1
 	for {
-		k := strings.IndexByte(text[i:], s.quote)
-		end := i + k
-		if k < 0 {
-			end = len(text)
+		for i < len(text) { // to the next quote
+			if i+word.Size <= len(text) {
+				found := telling(word.At(text, i), s.quotes)
+				if found == 0 {
+					i += word.Size
+					continue
+				}
+				i += word.First(found)
+			}
+			if text[i] == s.quote {
+				break
+			}
+			switch text[i] {
+			case 0:
+				if nul < 0 {
+					nul = i
+				}
+			case '\n', '\r':
+				s.line = false
+			}
+			i++
 		}
 		switch {
-		case end-c.start-1 > s.limits.FieldBytes:
+		case i-c.start-1 > s.limits.FieldBytes:
 			return 0, s.Fault(c.start, "the quote that opens here is not closed within %d bytes", s.limits.FieldBytes)
-		case k < 0 && s.EOF:
+		case i == len(text) && s.EOF:
 			return 0, s.Fault(c.start, "the quote that opens here is never closed")
-		case k < 0 || end+1 == len(text) && !s.EOF:
+		case i == len(text) || i+1 == len(text) && !s.EOF:
 			return 0, errMore
 		}
-		if i = end + 1; i == len(text) || text[i] != s.quote {
+		if i++; i == len(text) || text[i] != s.quote {
 			break
 		}
 		c.escaped = true
 		i++
 	}
 	c.start, c.end, c.quoted = c.start+1, i-1, true
-	if k := strings.IndexByte(text[c.start:c.end], 0); k >= 0 {
-		return 0, s.Fault(c.start+k, "a NUL character cannot be part of CSV")
+	if nul >= 0 {
+		return 0, s.Fault(nul, "a NUL character cannot be part of CSV")
 	}
 	return i, nil
 }
@@ -185,23 +228,9 @@ func (s *scanner) found(end, next int) error {
 	if err := s.Within(end); err != nil {
 		return err
 	}
-	if err := s.valid(s.At, end); err != nil {
-		return err
+	if end > s.Sound {
+		return s.NoCharacter(s.Sound)
 	}
 	s.At = next
 	return nil
-}
-
-// valid returns the fault of what is no character between two places.
-func (s *scanner) valid(from, to int) error {
-	if utf8.ValidString(s.Text[from:to]) {
-		return nil
-	}
-	for {
-		r, size := utf8.DecodeRuneInString(s.Text[from:])
-		if r == utf8.RuneError && size == 1 {
-			return s.NoCharacter(from)
-		}
-		from += size
-	}
 }

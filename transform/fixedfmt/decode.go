@@ -55,7 +55,7 @@ func (d *decoder) decode(f *feed.Feed) error {
 		if d.raw {
 			r.Raw = d.line
 		}
-		if err := f.Emit(r, int64(len(d.line))); err != nil {
+		if err := f.Emit(&r, int64(len(d.line))); err != nil {
 			return err
 		}
 	}

@@ -78,7 +78,7 @@ func (f *format) NewDecoder(r io.Reader, o transform.DecodeOptions) (transform.D
 			return err
 		}
 		v := b.object(f.lists)
-		return to.Emit(transform.Record{Value: v, Source: v, Line: 1, Raw: s.raw}, s.size)
+		return to.Emit(&transform.Record{Value: v, Source: v, Line: 1, Raw: s.raw}, s.size)
 	}), nil
 }
 

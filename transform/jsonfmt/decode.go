@@ -20,7 +20,8 @@ type walker struct {
 	omit     transform.Selector // what the records leave out
 	raw      bool
 	scopes   *scope.Scopes
-	emit     func(r transform.Record, size int64) error // nil: the document is only checked
+	emit     func(r *transform.Record, size int64) error // nil: the document is only checked
+	found    transform.Record                            // last
 }
 
 // document reads the whole document.
@@ -103,7 +104,8 @@ func (w *walker) record() error {
 	if _, err := w.space(); err != nil {
 		return err
 	}
-	r := transform.Record{Line: w.Begin(w.At, w.limits.RecordBytes, w.raw)}
+	r := &w.found
+	*r = transform.Record{Line: w.Begin(w.At, w.limits.RecordBytes, w.raw)}
 	var err error
 	if r.Value, err = w.value(w.emit != nil, w.omit); err != nil {
 		return err
@@ -133,12 +135,13 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, selector, omit 
 		}
 	}
 	d := feed.New(w.limits, func(d *feed.Feed) error {
-		w.emit, w.Wait = d.Emit, d.Wait
+		w.emit, w.Wait, w.batch = d.Emit, d.Wait, d.Batch
 		if err := w.Start(); err != nil {
 			return err
 		}
 		return w.document()
 	})
+	d.Holds = w.values.Holds
 	d.Release = func() {
 		w.values.Free()
 		w.scopes.Close()

@@ -13,10 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/window"
+	"github.com/integrator-go/integrator/transform/internal/word"
 )
 
 // Options are the choices of both formats. The zero value is strict and compact.
@@ -147,11 +149,12 @@ type encoder struct {
 	w     io.Writer
 	as    string
 	buf   []byte
+	names names
 	count int
 }
 
 // flushSize is when the buffer is written out.
-const flushSize = 32 << 10
+const flushSize = 64 << 10
 
 func (e *encoder) Encode(b *transform.Batch) error {
 	for i := range b.Records {
@@ -169,7 +172,7 @@ func (e *encoder) Encode(b *transform.Batch) error {
 			e.buf = append(e.buf, '\n')
 		}
 		var err error
-		if e.buf, err = Append(e.buf, r.Value); err != nil {
+		if e.buf, err = e.names.append(e.buf, r.Value); err != nil {
 			e.buf = e.buf[:before]
 			r.Err = &transform.Fault{Kind: "input", Step: "encode", Reason: err.Error()}
 			continue
@@ -212,7 +215,48 @@ func (e *encoder) Close() error {
 }
 
 // Append appends the JSON text of a value to b. Bytes are written in base64 (RFC 4648 section 4). The error is about invalid UTF-8.
-func Append(b []byte, v transform.Value) ([]byte, error) {
+func Append(b []byte, v transform.Value) ([]byte, error) { return (*names)(nil).append(b, v) }
+
+// names are the names of objects as they are written, of the shapes that an encoder has met.
+type names struct {
+	shape   *transform.Shape // met last
+	written []string         // its names, each with what stands around it
+	met     map[*transform.Shape][]string
+}
+
+// mostShapes is how many shapes are remembered.
+const mostShapes = 64
+
+// of returns the names of a shape, with what stands before and behind each of them; nil when they are not to be had. A nil names has none.
+func (n *names) of(shape *transform.Shape) []string {
+	if n == nil {
+		return nil
+	}
+	if shape == n.shape {
+		return n.written
+	}
+	written, ok := n.met[shape]
+	if !ok {
+		if len(n.met) == mostShapes {
+			return nil
+		}
+		for i := range shape.Len() {
+			text, err := appendText([]byte("{,"[min(i, 1):][:1]), shape.Name(i))
+			if err != nil {
+				return nil
+			}
+			written = append(written, string(append(text, ':')))
+		}
+		if n.met == nil {
+			n.met = map[*transform.Shape][]string{}
+		}
+		n.met[shape] = written
+	}
+	n.shape, n.written = shape, written
+	return written
+}
+
+func (n *names) append(b []byte, v transform.Value) ([]byte, error) {
 	switch v.Kind() {
 	case transform.KindNull:
 		return append(b, "null"...), nil
@@ -231,25 +275,31 @@ func Append(b []byte, v transform.Value) ([]byte, error) {
 				b = append(b, ',')
 			}
 			var err error
-			if b, err = Append(b, e); err != nil {
+			if b, err = n.append(b, e); err != nil {
 				return b, err
 			}
 		}
 		return append(b, ']'), nil
 	}
-	b = append(b, '{')
-	first := true
-	for name, field := range v.Fields() {
-		if !first {
-			b = append(b, ',')
+	shape := v.Shape()
+	written := n.of(shape)
+	var err error
+	if written == nil {
+		b = append(b, '{')
+	}
+	for i := range shape.Len() {
+		if written != nil {
+			b = append(b, written[i]...)
+		} else {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if b, err = appendText(b, shape.Name(i)); err != nil {
+				return b, err
+			}
+			b = append(b, ':')
 		}
-		first = false
-		var err error
-		if b, err = appendText(b, name); err != nil {
-			return b, err
-		}
-		b = append(b, ':')
-		if b, err = Append(b, field); err != nil {
+		if b, err = n.append(b, v.At(i)); err != nil {
 			return b, err
 		}
 	}
@@ -258,13 +308,31 @@ func Append(b []byte, v transform.Value) ([]byte, error) {
 
 const hexDigits = "0123456789abcdef"
 
+// careful marks the bytes of a word of a text that cannot stand in JSON as they are, or that must be looked at.
+func careful(w uint64) uint64 {
+	return word.Below(w, ' ') | word.Same(w, quotes) | word.Same(w, backslashes) | word.High(w)
+}
+
+var quotes, backslashes = word.Of('"'), word.Of('\\')
+
 func appendText(b []byte, s string) ([]byte, error) {
-	if !utf8.ValidString(s) {
-		return b, errors.New("a text is not valid UTF-8")
+	n := len(b)
+	b = append(slices.Grow(b, len(s)+2), '"')
+	i := 0
+	for i+word.Size <= len(s) && careful(word.At(s, i)) == 0 {
+		i += word.Size
 	}
-	b = append(b, '"')
+	for i < len(s) && plain[s[i]] && s[i] < utf8.RuneSelf {
+		i++
+	}
+	if i == len(s) {
+		return append(append(b, s...), '"'), nil
+	}
+	if !utf8.ValidString(s[i:]) {
+		return b[:n], errors.New("a text is not valid UTF-8")
+	}
 	start := 0
-	for i := 0; i < len(s); i++ {
+	for ; i < len(s); i++ {
 		c := s[i]
 		if c >= ' ' && c != '"' && c != '\\' {
 			continue

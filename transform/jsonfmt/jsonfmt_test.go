@@ -321,3 +321,29 @@ func TestOptions(t *testing.T) {
 		t.Error("records can be written as rows")
 	}
 }
+
+// TestExpectedNames has faults behind names that came before: they are found as where a name comes for the first time.
+func TestExpectedNames(t *testing.T) {
+	t.Parallel()
+	const good = `{"a":"x","b":1}`
+	for _, bad := range []string{`{"a":"x","a":1}`, `{"a":"x",,"b":1}`, `{"a":"x" "b":1}`, `{"a":"x"`, `{"a":}`, `{,"a":1}`, `{"a":"x","b":01}`, "{\"a\":\"\xff\"}", "{\"a\":\"\xe6\x9d\"}", "{\"a\":\"\x01\"}", `{"a"x:1}`, `{"ax:1}`,
+		`{"a":"x",}`, `{"a":"x","b":1}}`, `{"a":"\ud800"}`, `{"a":"x","b":1,"b":2}`, `{"a":"x","b"`} {
+		fault := func(before string) (line int64, reason string) {
+			f, err := jsonfmt.NewLines(jsonfmt.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			records, err := transformtest.Decode(f, strings.NewReader(before+"\n"+bad+"\n"), transform.DecodeOptions{})
+			if err != nil || records[len(records)-1].Err == nil {
+				t.Errorf("%q behind %q is accepted: %v", bad, before, err)
+				return 0, ""
+			}
+			return records[len(records)-1].Line, records[len(records)-1].Err.Error()
+		}
+		line, first := fault("")
+		lineAgain, again := fault(good + "\n" + good)
+		if first != again || lineAgain != line+1 {
+			t.Errorf("%q: first %s, then %s", bad, first, again)
+		}
+	}
+}

@@ -18,6 +18,8 @@ type lineScanner struct {
 	begun  bool
 	line   int64 // of the line found last
 	offset int64 // where it begins
+	place  int   // the same in Text
+	single bool  // no other line end than the one behind it is in it
 }
 
 func (f *format) lineScanner(r io.Reader, limits transform.Limits) *lineScanner {
@@ -32,7 +34,12 @@ func (s *lineScanner) next() (string, error) {
 			return "", err
 		}
 	}
-	s.line, s.offset = s.Begin(s.At, s.limits.RecordBytes, false), s.Offset()
+	if s.single {
+		s.line = s.BeginLine(s.At, s.limits.RecordBytes)
+	} else {
+		s.line = s.Begin(s.At, s.limits.RecordBytes, false)
+	}
+	s.offset = s.Offset()
 	length := 0 // of what was searched
 	for {
 		rest := s.Text[s.At:]
@@ -45,11 +52,13 @@ func (s *lineScanner) next() (string, error) {
 		}
 		switch {
 		case end >= 0:
+			s.place, s.single = s.At, strings.IndexByte(rest[:length], '\r') < 0
 			s.At += length + 1
 			return rest[:length], nil
 		case s.EOF && length == 0:
 			return "", io.EOF
 		case s.EOF:
+			s.place = s.At
 			s.At += length
 			return rest, nil
 		}
@@ -74,13 +83,13 @@ func (s *lineScanner) check() error {
 func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector transform.Selector) transform.Decoder {
 	lines := f.lineScanner(r, o.Limits)
 	var found []transform.Record // in one line
-	w := &walker{scanner: f.scanner(o.Limits), selector: selector, raw: o.Raw, emit: func(r transform.Record, _ int64) error {
-		found = append(found, r)
+	w := &walker{scanner: f.scanner(o.Limits), selector: selector, raw: o.Raw, emit: func(r *transform.Record, _ int64) error {
+		found = append(found, *r)
 		return nil
 	}}
 	w.Window = new(window.Window)
 	d := feed.New(lines.limits, func(d *feed.Feed) error {
-		lines.Wait = d.Wait
+		lines.Wait, w.batch = d.Wait, d.Batch
 		for {
 			line, err := lines.next()
 			if err == io.EOF {
@@ -89,11 +98,12 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 			if err != nil {
 				return err
 			}
-			if strings.Trim(line, " \t\r") == "" {
+			if line == "" || line[0] <= ' ' && strings.Trim(line, " \t\r") == "" {
 				continue
 			}
 			found = found[:0]
-			*w.Window, w.depth = window.Of("ndjson", line, lines.line, lines.offset), 0
+			lines.Line(w.Window, line, lines.place, lines.line, lines.offset)
+			w.depth = 0
 			if o.Scope && len(selector) > 0 {
 				o.Reopen = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(line)), nil }
 				w.scopes, err = f.scopes(o, selector)
@@ -110,15 +120,16 @@ func (f *format) lineDecoder(r io.Reader, o transform.DecodeOptions, selector tr
 				}
 			}
 			size := int64(len(line))
-			for _, r := range found {
-				if err := d.Emit(r, size); err != nil {
+			for i := range found {
+				if err := d.Emit(&found[i], size); err != nil {
 					return err
 				}
 				size = 0
 			}
 		}
 	})
-	d.Release = w.values.Free
+	lines.Lend()
+	d.Lend, d.Release = lines.Hold, w.values.Free
 	return d
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/stack"
 	"github.com/integrator-go/integrator/transform/internal/window"
+	"github.com/integrator-go/integrator/transform/internal/word"
 )
 
 // scanner reads the values of a JSON text and checks every rule of RFC 8259 and RFC 7493 (unique names, no lone surrogates). It holds
@@ -18,6 +19,7 @@ type scanner struct {
 	limits   transform.Limits
 	root     *transform.Shape
 	values   stack.Stack
+	batch    func() *transform.Batch // in whose memory values are made
 	depth    int
 }
 
@@ -50,6 +52,13 @@ func (s *scanner) more(i int, token string) (int, error) {
 
 // space passes over white space and returns the character behind it, 0 at the end of the document.
 func (s *scanner) space() (byte, error) {
+	if s.At < len(s.Text) && s.Text[s.At] > ' ' {
+		return s.Text[s.At], s.Within(s.At)
+	}
+	return s.spaces()
+}
+
+func (s *scanner) spaces() (byte, error) {
 	for {
 		for ; s.At < len(s.Text); s.At++ {
 			switch c := s.Text[s.At]; c {
@@ -165,7 +174,8 @@ func (s *scanner) object(build bool, omit transform.Selector) (transform.Value, 
 	if !build {
 		return transform.Null, nil
 	}
-	object := transform.NewObject(fields.Shape(), s.values.Take(base))
+	b := s.batch()
+	object := b.Object(fields.Shape(), s.values.Take(base, b))
 	if omitted {
 		object = object.Without(omit[0].Name)
 	}
@@ -175,6 +185,10 @@ func (s *scanner) object(build bool, omit transform.Selector) (transform.Value, 
 // member passes over what stands before the value of an object's next field. It returns the field's name and its place in fields, to
 // which it is added; a place of -1 says that the object ended.
 func (s *scanner) member(fields *transform.ShapeBuilder) (name string, place int, err error) {
+	if name := fields.Next(); name != "" && s.expected(name, fields.Len()) {
+		fields.Follow()
+		return name, fields.Len() - 1, nil
+	}
 	c, err := s.space()
 	switch {
 	case err != nil:
@@ -220,6 +234,26 @@ func (s *scanner) member(fields *transform.ShapeBuilder) (name string, place int
 	return name, place, nil
 }
 
+// expected passes over what stands before the value of an object's next field, when it is the name that is expected, written as most do.
+func (s *scanner) expected(name string, before int) bool {
+	rest := s.Text[s.At:]
+	if before > 0 {
+		if rest == "" || rest[0] != ',' {
+			return false
+		}
+		if rest = rest[1:]; rest != "" && rest[0] == ' ' {
+			rest = rest[1:]
+		}
+	}
+	n := len(name)
+	if len(rest) < n+len(`"":`) || rest[0] != '"' || rest[n+1] != '"' || rest[n+2] != ':' || rest[1:n+1] != name ||
+		n > s.limits.NameBytes || before >= s.limits.Fields {
+		return false
+	}
+	s.At = len(s.Text) - len(rest) + n + len(`"":`)
+	return true
+}
+
 func (s *scanner) list(build bool) (transform.Value, error) {
 	if err := s.enter(); err != nil {
 		return transform.Null, err
@@ -230,8 +264,11 @@ func (s *scanner) list(build bool) (transform.Value, error) {
 		switch {
 		case err != nil:
 			return transform.Null, err
+		case !more && !build:
+			return transform.Null, nil
 		case !more:
-			return transform.List(s.values.Take(base)), nil
+			b := s.batch()
+			return b.List(s.values.Take(base, b)), nil
 		}
 		v, err := s.value(build, nil)
 		if err != nil {
@@ -278,7 +315,7 @@ func (s *scanner) literal(word string) error {
 func (s *scanner) number() (transform.Value, error) {
 	i, limit := s.At, min(s.limits.NameBytes, s.limits.FieldBytes)
 	for {
-		for i < len(s.Text) && strings.IndexByte("0123456789.-+eE", s.Text[i]) >= 0 {
+		for i < len(s.Text) && numeric[s.Text[i]] {
 			i++
 		}
 		if i-s.At > limit {
@@ -300,19 +337,31 @@ func (s *scanner) number() (transform.Value, error) {
 	return transform.Number(text), nil
 }
 
-// plain are the bytes of which texts consist without more ado.
-var plain = func() (t [256]bool) {
-	for c := ' '; c < utf8.RuneSelf; c++ {
-		t[c] = c != '"' && c != '\\'
+// plain are the bytes of which texts consist without more ado, and numeric those of numbers.
+var plain, numeric = func() (p, n [256]bool) {
+	for c := ' '; c < 256; c++ {
+		p[c] = c != '"' && c != '\\'
 	}
-	return t
+	for _, c := range []byte("0123456789.-+eE") {
+		n[c] = true
+	}
+	return p, n
 }()
 
 // text finds the end of the text in quotes that begins at At, behind its quote. Its own length is at most limit bytes.
 func (s *scanner) text(limit int, what string) (end int, escaped bool, err error) {
 	i := s.At + 1
 	for {
-		for i < len(s.Text) && plain[s.Text[i]] {
+		for i+word.Size <= s.Sound {
+			w := word.At(s.Text, i)
+			special := word.Below(w, ' ') | word.Same(w, quotes) | word.Same(w, backslashes)
+			if special != 0 {
+				i += word.First(special)
+				break
+			}
+			i += word.Size
+		}
+		for i < s.Sound && plain[s.Text[i]] {
 			i++
 		}
 		if i-s.At-1 > limit {

@@ -93,6 +93,7 @@ func run(t *testing.T, h Harness) {
 		{"document faults have a place, the same for Check and Decode", (*suite).faults},
 		{"Check agrees with Decode on every beginning of a document", (*suite).beginnings},
 		{"values stay valid", (*suite).validity},
+		{"the memory of batches is used again", (*suite).recycled},
 		{"one format serves many goroutines", (*suite).concurrency},
 		{"limits hold", (*suite).limits},
 		{"a byte order mark is passed over", (*suite).byteOrderMark},
@@ -478,6 +479,52 @@ func (s *suite) validity(t *testing.T) {
 		t.Errorf("(-when decoded +at the end):\n%s", diff)
 	}
 }
+
+// recycled decodes into three batches by turns, and looks at each only when the memory of the one before it has been used again: no record of a batch
+// may be in the memory of another one, however the reader cuts the document.
+func (s *suite) recycled(t *testing.T) {
+	o := s.Decode
+	for cut := range 40 {
+		o.Limits.BatchSize = 1 + cut%3
+		d, err := s.Format.NewDecoder(&pieces{strings.NewReader(s.document), 1 + cut*cut}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var batches [3]transform.Batch
+		var got []string
+		show := func(i int) {
+			for _, r := range batches[i%3].Records {
+				got = append(got, Show(r.Value))
+			}
+			batches[i%3].Recycle()
+		}
+		i := 0
+		for ; ; i++ { // the batch i-2 is recycled and decoded into before i-1 is looked at
+			if err := d.Decode(&batches[i%3]); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if i >= 2 {
+				show(i - 2)
+			}
+		}
+		for k := max(0, i-2); k < i; k++ {
+			show(k)
+		}
+		if diff := cmp.Diff(shown(s.Values), got); diff != "" {
+			t.Fatalf("in pieces of %d bytes (-want +got):\n%s", 1+cut*cut, diff)
+		}
+	}
+}
+
+// pieces reads so many bytes at a time.
+type pieces struct {
+	r    io.Reader
+	most int
+}
+
+func (p *pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), p.most)]) }
 
 // reused reads little at a time, and spoils all of the buffer that it is given, as a reader may: what was read into it before is gone.
 type reused struct{ r io.Reader }

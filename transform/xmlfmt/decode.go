@@ -16,6 +16,8 @@ type reader struct {
 	*scanner
 	shapes *transform.Shape
 	values stack.Stack
+	batch  func() *transform.Batch // in whose memory values are made
+	pieces []string                // of the texts of the elements that are read
 	lists  map[string]bool
 	at     map[string]string // "@name" by name
 }
@@ -36,32 +38,36 @@ func (r *reader) attributeName(name string) string {
 	return field
 }
 
-// pieces is the text of an element, of which there may be much between children and comments.
-type pieces struct {
-	first  string
-	all    []byte // of several
+// content is the text of an element, of which there may be much between children and comments. Its pieces are those of the reader from a place on.
+type content struct {
+	from   int
 	length int
+	solid  bool // it is not white space alone
 }
 
-// add adds a piece; without keep only its length.
-func (p *pieces) add(piece string, keep bool) {
-	p.length += len(piece)
-	switch {
-	case !keep:
-	case p.first == "":
-		p.first = piece
-	case p.all == nil:
-		p.all = append([]byte(p.first), piece...)
-	default:
-		p.all = append(p.all, piece...)
+// addText adds a piece to an element's text; without keep only its length.
+func (r *reader) addText(c *content, piece string, keep bool) error {
+	if c.length += len(piece); c.length > r.limits.FieldBytes {
+		return r.fault(r.At, fmt.Sprintf("the text of an element is longer than %d bytes", r.limits.FieldBytes))
 	}
+	if keep && piece != "" {
+		r.pieces = append(r.pieces, piece)
+		c.solid = c.solid || !blank(piece)
+	}
+	return nil
 }
 
-func (p *pieces) text() string {
-	if p.all != nil {
-		return string(p.all)
+// takeText returns an element's text, and lets go of its pieces.
+func (r *reader) takeText(c *content) string {
+	pieces := r.pieces[c.from:]
+	r.pieces = r.pieces[:c.from]
+	switch len(pieces) {
+	case 0:
+		return ""
+	case 1:
+		return pieces[0]
 	}
-	return p.first
+	return strings.Join(pieces, "")
 }
 
 // add adds the name of a field of an element's object.
@@ -98,7 +104,7 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		}
 	}
 	var (
-		content  pieces
+		all      = content{from: len(r.pieces)}
 		lists    map[int][]transform.Value // the values of fields that came more than once
 		children bool
 	)
@@ -109,6 +115,20 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		lists[field] = append(lists[field], values...)
 	}
 	for {
+		if len(omit) == 0 {
+			for !r.pending {
+				leaf, found, err := r.leaf(&names, &all, build)
+				if err != nil {
+					return transform.Null, err
+				}
+				if !found {
+					break
+				}
+				if children = true; build {
+					r.values.Push(leaf)
+				}
+			}
+		}
 		if err := r.next(); err != nil {
 			return transform.Null, err
 		}
@@ -124,9 +144,8 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		}
 		switch r.kind {
 		case text:
-			content.add(r.content, build)
-			if content.length > r.limits.FieldBytes {
-				return transform.Null, r.fault(r.At, fmt.Sprintf("the text of an element is longer than %d bytes", r.limits.FieldBytes))
+			if err := r.addText(&all, r.content, build); err != nil {
+				return transform.Null, err
 			}
 			continue
 		case endTag:
@@ -136,17 +155,19 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 			for i, values := range lists {
 				r.values.Set(base+i, transform.List(values))
 			}
-			all := content.text()
-			switch {
-			case names.Len() == 0 && !children && all == "":
-				return transform.Null, nil
-			case names.Len() == 0 && !children:
-				return transform.Untyped(all), nil
-			case all != "" && (!children || !blank(all)):
-				names.Add("#text")
-				r.values.Push(transform.Untyped(all))
+			if names.Len() == 0 && !children {
+				if all.length == 0 {
+					return transform.Null, nil
+				}
+				return transform.Untyped(r.takeText(&all)), nil
 			}
-			return transform.NewObject(names.Shape(), r.values.Take(base)), nil
+			if all.length > 0 && (!children || all.solid) {
+				names.Add("#text")
+				r.values.Push(transform.Untyped(r.takeText(&all)))
+			}
+			r.pieces = r.pieces[:all.from]
+			b := r.batch()
+			return b.Object(names.Shape(), r.values.Take(base, b)), nil
 		}
 		children = true
 		name := r.name
@@ -166,17 +187,57 @@ func (r *reader) element(build bool, omit []string) (transform.Value, error) {
 		}
 		switch {
 		case !build:
+			continue
 		case i < 0:
 			r.values.Push(v)
 			if r.lists[name] {
 				repeat(names.Len()-1, v)
 			}
+			continue
 		case lists[i] == nil:
-			repeat(i, r.values.At(base+i), v)
-		default:
-			repeat(i, v)
+			repeat(i, r.values.At(base+i))
+		}
+		repeat(i, v)
+		if stack.IsWhole(v) {
+			r.values.Set(base+i, v) // the batch's memory has something of the record: see Holds
 		}
 	}
+}
+
+// leaf reads the child that is most likely to come next, with the white space before it, when it is of text alone and written as most are:
+// <name>text</name>, all of it in the window. What is not so is read token by token, and so is whatever has a fault.
+func (r *reader) leaf(names *transform.ShapeBuilder, all *content, build bool) (v transform.Value, found bool, err error) {
+	rest := r.Text[r.At:]
+	begins := 0
+	for begins < len(rest) && (rest[begins] == ' ' || rest[begins] == '\n' || rest[begins] == '\t') {
+		begins++
+	}
+	name := names.Next()
+	n := len(name)
+	at := begins + len("<>") + n // of the text
+	if name == "" || len(rest) < at || rest[begins] != '<' || rest[at-1] != '>' || rest[begins+1:at-1] != name {
+		return v, false, nil
+	}
+	end := plainEnd(rest, at)
+	behind := end + len("</>") + n
+	if len(rest) < behind || rest[end] != '<' || rest[end+1] != '/' || rest[behind-1] != '>' || rest[end+2:behind-1] != name {
+		return v, false, nil
+	}
+	l := &r.limits
+	if n > l.NameBytes || names.Len() >= l.Fields || max(end-at, begins, n+len("</>")) > l.FieldBytes || len(r.open) >= l.Depth || r.lists[name] || r.At+end > r.Sound || r.Within(r.At+behind) != nil {
+		return v, false, nil
+	}
+	if begins > 0 {
+		if err := r.addText(all, rest[:begins], build); err != nil {
+			return v, false, err
+		}
+	}
+	names.Follow()
+	r.At += behind
+	if at < end {
+		v = transform.Untyped(rest[at:end])
+	}
+	return v, true, nil
 }
 
 // walker goes through one document along the path of its records.
@@ -187,7 +248,8 @@ type walker struct {
 	raw     bool
 	omit    []string // what the records leave out
 	scopes  *scope.Scopes
-	emit    func(r transform.Record, size int64) error // nil: the document is only checked
+	emit    func(r *transform.Record, size int64) error // nil: the document is only checked
+	found   transform.Record                            // last
 }
 
 // document reads the whole document. Behind the last record the rest of it must be well-formed too.
@@ -225,12 +287,16 @@ func (w *walker) document() error {
 
 // record reads the element whose start tag was read as a record.
 func (w *walker) record() error {
-	r := transform.Record{Line: w.Begin(w.begins, w.limits.RecordBytes, w.raw)}
+	r := &w.found
+	*r = transform.Record{Line: w.Begin(w.begins, w.limits.RecordBytes, w.raw)}
+	w.pieces = w.pieces[:0]
 	name, inherited := w.name, ""
 	if w.raw {
 		inherited = w.inherited()
 	}
+	w.Pinned = true
 	v, err := w.element(w.emit != nil, w.omit)
+	w.Pinned = false
 	if err != nil {
 		return err
 	}
@@ -284,9 +350,11 @@ func (f *format) decoder(r io.Reader, o transform.DecodeOptions, records selecto
 		}
 	}
 	d := feed.New(w.limits, func(d *feed.Feed) error {
-		w.emit, w.Wait = d.Emit, d.Wait
+		w.emit, w.Wait, w.batch = d.Emit, d.Wait, d.Batch
 		return w.document()
 	})
+	w.Lend()
+	d.Lend, d.Holds = w.Hold, w.values.Holds
 	d.Release = func() {
 		w.values.Free()
 		w.scopes.Close()

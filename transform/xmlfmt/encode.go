@@ -24,7 +24,7 @@ type encoder struct {
 }
 
 // flushSize is when the buffer is written out.
-const flushSize = 32 << 10
+const flushSize = 64 << 10
 
 func (f *format) NewEncoder(w io.Writer, o transform.EncodeOptions) (transform.Encoder, error) {
 	switch o.As {

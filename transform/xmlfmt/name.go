@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/integrator-go/integrator/transform/internal/word"
 )
 
 // Classes of ASCII characters in names; those beyond ASCII are looked up by isNameStart and isNamePart.
@@ -74,6 +76,11 @@ func checkName(name string) string {
 	if nameEnd(name) != len(name) {
 		return fmt.Sprintf("%q is no name of an XML element", name)
 	}
+	return checkColon(name)
+}
+
+// checkColon returns why a name of XML is none with namespaces, "" when it is one.
+func checkColon(name string) string {
 	if i := strings.IndexByte(name, ':'); i >= 0 {
 		if local := name[i+1:]; i == 0 || nameEnd(local) == 0 || strings.IndexByte(local, ':') >= 0 {
 			return fmt.Sprintf("%q has a colon where no prefix ends", name)
@@ -85,6 +92,12 @@ func checkName(name string) string {
 // badChar returns the place of the first character that XML cannot hold (section 2.2, Char), -1 when there is none.
 func badChar(s string) int {
 	for i := 0; i < len(s); {
+		if i+word.Size <= len(s) {
+			if w := word.At(s, i); word.Below(w, ' ')|word.High(w) == 0 {
+				i += word.Size
+				continue
+			}
+		}
 		c := s[i]
 		if c < utf8.RuneSelf {
 			if c < ' ' && c != '\t' && c != '\n' && c != '\r' {
@@ -100,6 +113,38 @@ func badChar(s string) int {
 		i += size
 	}
 	return -1
+}
+
+// plain are the bytes of which text consists without more ado, where it is UTF-8: no <, & or ], no control characters but for tabs and line feeds, not
+// the byte that U+FFFE and U+FFFF begin with.
+var plain = func() (t [256]bool) {
+	for c := ' '; c < 256; c++ {
+		t[c] = c != '<' && c != '&' && c != ']' && c != 0xEF
+	}
+	t['\t'], t['\n'] = true, true
+	return t
+}()
+
+var tags, references, brackets, last = word.Of('<'), word.Of('&'), word.Of(']'), word.Of(0xEF)
+
+// plainEnd returns the place of the first byte of s, from i on, that is not plain; len(s) when all are.
+func plainEnd(s string, i int) int {
+	for i < len(s) {
+		if i+word.Size <= len(s) {
+			w := word.At(s, i)
+			special := word.Below(w, ' ') | word.Same(w, tags) | word.Same(w, references) | word.Same(w, brackets) | word.Same(w, last)
+			if special == 0 {
+				i += word.Size
+				continue
+			}
+			i += word.First(special)
+		}
+		if !plain[s[i]] {
+			return i
+		}
+		i++
+	}
+	return i
 }
 
 func validText(s string) bool { return badChar(s) < 0 }

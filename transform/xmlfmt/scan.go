@@ -39,6 +39,7 @@ type scanner struct {
 	begins  int         // where it begins in Text
 
 	open     []element // the elements that are open
+	owned    int       // how many of them own has copied
 	bindings []binding // of prefixes to namespaces, the innermost last
 	pending  bool      // an empty-element tag was given as a start tag: its end tag comes next
 	started  bool
@@ -207,6 +208,7 @@ func (s *scanner) next() error {
 		if err == errMore {
 			found = false
 			if err = s.within(len(s.Text)); err == nil {
+				s.own()
 				err = s.Fill()
 			}
 		} else if err == nil {
@@ -216,6 +218,17 @@ func (s *scanner) next() error {
 			return err
 		}
 	}
+}
+
+// own makes copies of what is known of the open elements: the memory of the text that it comes from may be used again.
+func (s *scanner) own() {
+	for i := s.owned; i < len(s.open); i++ {
+		s.open[i].name = strings.Clone(s.open[i].name)
+		for k := s.open[i].bindings; k < len(s.bindings); k++ {
+			s.bindings[k] = binding{strings.Clone(s.bindings[k].prefix), strings.Clone(s.bindings[k].uri)}
+		}
+	}
+	s.owned = len(s.open)
 }
 
 // within returns the fault that the token is too long if it reaches to end. What a token holds is looked at after that.
@@ -289,6 +302,14 @@ func (s *scanner) text(rest string) (bool, error) {
 			return false, errMore
 		}
 		return false, nil
+	}
+	if end := plainEnd(rest, 0); end < len(rest) && rest[end] == '<' && s.At+end <= s.Sound {
+		if err := s.within(s.At + end); err != nil {
+			return false, err
+		}
+		s.kind, s.content = text, rest[:end]
+		s.At += end
+		return true, nil
 	}
 	end := strings.IndexByte(rest, '<')
 	if end < 0 {
@@ -481,7 +502,7 @@ func (s *scanner) qname(rest string, i int, what string) (int, error) {
 	if n == 0 {
 		return 0, s.fault(s.At+i, "the name of "+what+" is missing")
 	}
-	if reason := checkName(rest[i : i+n]); reason != "" {
+	if reason := checkColon(rest[i : i+n]); reason != "" {
 		return 0, s.fault(s.At+i, reason)
 	}
 	return i + n, nil
@@ -726,6 +747,7 @@ func (s *scanner) endTag(rest string) error {
 func (s *scanner) close() {
 	top := s.open[len(s.open)-1]
 	s.name, s.open, s.bindings = top.name, s.open[:len(s.open)-1], s.bindings[:top.bindings]
+	s.owned = min(s.owned, len(s.open))
 }
 
 // fault returns a document fault at a place of the token.

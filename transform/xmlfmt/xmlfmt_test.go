@@ -269,3 +269,30 @@ func wide(text string) string {
 	}
 	return b.String()
 }
+
+// TestExpectedElements has faults in elements that came before: they are found as in those that come for the first time.
+func TestExpectedElements(t *testing.T) {
+	t.Parallel()
+	const good = "<r><b>x</b> <c>y</c></r>"
+	for _, bad := range []string{"<r><b>\uFFFE</b></r>", "<r><b>\uFFFF</b></r>", "<r><b>\xff</b></r>", "<r><b>\x01</b></r>", "<r><b>]]></b></r>", "<r><b>x</c></r>", "<r><b>&x;</b></r>", "<r><b>x</b><c>y</b></r>",
+		"<r><b>\xe6\x9d</b></r>", "<r><b>x</b>\x0c<c>y</c></r>", "<r><b>x</b", "<r><b>x</b></r", "<r><b><</b></r>", "<r><b>x</b><b:c>y</b:c></r>"} {
+		fault := func(before string) transform.SyntaxError {
+			f, err := xmlfmt.New(xmlfmt.Options{Records: "/a/r"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = transformtest.Decode(f, strings.NewReader("<a>"+before+"\n"+bad+"\n</a>"), transform.DecodeOptions{})
+			var fault *transform.SyntaxError
+			if !errors.As(err, &fault) {
+				t.Errorf("%q behind %q is accepted: %v", bad, before, err)
+				return transform.SyntaxError{}
+			}
+			return *fault
+		}
+		first, again := fault(""), fault(good+good)
+		first.Offset, again.Offset = 0, 0
+		if first != again {
+			t.Errorf("%q: first %v, then %v", bad, &first, &again)
+		}
+	}
+}

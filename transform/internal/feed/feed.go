@@ -18,11 +18,18 @@ type Feed struct {
 	// Release is called once: at the end, on a fault, or when the decoder is closed before either. It may be nil.
 	Release func()
 
+	// Holds reports whether a record is being read of which the batch's memory holds something already. It may be nil: none ever is.
+	Holds func() bool
+
+	// Lend lends the memory of the records' texts to a batch before it is handed over, and before the walk reads on. It may be nil.
+	Lend func(*transform.Batch)
+
 	limits transform.Limits
 	walk   func(*Feed) error
 	batch  *transform.Batch
 	size   int64
 	index  int64
+	last   int // how many records the batch before had
 	next   func() (error, bool)
 	stop   func()
 	yield  func(error) bool
@@ -41,17 +48,22 @@ func New(limits transform.Limits, walk func(*Feed) error) *Feed {
 func (f *Feed) begin() {
 	f.next, f.stop = iter.Pull(func(yield func(error) bool) {
 		f.yield = yield
-		if err := f.walk(f); err != errStopped {
+		err := f.walk(f)
+		if err != errStopped {
+			f.lend()
 			yield(cmp.Or(err, io.EOF))
 		}
 	})
 }
 
-// Emit hands over a record, whose text is that long, and numbers it. The walk returns its error.
-func (f *Feed) Emit(r transform.Record, size int64) error {
+// Batch returns the batch that is being filled, in whose memory the walk makes its records.
+func (f *Feed) Batch() *transform.Batch { return f.batch }
+
+// Emit hands over a copy of a record, whose text is that long, and numbers it. The walk returns its error.
+func (f *Feed) Emit(r *transform.Record, size int64) error {
 	r.Index = f.index
 	f.index++
-	f.batch.Records = append(f.batch.Records, r)
+	f.batch.Records = append(f.batch.Records, *r)
 	f.size += size
 	if len(f.batch.Records) < f.limits.BatchSize && f.size < int64(f.limits.BatchBytes) {
 		return nil
@@ -64,14 +76,24 @@ func (f *Feed) Wait() error {
 	if f.batch == nil || len(f.batch.Records) == 0 {
 		return nil
 	}
+	if f.Holds != nil && f.Holds() {
+		f.batch.Abandon()
+	}
 	return f.flush()
 }
 
 func (f *Feed) flush() error {
+	f.lend()
 	if !f.yield(nil) {
 		return errStopped
 	}
 	return nil
+}
+
+func (f *Feed) lend() {
+	if f.Lend != nil && len(f.batch.Records) > 0 {
+		f.Lend(f.batch)
+	}
 }
 
 // Decode is that of transform.Decoder.
@@ -83,9 +105,12 @@ func (f *Feed) Decode(b *transform.Batch) error {
 	if f.next == nil {
 		f.begin()
 	}
+	if b.Records == nil {
+		b.Records = make([]transform.Record, 0, f.last)
+	}
 	f.batch, f.size = b, 0
 	err, _ := f.next()
-	f.batch = nil
+	f.batch, f.last = nil, len(b.Records)
 	if err != nil {
 		f.end(err)
 	}

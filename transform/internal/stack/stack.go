@@ -1,7 +1,8 @@
-// Package stack holds the values of objects and lists while they are read, so that each of them allocates once, or less.
+// Package stack holds the values of objects and lists while they are read, until it is known how many there are.
 package stack
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/integrator-go/integrator/transform"
@@ -10,15 +11,7 @@ import (
 // Stack is what was read of the objects and lists that are open, the innermost on top. The zero Stack is empty.
 type Stack struct {
 	values []transform.Value
-	slab   []transform.Value // room for what is taken next
-	size   int               // of the slab when it was new
 }
-
-// How many values are allocated at once: few for a small document, more as it goes on.
-const (
-	firstSlab = 32
-	slabSize  = 256
-)
 
 // Len returns how many values there are.
 func (s *Stack) Len() int { return len(s.values) }
@@ -52,22 +45,20 @@ func (s *Stack) At(i int) transform.Value { return s.values[i] }
 // Set replaces the i-th value from the bottom.
 func (s *Stack) Set(i int, v transform.Value) { s.values[i] = v }
 
-// Take takes away the values from the i-th on, and returns them in a slice that is the caller's.
-func (s *Stack) Take(i int) []transform.Value {
+// Take takes away the values from the i-th on, and returns them in the batch's memory.
+func (s *Stack) Take(i int, b *transform.Batch) []transform.Value {
 	top := s.values[i:]
-	n := len(top)
-	var taken []transform.Value
-	if n > slabSize/4 {
-		taken = make([]transform.Value, n)
-	} else {
-		if len(s.slab) < n {
-			s.size = min(max(2*s.size, firstSlab, n), slabSize)
-			s.slab = make([]transform.Value, s.size)
-		}
-		taken, s.slab = s.slab[:n:n], s.slab[n:]
-	}
+	taken := b.Values(len(top))
 	copy(taken, top)
 	clear(top) // which would hold what was read before
 	s.values = s.values[:i]
 	return taken
+}
+
+// Holds reports whether some of the values are objects or lists, which are in the batch's memory.
+func (s *Stack) Holds() bool { return slices.ContainsFunc(s.values, IsWhole) }
+
+// IsWhole reports whether a value is made of others.
+func IsWhole(v transform.Value) bool {
+	return v.Kind() == transform.KindObject || v.Kind() == transform.KindList
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/internal/charset"
@@ -17,10 +18,11 @@ import (
 
 // Window is a piece of a document. A scanner looks at Text from At on, and moves on by setting At.
 type Window struct {
-	Text string
-	At   int
-	EOF  bool         // Text ends where the document ends
-	Wait func() error // called before the reader is waited for, if set; its error is that of Fill
+	Text  string
+	At    int
+	Sound int          // up to here Text is UTF-8; what stands there is no character, or the beginning of one that goes on behind Text
+	EOF   bool         // Text ends where the document ends
+	Wait  func() error // called before the reader is waited for, if set; its error is that of Fill
 
 	format  string           // of faults
 	charset *charset.Charset // that Text was decoded from
@@ -31,6 +33,12 @@ type Window struct {
 
 	record record // that is read
 	keep   int    // place in Text that must stay for it; -1: none
+
+	// Pinned says that texts are held which are in no batch yet: the memory that they lie in is not used again.
+	Pinned bool
+
+	shelf *shelf // of the pieces of memory that Text is in; nil: each Text has its own
+	piece *piece // that Text is in
 }
 
 // place is a place in Text whose line and column are known.
@@ -65,7 +73,28 @@ func New(format string, r io.Reader) *Window {
 
 // Of returns the window over a text that is there already: a line of a document.
 func Of(format, text string, line, offset int64) Window {
-	return Window{Text: text, EOF: true, format: format, offset: offset, mark: place{line: line, column: 1, offset: offset}, record: record{most: math.MaxUint64}, keep: -1}
+	return Window{Text: text, Sound: sound(text, 0), EOF: true, format: format, offset: offset, mark: place{line: line, column: 1, offset: offset}, record: record{most: math.MaxUint64}, keep: -1}
+}
+
+// Line makes the window that over a line: a piece of w's text that begins at a place, as Of does.
+func (w *Window) Line(over *Window, text string, at int, line, offset int64) {
+	end := len(text)
+	if at+end > w.Sound {
+		end = sound(text, 0)
+	}
+	*over = Window{Text: text, Sound: end, EOF: true, format: w.format, offset: offset, mark: place{line: line, column: 1, offset: offset}, record: record{most: math.MaxUint64}, keep: -1}
+}
+
+// Lend makes texts lie in memory that is used again when the batches that have some of them, by Hold, are recycled. It is for scanners that keep
+// no text over a Fill, or say so by Pinned.
+func (w *Window) Lend() { w.shelf = &shelf{} }
+
+// Hold lends Text to a batch, whose records have texts in it.
+func (w *Window) Hold(b *transform.Batch) {
+	if w.piece != nil {
+		w.piece.lent.Add(1)
+		b.Hold(w.piece)
+	}
 }
 
 // Recode makes what comes behind At be read in another encoding.
@@ -76,7 +105,7 @@ func (w *Window) Recode(c *charset.Charset) {
 	}
 	w.mark = w.place(w.At)
 	w.r, w.err = c.Reader(io.MultiReader(strings.NewReader(w.Text[w.At:]), behind)), nil
-	w.Text, w.EOF, w.charset = w.Text[:w.At], false, c
+	w.Text, w.Sound, w.EOF, w.charset = w.Text[:w.At], min(w.Sound, w.At), false, c
 }
 
 // Charset returns the encoding of what stands at At.
@@ -139,18 +168,34 @@ func (w *Window) Fill() error {
 	}
 	keep := w.At
 	if w.keep >= 0 {
-		keep, w.keep = w.keep, 0
+		keep = w.keep
+	}
+	least := 1
+	if unread := len(w.Text) - keep; unread > readSize {
+		least = unread
+	}
+	behind := w.piece != nil && len(w.piece.bytes)-len(w.Text) >= max(least, readSize/4) // little was read: there is room for more
+	if behind {
+		keep = 0
+	}
+	if w.keep >= 0 {
+		w.keep -= keep
 	}
 	rest := w.Text[keep:]
-	least := 1
-	if len(rest) > readSize {
-		least = len(rest)
-	}
-	pooled := scratches.Get().(*[readSize]byte)
-	defer scratches.Put(pooled)
-	scratch := pooled[:]
-	if least > readSize {
-		scratch = make([]byte, least+utf8.UTFMax) // a decoder needs room for a character
+	piece := w.piece
+	var scratch []byte // what is read
+	switch {
+	case behind:
+		scratch = piece.bytes[len(rest):]
+	case w.shelf != nil && w.Text != "": // a small document is in the first Text
+		piece = w.shelf.take(len(rest) + max(least, readSize) + utf8.UTFMax) // a decoder needs room for a character
+		scratch = piece.bytes[copy(piece.bytes, rest):]
+	case least > readSize:
+		scratch = make([]byte, least+utf8.UTFMax)
+	default:
+		pooled := scratches.Get().(*[readSize]byte)
+		defer scratches.Put(pooled)
+		scratch = pooled[:]
 	}
 	n := 0
 	var whole text
@@ -177,11 +222,20 @@ func (w *Window) Fill() error {
 	}
 	w.offset += int64(keep)
 	w.mark.at -= keep
-	if w.At -= keep; whole != "" {
+	w.At -= keep
+	switch {
+	case whole != "":
 		w.Text = string(whole)
-	} else {
+	case piece == nil:
 		w.Text = rest + string(scratch[:n])
+	default:
+		w.Text = unsafe.String(unsafe.SliceData(piece.bytes), len(rest)+n) // what it shows is not written to while it is lent
+		if w.piece != nil && w.piece != piece && !w.Pinned {
+			w.piece.Release()
+		}
+		w.piece = piece
 	}
+	w.Sound = sound(w.Text, max(w.Sound-keep, 0))
 	return nil
 }
 
@@ -193,6 +247,30 @@ func (t *text) Write(p []byte) (int, error) { return t.WriteString(string(p)) }
 func (t *text) WriteString(s string) (int, error) {
 	*t = text(s)
 	return len(s), nil
+}
+
+// sound returns up to where a text is UTF-8, which it is up to a place.
+func sound(text string, from int) int {
+	end := len(text)
+	for i := end - 1; i >= max(from, end-utf8.UTFMax); i-- {
+		if utf8.RuneStart(text[i]) {
+			if !utf8.FullRuneInString(text[i:]) {
+				end = i
+			}
+			break
+		}
+	}
+	if utf8.ValidString(text[from:end]) {
+		return end
+	}
+	for from < end {
+		r, size := utf8.DecodeRuneInString(text[from:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		from += size
+	}
+	return from
 }
 
 func (w *Window) fault() error { return fmt.Errorf("read %s: %w", w.format, w.err) }
@@ -238,6 +316,14 @@ func (w *Window) Begin(at, limit int, keep bool) (line int64) {
 	return w.mark.line
 }
 
+// BeginLine is Begin of a record behind one that took a line: the text is not looked at again.
+func (w *Window) BeginLine(at, limit int) (line int64) {
+	w.mark = place{at: at, line: w.mark.line + 1, column: 1, offset: w.mark.offset + w.charset.Width(w.Text[w.mark.at:at])}
+	offset := w.offset + int64(at)
+	w.record = record{w.mark, offset, uint64(offset) + uint64(limit), limit}
+	return w.mark.line
+}
+
 // Kept returns the text of the record so far.
 func (w *Window) Kept() string { return w.Text[w.keep:w.At] }
 
@@ -255,6 +341,10 @@ func (w *Window) Within(at int) error {
 	if uint64(w.offset+int64(at)) <= w.record.most {
 		return nil
 	}
+	return w.tooLong()
+}
+
+func (w *Window) tooLong() error {
 	return w.syntax(w.record.begins, fmt.Sprintf("the record is longer than %d bytes", w.record.limit))
 }
 
