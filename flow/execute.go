@@ -174,14 +174,15 @@ func (r *Runner) execute(jobs []*job) {
 		return
 	}
 	// What the payloads hold is found out before anything is written, so that one run's bad input is no matter for the others.
-	batches := make([][]*transform.Batch, len(jobs))
+	held := make([][]*transform.Batch, len(jobs))
 	for i, j := range jobs {
+		j.recycles = plan.pure() && plan.borrows()
 		j.failed("", guard(func() error {
 			return r.stream(j, func(b *transform.Batch) error {
 				if plan.pure() {
 					return j.answer(b)
 				}
-				batches[i] = append(batches[i], b)
+				held[i] = append(held[i], b)
 				return nil
 			})
 		}))
@@ -199,10 +200,10 @@ func (r *Runner) execute(jobs []*job) {
 			alone = append(alone, j)
 			continue
 		}
-		batches[len(together)] = batches[i]
+		held[len(together)] = held[i]
 		together = append(together, j)
 	}
-	if err := guard(func() error { return r.writeTogether(plan, together, batches) }); err != nil {
+	if err := guard(func() error { return r.writeTogether(plan, together, held) }); err != nil {
 		alone = append(together, alone...) // the group is split: each run answers for itself
 	}
 	for _, j := range alone {
@@ -218,7 +219,7 @@ func (r *Runner) execute(jobs []*job) {
 
 // writeTogether writes the batches of several runs in one piece of work for each connection. On an error nothing is settled: what
 // was committed is found again by the runs' ids.
-func (r *Runner) writeTogether(plan *Plan, jobs []*job, batches [][]*transform.Batch) error {
+func (r *Runner) writeTogether(plan *Plan, jobs []*job, held [][]*transform.Batch) error {
 	// The work is nobody's in particular: it ends when the engine's work ends, and a canceled run splits the group.
 	works, err := r.beginWorks(r.working, plan)
 	defer works.rollback()
@@ -235,7 +236,7 @@ func (r *Runner) writeTogether(plan *Plan, jobs []*job, batches [][]*transform.B
 		if err := works.start(j); err != nil {
 			return err
 		}
-		for _, b := range batches[i] {
+		for _, b := range held[i] {
 			if err := works.write(j, b); err != nil {
 				return err
 			}
@@ -274,7 +275,7 @@ func (r *Runner) executeAlone(j *job) {
 			}
 			return &Failure{Flow: j.run.Flow, Kind: KindInternal, Err: crashedTooOften(j.run)}
 		}
-		j.recycles = works.borrow() && !j.plan.answer.keeps()
+		j.recycles = j.plan.borrows() && works.borrow()
 		for i := range works.scratch {
 			works.scratch[i].recycled = j.recycles
 		}
@@ -467,19 +468,20 @@ func (w *works) add(work connector.Work, targets int) {
 	w.applied, w.before, w.refused = append(w.applied, false), append(w.before, nil), append(w.refused, nil)
 }
 
-// borrow reports whether neither the plan's steps nor its works keep anything of a batch's records.
+// borrows reports whether neither the plan's steps nor its answer keep anything of a batch's records.
+func (p *Plan) borrows() bool {
+	return !p.answer.keeps() && !slices.ContainsFunc(p.steps, func(s step) bool {
+		_, borrows := s.run.(transform.Borrower)
+		return !borrows
+	})
+}
+
+// borrow reports whether the works do not either.
 func (w *works) borrow() bool {
-	for _, s := range w.plan.steps {
-		if _, ok := s.run.(transform.Borrower); !ok {
-			return false
-		}
-	}
-	for _, work := range w.work {
-		if _, ok := work.(transform.Borrower); !ok {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(w.work, func(work connector.Work) bool {
+		_, borrows := work.(transform.Borrower)
+		return !borrows
+	})
 }
 
 // start begins the run's writes everywhere.
@@ -721,7 +723,9 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 		if err := j.apply(b); err != nil {
 			return err
 		}
-		return j.drain(b, sink)
+		err := j.drain(b, sink)
+		j.release(b)
+		return err
 	}
 	source, err := r.open(j)
 	if err != nil {
@@ -733,7 +737,7 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 	}
 	if j.small() {
 		for {
-			b := &transform.Batch{}
+			b := batches.Get().(*transform.Batch)
 			if err := r.read(j, source, b); err == io.EOF {
 				return nil
 			} else if err != nil {
@@ -745,6 +749,7 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 			if err := j.drain(b, sink); err != nil {
 				return err
 			}
+			j.release(b)
 		}
 	}
 	return r.pipeline(j, source, sink)
@@ -770,8 +775,19 @@ func (p *Plan) Decode(m *store.Message, payload []byte) (*transform.Batch, error
 	if !ok {
 		return nil, nil
 	}
-	b := &transform.Batch{}
+	b := batches.Get().(*transform.Batch)
 	return b, whole.DecodeAll(b)
+}
+
+// batches are those of small payloads that nobody holds anything of any more.
+var batches = sync.Pool{New: func() any { return new(transform.Batch) }}
+
+// release lets the memory of a batch be used again, where nothing of the run keeps its records.
+func (j *job) release(b *transform.Batch) {
+	if j.recycles {
+		b.Recycle()
+		batches.Put(b)
+	}
 }
 
 // read reads one batch, and stops when the run was stopped.

@@ -39,7 +39,7 @@ var paramFormat = func() transform.Format {
 
 // ParseParams reads a flat JSON object of parameters. Faults are *transform.SyntaxError or *ParamError.
 func ParseParams(text []byte) (transform.Value, error) {
-	empty := transform.NewObject(transform.NewShape(), nil)
+	empty := noParams
 	if len(bytes.TrimSpace(text)) == 0 {
 		return empty, nil
 	}
@@ -173,6 +173,9 @@ func (e *ParamError) check(checked transform.Value, declared map[string]Param, g
 // earlier ones have made of a value. A value comes from the message's Params, which a query cannot override, else from its Query. nil: nothing is declared, or
 // given. The error is a *ParamError that names every fault.
 func ParamsOf(m *store.Message, declared ...map[string]Param) ([]byte, error) {
+	if !slices.ContainsFunc(declared, func(some map[string]Param) bool { return len(some) > 0 }) {
+		return nil, nil
+	}
 	var e ParamError
 	checked := noParams
 	for _, some := range declared {
