@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -887,6 +888,9 @@ func (r *Runner) open(j *job) (connector.Records, error) {
 			request.Path = path
 		}
 		records, err := s.reader.Open(j.ctx, request)
+		if errors.Is(err, fs.ErrNotExist) && j.waiter != nil && s.path.given() { // without a caller it is waited for, in further attempts
+			err = &transform.Fault{Kind: KindInput, Reason: "there is no file of the name that the call gives", Err: err}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -434,8 +434,11 @@ func (r *Runner) repeated(ctx context.Context, receipt *store.Receipt) (*Outcome
 	return outcome, nil
 }
 
-// forgotten reports whether a repetition runs again instead of being told how the first run ended: its input was not at fault.
-func (o *Outcome) forgotten() bool { return o.Run.Status == store.Error && o.Run.Kind != KindInput }
+// forgotten reports whether a repetition runs again instead of being told how the first run ended: its input was not at fault, or nothing could be read of it, which is told
+// in more words than a run keeps.
+func (o *Outcome) forgotten() bool {
+	return o.Run.Status == store.Error && (o.Run.Kind != KindInput || o.Run.Read == 0)
+}
 
 // Cancel stops a run: a queued one is settled as canceled at once, one that is being executed as soon as it notices. The error wraps
 // store.ErrNotFound when the run is not active.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net/http"
@@ -160,6 +161,10 @@ func problemOfRun(run *store.Run, failure *flow.Failure, rejects []flow.Rejected
 	case errors.As(failure, &syntax):
 		p = problem(http.StatusBadRequest, "payload-malformed", "Malformed payload", run.Reason)
 		p.Line, p.Column, p.Offset = syntax.Line, syntax.Column, &syntax.Offset
+	case run.Kind == flow.KindInput && failure.Record == 0 && errors.Is(failure, fs.ErrNotExist): // a file that the caller has named
+		p = problem(http.StatusNotFound, "not-found", "Not found", run.Reason)
+	case run.Kind == flow.KindRefused && failure.Record == 0 && errors.Is(failure, fs.ErrExist):
+		p = problem(http.StatusConflict, "exists", "There already", run.Reason)
 	case run.Kind == flow.KindInput, run.Kind == flow.KindRefused && failure.Record > 0: // one of the caller's records, and not the call
 		p = problem(http.StatusUnprocessableEntity, "rejected", "Records were rejected", run.Reason)
 		p.Rejects = rejects

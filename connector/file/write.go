@@ -323,7 +323,7 @@ func (w *work) place(o *out) error {
 	return w.root.Rename(o.temp, filepath.FromSlash(final))
 }
 
-// free returns why a file cannot be written without harm to another one.
+// free returns why a file cannot be written without harm to another one: a permanent error that wraps fs.ErrExist, of one that is there.
 func (w *work) free(path string) error {
 	_, err := w.root.Lstat(filepath.FromSlash(path))
 	switch {
@@ -332,7 +332,7 @@ func (w *work) free(path string) error {
 	case err != nil:
 		return err
 	}
-	return connector.Permanent(fmt.Errorf("%s exists already", path))
+	return connector.Permanent(&fs.PathError{Op: "write", Path: path, Err: fs.ErrExist})
 }
 
 // Rollback removes the files that are not in place.
