@@ -124,12 +124,13 @@ func Compile(name, base string, d Definition, env Environment) (*Listener, defin
 			faults = append(faults, define.FaultsOf(path, err)...)
 			continue
 		}
+		one := flow.PayloadFormat{Name: d.Format[i].Type, Format: f}
 		for _, other := range l.formats {
-			if other.MediaType() == f.MediaType() {
-				faults = append(faults, define.Fault{Path: path, Reason: fmt.Sprintf("no Content-Type tells %s from %s", d.Format[i].Type, other.Name), Hint: "give each a listener of its own"})
+			if other.Type() == one.Type() {
+				faults = append(faults, define.Fault{Path: path, Reason: fmt.Sprintf("no Content-Type tells %s from %s", one.Name, other.Name), Hint: "give each a listener of its own"})
 			}
 		}
-		l.formats = append(l.formats, flow.PayloadFormat{Name: d.Format[i].Type, Format: f})
+		l.formats = append(l.formats, one)
 	}
 	if d.http() {
 		faults = append(faults, l.compileHTTP(base)...)

@@ -1,0 +1,120 @@
+package integrator_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const togetherYAML = `
+connections: {out: {type: file, dir: out}}
+listeners:
+  file:   {path: "/file/{name}", method: GET, mode: sync}
+  fixed:  {path: /fixed, method: GET, mode: sync}
+  put:    {path: "/put/{name}", method: PUT, mode: sync}
+  page:   {path: /page, method: GET, mode: sync, params: {limit: int, after: int}}
+  lax:    {path: /lax, format: json, check: none, mode: sync}
+  varies: {path: /varies, method: GET, mode: sync}
+  some:   {path: /some, format: json, mode: sync}
+flows:
+  file:   {listener: file, from: {connection: out, path: "${param.name}", format: json}, respond: {}}
+  fixed:  {listener: fixed, from: {connection: out, path: none.json, format: json}, respond: {}}
+  put:    {from: {listener: put}, to: {connection: out, path: "${param.name}", exists: fail}}
+  page:   {listener: page, from: {connection: out, path: rows.csv, format: csv}, respond: {page: {size: limit, after: id}}}
+  lax:    {from: {listener: lax}, respond: {}}
+  varies: {listener: varies, respond: {format: [json, csv], headers: {vary: Accept-Language}}}
+  some:
+    from: {listener: some, records: "[*]"}
+    steps: [{map: {n: "= n * 2"}}]
+    on_reject: {action: keep, to: {connection: out, path: rejects.ndjson, format: ndjson}}
+    respond: {body: {written: run.written, rejected: run.rejected}}
+users:
+  shop: {role: api, password: password-shop, listeners: ["*"]}
+  ops:  {role: operator, password: password-ops}
+`
+
+// TestFilesThatTheCallNames: what the caller has named and is not there, or is there already, is no fault of the server.
+func TestFilesThatTheCallNames(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	token := h.token("shop", "password-shop")
+	if r := h.call("PUT", listeners+"/put/a.json", token, strings.NewReader(`{"a":1}`)); r.status != 200 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	for _, c := range []struct {
+		method, path string
+		status       int
+		problem      string
+	}{
+		{"GET", "/file/a.json", 200, ""},
+		{"GET", "/file/b.json", 404, "not-found"},
+		{"GET", "/fixed", 500, "run-failed"},
+		{"PUT", "/put/a.json", 409, "exists"},
+	} {
+		for range 2 { // whatever is remembered of the first call, the second is answered alike
+			r := h.call(c.method, listeners+c.path, token, strings.NewReader(""), "Idempotency-Key: "+c.path)
+			if c.status == 200 && r.status == 200 {
+				continue
+			}
+			if r.status != c.status || !strings.Contains(r.body, `urn:integrator:problem:`+c.problem) || strings.Contains(r.body, h.dir) {
+				t.Errorf("%s %s: %d %s", c.method, c.path, r.status, r.body)
+			}
+		}
+	}
+}
+
+// TestPageOfTheListenersParameters: a page's size and place may be what the listener declares.
+func TestPageOfTheListenersParameters(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	os.MkdirAll(filepath.Join(h.dir, "out"), 0o755)
+	if err := os.WriteFile(filepath.Join(h.dir, "out", "rows.csv"), []byte("id\n1\n2\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := h.call("GET", listeners+"/page?limit=2", h.token("shop", "password-shop"), http.NoBody)
+	if r.status != 200 || r.header.Get("Link") != `<?after=2&limit=2>; rel="next"` {
+		t.Errorf("%d %s, Link %q", r.status, r.body, r.header.Get("Link"))
+	}
+}
+
+// TestRepetitionOfAMalformedPayload: a key's second call learns where the payload is malformed, as the first did.
+func TestRepetitionOfAMalformedPayload(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	token := h.token("shop", "password-shop")
+	for range 2 {
+		r := h.post(listeners+"/lax", token, `{"a": `, "Idempotency-Key: k")
+		if r.status != 400 || !strings.Contains(r.body, `"column":`) {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	}
+}
+
+// TestVaryOfAnAnswer: what a definition says that the answer varies with is beside what the engine's own choice varies with.
+func TestVaryOfAnAnswer(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	r := h.call("GET", listeners+"/varies", h.token("shop", "password-shop"), http.NoBody)
+	if vary := strings.Join(r.header.Values("Vary"), ", "); r.status != 200 || vary != "Accept, Accept-Language" {
+		t.Errorf("%d, Vary %q", r.status, vary)
+	}
+}
+
+// TestDryRunCountsAsTheRun: the body of an answer has the same counters, whatever becomes of the rejected records.
+func TestDryRunCountsAsTheRun(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	r := h.post(listeners+"/some", h.token("shop", "password-shop"), `[{"n": 1}, {"n": "x"}]`)
+	if r.status != 200 || r.body != "{\"written\":1,\"rejected\":1}\n" {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	run := h.get("/rest/v1/runs?flow=some", h.token("ops", "password-ops")).body
+	number := decode[struct{ Runs []struct{ AuditID int64 } }](t, run).Runs[0].AuditID
+	dry := h.post("/rest/v1/runs/"+fmt.Sprint(number)+"/replay?dry_run=true", h.token("ops", "password-ops"), "")
+	if dry.status != 200 || !strings.Contains(dry.body, strings.TrimSpace(r.body)) {
+		t.Errorf("%d %s", dry.status, dry.body)
+	}
+}
