@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/integrator-go/integrator/flow"
 )
 
 const togetherYAML = `
@@ -14,6 +16,7 @@ connections: {out: {type: file, dir: out}}
 listeners:
   file:   {path: "/file/{name}", method: GET, mode: sync}
   fixed:  {path: /fixed, method: GET, mode: sync}
+  later:  {path: "/later/{name}"}
   put:    {path: "/put/{name}", method: PUT, mode: sync}
   page:   {path: /page, method: GET, mode: sync, params: {limit: int, after: int}}
   lax:    {path: /lax, format: json, check: none, mode: sync}
@@ -22,6 +25,7 @@ listeners:
 flows:
   file:   {listener: file, from: {connection: out, path: "${param.name}", format: json}, respond: {}}
   fixed:  {listener: fixed, from: {connection: out, path: none.json, format: json}, respond: {}}
+  later:  {listener: later, from: {connection: out, path: "${param.name}", format: json}, to: {connection: out, path: copy.json, format: json}, retry: {attempts: 1}}
   put:    {from: {listener: put}, to: {connection: out, path: "${param.name}", exists: fail}}
   page:   {listener: page, from: {connection: out, path: rows.csv, format: csv}, respond: {page: {size: limit, after: id}}}
   lax:    {from: {listener: lax}, respond: {}}
@@ -63,6 +67,15 @@ func TestFilesThatTheCallNames(t *testing.T) {
 				t.Errorf("%s %s: %d %s", c.method, c.path, r.status, r.body)
 			}
 		}
+	}
+}
+
+// TestFileThatIsWaitedFor: where nobody waits for the run, the file may still come.
+func TestFileThatIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	if run := h.send("/later/b.json", h.token("shop", "password-shop"), "").Run; run.Kind != flow.KindConnection {
+		t.Errorf("the run ended in %+v", run)
 	}
 }
 
