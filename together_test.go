@@ -19,6 +19,7 @@ listeners:
   later:  {path: "/later/{name}"}
   put:    {path: "/put/{name}", method: PUT, mode: sync}
   page:   {path: /page, method: GET, mode: sync, params: {limit: int, after: int}}
+  kept:   {path: /kept, answer: {headers: {Cache-Control: max-age=5}}}
   lax:    {path: /lax, format: json, check: none, mode: sync}
   varies: {path: /varies, method: GET, mode: sync}
   some:   {path: /some, format: json, mode: sync}
@@ -28,6 +29,7 @@ flows:
   later:  {listener: later, from: {connection: out, path: "${param.name}", format: json}, to: {connection: out, path: copy.json, format: json}, retry: {attempts: 1}}
   put:    {from: {listener: put}, to: {connection: out, path: "${param.name}", exists: fail}}
   page:   {listener: page, from: {connection: out, path: rows.csv, format: csv}, respond: {page: {size: limit, after: id}}}
+  kept:   {from: {listener: kept}, to: {connection: out, path: "kept-${run.id}"}}
   lax:    {from: {listener: lax}, respond: {}}
   varies: {listener: varies, respond: {format: [json, csv], headers: {vary: Accept-Language}}}
   some:
@@ -54,16 +56,16 @@ func TestFilesThatTheCallNames(t *testing.T) {
 		problem      string
 	}{
 		{"GET", "/file/a.json", 200, ""},
-		{"GET", "/file/b.json", 404, "not-found"},
-		{"GET", "/fixed", 500, "run-failed"},
-		{"PUT", "/put/a.json", 409, "exists"},
+		{"GET", "/file/b.json", 404, "problem:not-found"},
+		{"GET", "/fixed", 500, "problem:run-failed"},
+		{"PUT", "/put/a.json", 409, "problem:exists"},
 	} {
 		for range 2 { // whatever is remembered of the first call, the second is answered alike
 			r := h.call(c.method, listeners+c.path, token, strings.NewReader(""), "Idempotency-Key: "+c.path)
 			if c.status == 200 && r.status == 200 {
 				continue
 			}
-			if r.status != c.status || !strings.Contains(r.body, `urn:integrator:problem:`+c.problem) || strings.Contains(r.body, h.dir) {
+			if r.status != c.status || !strings.Contains(r.body, `urn:integrator:`+c.problem+`"`) || strings.Contains(r.body, h.dir) {
 				t.Errorf("%s %s: %d %s", c.method, c.path, r.status, r.body)
 			}
 		}
@@ -113,6 +115,18 @@ func TestVaryOfAnAnswer(t *testing.T) {
 	r := h.call("GET", listeners+"/varies", h.token("shop", "password-shop"), http.NoBody)
 	if vary := strings.Join(r.header.Values("Vary"), ", "); r.status != 200 || vary != "Accept, Accept-Language" {
 		t.Errorf("%d, Vary %q", r.status, vary)
+	}
+}
+
+// TestAnswersAreNotKept by anybody between here and the caller, unless the definition says so.
+func TestAnswersAreNotKept(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	token := h.token("shop", "password-shop")
+	for path, want := range map[string]string{"/kept": "max-age=5", "/some": "no-store", "/lax": "no-store"} {
+		if r := h.post(listeners+path, token, `[{"n": 1}]`); r.status != 200 || strings.Join(r.header.Values("Cache-Control"), ", ") != want {
+			t.Errorf("%s: %d %s, Cache-Control %q, want %q", path, r.status, r.body, r.header.Values("Cache-Control"), want)
+		}
 	}
 }
 

@@ -253,7 +253,10 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func writeText(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
 	values := []string{strconv.Itoa(len(body)), "no-store", "nosniff", "application/json"}
-	header["Content-Length"], header["Cache-Control"], header["X-Content-Type-Options"] = values[0:1:1], values[1:2:2], values[2:3:3]
+	header["Content-Length"], header["X-Content-Type-Options"] = values[0:1:1], values[2:3:3]
+	if header["Cache-Control"] == nil { // a definition may say something else
+		header["Cache-Control"] = values[1:2:2]
+	}
 	if header.Get("Content-Type") == "" {
 		header["Content-Type"] = values[3:]
 	}
