@@ -18,6 +18,8 @@ listeners:
   fixed:  {path: /fixed, method: GET, mode: sync}
   later:  {path: "/later/{name}"}
   put:    {path: "/put/{name}", method: PUT, mode: sync}
+  two:    {path: "/two/{a}/{b}", method: PUT, mode: sync}
+  deep:   {path: "/deep/{name}", method: PUT, mode: sync}
   page:   {path: /page, method: GET, mode: sync, params: {limit: int, after: int}}
   kept:   {path: /kept, answer: {headers: {Cache-Control: max-age=5}}}
   lax:    {path: /lax, format: json, check: none, mode: sync}
@@ -28,6 +30,8 @@ flows:
   fixed:  {listener: fixed, from: {connection: out, path: none.json, format: json}, respond: {}}
   later:  {listener: later, from: {connection: out, path: "${param.name}", format: json}, to: {connection: out, path: copy.json, format: json}, retry: {attempts: 1}}
   put:    {from: {listener: put}, to: {connection: out, path: "${param.name}", exists: fail}}
+  two:    {from: {listener: two}, to: [{connection: out, path: "${param.a}"}, {connection: out, path: "${param.b}"}]}
+  deep:   {from: {listener: deep}, to: {connection: out, path: "${param.name}/b.json"}}
   page:   {listener: page, from: {connection: out, path: rows.csv, format: csv}, respond: {page: {size: limit, after: id}}}
   kept:   {from: {listener: kept}, to: {connection: out, path: "kept-${run.id}"}}
   lax:    {from: {listener: lax}, respond: {}}
@@ -50,6 +54,12 @@ func TestFilesThatTheCallNames(t *testing.T) {
 	if r := h.call("PUT", listeners+"/put/a.json", token, strings.NewReader(`{"a":1}`)); r.status != 200 {
 		t.Fatalf("%d %s", r.status, r.body)
 	}
+	if err := os.Mkdir(filepath.Join(h.dir, "out", "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(h.dir, filepath.Join(h.dir, "out", "away")); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		method, path string
 		status       int
@@ -58,7 +68,13 @@ func TestFilesThatTheCallNames(t *testing.T) {
 		{"GET", "/file/a.json", 200, ""},
 		{"GET", "/file/b.json", 404, "problem:not-found"},
 		{"GET", "/fixed", 500, "problem:run-failed"},
+		{"GET", "/file/folder", 422, "problem:rejected"},
+		{"GET", "/file/away", 422, "problem:rejected"},
 		{"PUT", "/put/a.json", 409, "problem:exists"},
+		{"PUT", "/put/folder", 409, "problem:exists"},
+		{"PUT", "/two/one/one", 422, "problem:rejected"},
+		{"PUT", "/two/one/folder", 422, "problem:rejected"},
+		{"PUT", "/deep/a.json", 422, "problem:rejected"},
 	} {
 		for range 2 { // whatever is remembered of the first call, the second is answered alike
 			r := h.call(c.method, listeners+c.path, token, strings.NewReader(""), "Idempotency-Key: "+c.path)
