@@ -185,7 +185,7 @@ func (c *compiler) headers(path string, headers map[string]string) (compiled []h
 		at := define.Join(path, name)
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
-		case !validHeaderName(name):
+		case !ValidHeaderName(name):
 			c.fault(at, 0, "this is no name of a header", "")
 			continue
 		case slices.Contains(connectionHeaders, canonical):
@@ -310,7 +310,8 @@ func (c *compiler) onError(handlers []OnError) {
 	}
 }
 
-func validHeaderName(name string) bool {
+// ValidHeaderName reports whether a text can be a header's name (RFC 9110 section 5.6.2).
+func ValidHeaderName(name string) bool {
 	for _, r := range name {
 		if !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)) {
 			return false
