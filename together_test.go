@@ -22,6 +22,7 @@ listeners:
   deep:   {path: "/deep/{name}", method: PUT, mode: sync}
   page:   {path: /page, method: GET, mode: sync, params: {limit: int, after: int}}
   kept:   {path: /kept, answer: {headers: {Cache-Control: max-age=5}}}
+  empty:  {path: /empty, format: json, mode: sync}
   lax:    {path: /lax, format: json, check: none, mode: sync}
   varies: {path: /varies, method: GET, mode: sync}
   some:   {path: /some, format: json, mode: sync}
@@ -34,6 +35,7 @@ flows:
   deep:   {from: {listener: deep}, to: {connection: out, path: "${param.name}/b.json"}}
   page:   {listener: page, from: {connection: out, path: rows.csv, format: csv}, respond: {page: {size: limit, after: id}}}
   kept:   {from: {listener: kept}, to: {connection: out, path: "kept-${run.id}"}}
+  empty:  {from: {listener: empty, records: "a[*]"}, to: {connection: out, path: empty.json, format: json}}
   lax:    {from: {listener: lax}, respond: {}}
   varies: {listener: varies, respond: {format: [json, csv], headers: {vary: Accept-Language}}}
   some:
@@ -121,6 +123,18 @@ func TestRepetitionOfAMalformedPayload(t *testing.T) {
 		if r.status != 400 || !strings.Contains(r.body, `"column":`) {
 			t.Errorf("%d %s", r.status, r.body)
 		}
+	}
+}
+
+// TestRepetitionOfAnEmptyPayload: what was odd about the first call is told again.
+func TestRepetitionOfAnEmptyPayload(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	token := h.token("shop", "password-shop")
+	first := h.post(listeners+"/empty", token, `{}`, "Idempotency-Key: k")
+	second := h.post(listeners+"/empty", token, `{}`, "Idempotency-Key: k")
+	if first.status != 200 || !strings.Contains(first.body, "warning") || second.body != first.body {
+		t.Errorf("%d %s, then %d %s", first.status, first.body, second.status, second.body)
 	}
 }
 

@@ -259,6 +259,9 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 	}
 	if outcome != nil {
 		outcome.plan, outcome.message = plan, s.Message
+		if outcome.Run.Status == store.Success && outcome.Run.Read == 0 {
+			outcome.NoRecords = plan.source.records
+		}
 	}
 	return outcome, err
 }
@@ -318,7 +321,7 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 	settlement := r.settlement(j)
 	settlement.Insert, settlement.Message = true, s.Message
 	err = r.commit(func(ctx context.Context) error { return r.queue.Settle(ctx, []*store.Settlement{settlement}) })
-	outcome := &Outcome{Run: settlement.Run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed(), NoRecords: j.noRecords()}
+	outcome := &Outcome{Run: settlement.Run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed()}
 	if j.failure == nil && err == nil {
 		outcome.Response, j.response = j.response, nil
 	}
