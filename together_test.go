@@ -3,6 +3,7 @@ package integrator_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,7 @@ listeners:
   page:   {path: /page, method: GET, mode: sync, params: {limit: int, after: int}}
   kept:   {path: /kept, answer: {headers: {Cache-Control: max-age=5}}}
   empty:  {path: /empty, format: json, mode: sync}
+  stream: {path: /stream, format: ndjson, mode: sync}
   lax:    {path: /lax, format: json, check: none, mode: sync}
   varies: {path: /varies, method: GET, mode: sync}
   some:   {path: /some, format: json, mode: sync}
@@ -36,6 +38,7 @@ flows:
   page:   {listener: page, from: {connection: out, path: rows.csv, format: csv}, respond: {page: {size: limit, after: id}}}
   kept:   {from: {listener: kept}, to: {connection: out, path: "kept-${run.id}"}}
   empty:  {from: {listener: empty, records: "a[*]"}, to: {connection: out, path: empty.json, format: json}}
+  stream: {from: {listener: stream}, steps: [{reject: {when: "n > 1", reason: large}}], respond: {format: ndjson, stream: true}}
   lax:    {from: {listener: lax}, respond: {}}
   varies: {listener: varies, respond: {format: [json, csv], headers: {vary: Accept-Language}}}
   some:
@@ -135,6 +138,26 @@ func TestRepetitionOfAnEmptyPayload(t *testing.T) {
 	second := h.post(listeners+"/empty", token, `{}`, "Idempotency-Key: k")
 	if first.status != 200 || !strings.Contains(first.body, "warning") || second.body != first.body {
 		t.Errorf("%d %s, then %d %s", first.status, first.body, second.status, second.body)
+	}
+}
+
+// TestStreamOfHTTP10: who would take a connection that breaks for the end of the answer gets it when it is complete.
+func TestStreamOfHTTP10(t *testing.T) {
+	t.Parallel()
+	h := start(t, togetherYAML)
+	for proto, want := range map[int][2]int{0: {422, 1}, 1: {http.StatusOK, 0}} {
+		r := httptest.NewRequest("POST", listeners+"/stream", strings.NewReader(strings.Repeat("{\"n\": 1}\n", 20_000)+"{\"n\": 2}\n"))
+		r.Proto, r.ProtoMajor, r.ProtoMinor = fmt.Sprintf("HTTP/1.%d", proto), 1, proto
+		r.Header.Set("Authorization", "Bearer "+h.token("shop", "password-shop"))
+		w := httptest.NewRecorder()
+		aborted := func() (aborted bool) {
+			defer func() { aborted = recover() != nil }()
+			h.engine.Handler().ServeHTTP(w, r)
+			return false
+		}()
+		if w.Code != want[0] || len(w.Header()["Content-Length"]) != want[1] || aborted != (proto == 1) {
+			t.Errorf("HTTP/1.%d: %d, Content-Length %q, broken off %t", proto, w.Code, w.Header()["Content-Length"], aborted)
+		}
 	}
 }
 

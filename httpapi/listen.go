@@ -46,7 +46,7 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		return err
 	}
 	sent := stream{w: w, patience: l.Timeout}
-	if l.Sync && r.Method != http.MethodHead {
+	if l.Sync && r.Method != http.MethodHead && r.ProtoAtLeast(1, 1) { // before, a connection that breaks was how answers ended
 		c.Stream = sent.begin
 	}
 	answer, err := h.engine.Receiver().Receive(r.Context(), l, c)
