@@ -59,7 +59,7 @@ func TestUpload(t *testing.T) {
 	if r := h.post(listeners+"/wait/a", token, "first"); r.status != 200 || decode[receipt](t, r.body).Status != "success" || h.read("out/a") != "first" {
 		t.Errorf("a call that waits: %d %s", r.status, r.body)
 	}
-	if r := h.post(listeners+"/wait/a", token, "second"); r.status != 500 || h.read("out/a") != "first" {
+	if r := h.post(listeners+"/wait/a", token, "second"); r.status != 409 || h.read("out/a") != "first" {
 		t.Errorf("a file that is there: %d %s", r.status, r.body)
 	}
 	if r := h.post(listeners+"/wait/.hidden", token, "x"); r.status != 422 || !strings.Contains(r.body, "makes no file's name") {

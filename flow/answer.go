@@ -131,7 +131,7 @@ func (c *compiler) answer(path string, r *Respond, errors []string) *answer {
 	}
 	c.options.Known["error"] = errors
 	c.formats(a, path, r, errors == nil)
-	c.headers(a, path, r.Headers)
+	a.headers = c.headers(path+".headers", r.Headers)
 	if r.Body != nil {
 		c.body(a, path+".body", r, errors == nil)
 	}
@@ -178,16 +178,17 @@ func (c *compiler) answerAs(path string, f transform.Format, ref *transform.Form
 	return "array"
 }
 
-// Headers that say how the answer is sent, which is not for a definition to say.
-var connectionHeaders = []string{"Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+// Headers that say how and when the answer is sent, which is not for a definition to say.
+var connectionHeaders = []string{"Connection", "Content-Length", "Date", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
-func (c *compiler) headers(a *answer, path string, headers map[string]string) {
+// headers compiles the headers of an answer.
+func (c *compiler) headers(path string, headers map[string]string) (compiled []header) {
 	var seen []string
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		at := define.Join(path+".headers", name)
+		at := define.Join(path, name)
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
-		case !validHeaderName(name):
+		case !ValidHeaderName(name):
 			c.fault(at, 0, "this is no name of a header", "")
 			continue
 		case slices.Contains(connectionHeaders, canonical):
@@ -200,9 +201,10 @@ func (c *compiler) headers(a *answer, path string, headers map[string]string) {
 			c.fault(at, 0, "the value of a header holds no control characters", "write it in one line")
 		}
 		if t := c.template(at, headers[name], false); t != nil {
-			a.headers = append(a.headers, header{name, t})
+			compiled = append(compiled, header{name, t})
 		}
 	}
+	return compiled
 }
 
 // body compiles a body of the answer's own. It is made once: a record to read from there is only where the source is one document.
@@ -241,6 +243,8 @@ func (c *compiler) page(r *Respond) {
 			c.fault("respond.page", 0, "the parameter is missing that says how many records a page has", "write {size: limit, after: id}")
 		case !ok:
 			c.fault("respond.page."+key, 0, fmt.Sprintf("no parameter %q is declared", name), "declare it under `params`: the link to the next page sets `after`")
+		case key == "after" && c.facts != nil && slices.Contains(c.facts.Params, name):
+			c.fault("respond.page", 0, "parameter \"after\" is in the listener's path, which the query of a link never overrides", "give the one in the path another name")
 		case key == "size" && param.Type != "int":
 			c.fault("respond.page.size", 0, fmt.Sprintf("parameter %q is no whole number", name), "write its type: int")
 		}
@@ -253,9 +257,12 @@ func (c *compiler) page(r *Respond) {
 	}
 }
 
-// declaration returns the parameter that a caller's query gives.
+// declaration returns the parameter of that name, which the flow declares or its listener.
 func (c *compiler) declaration(name string) (Param, bool) {
 	p, ok := c.plan.params[name]
+	if !ok {
+		p, ok = c.plan.heard[name]
+	}
 	return p, ok
 }
 
@@ -265,6 +272,8 @@ func (c *compiler) streams(d Definition) {
 	switch {
 	case len(d.To) > 0:
 		c.fault(at, 0, "an answer beside `to` is sent when everything is committed", "leave one of the two out")
+	case d.OnReject.To != nil:
+		c.fault(at, 0, "an answer beside `on_reject.to` is sent when the rejected records are delivered", "leave one of the two out")
 	case d.MaxRunning > 0 || d.OrderBy != "":
 		c.fault(at, 0, "runs that wait for others are stored, and their answer with them", "leave max_running and order_by out, or stream")
 	}
@@ -304,7 +313,8 @@ func (c *compiler) onError(handlers []OnError) {
 	}
 }
 
-func validHeaderName(name string) bool {
+// ValidHeaderName reports whether a text can be a header's name (RFC 9110 section 5.6.2).
+func ValidHeaderName(name string) bool {
 	for _, r := range name {
 		if !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)) {
 			return false

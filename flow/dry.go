@@ -105,7 +105,7 @@ func (r *Runner) preview(j *job) *Preview {
 			if err := w.write(j, b); err != nil {
 				return err
 			}
-			if j.plan.pure() {
+			if len(j.plan.outputs) == 0 {
 				j.run.Written += int64(len(b.Records))
 			}
 			if !own {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -938,6 +939,9 @@ func (r *Runner) open(j *job) (connector.Records, error) {
 			request.Path = path
 		}
 		records, err := s.reader.Open(j.ctx, request)
+		if errors.Is(err, fs.ErrNotExist) && s.path.given() && r.waitedFor(j) { // where nobody waits for the run, further attempts wait for the file
+			err = &transform.Fault{Kind: KindInput, Reason: "there is no file of the name that the call gives", Err: err}
+		}
 		if err != nil {
 			return nil, err
 		}

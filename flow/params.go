@@ -289,6 +289,11 @@ func (p Param) convert(v transform.Value) (transform.Value, error) {
 	return v, nil
 }
 
+// NeverParameter names what a query may hold that steers the call itself, or proves who calls.
+func NeverParameter(name string) bool {
+	return name == "wait" || name == "dry_run" || strings.EqualFold(name, "Authorization")
+}
+
 // CheckParams checks declarations of parameters. Paths of faults begin with base. inPath are the names of a listener's path, which are always given.
 func CheckParams(params map[string]Param, base string, inPath []string) (faults define.Faults) {
 	for _, name := range slices.Sorted(maps.Keys(params)) {
@@ -296,7 +301,7 @@ func CheckParams(params map[string]Param, base string, inPath []string) (faults 
 		fault := func(key, reason, hint string) {
 			faults = append(faults, define.Fault{Path: path + key, Reason: reason, Hint: hint})
 		}
-		if name == "wait" || name == "dry_run" || strings.EqualFold(name, "Authorization") {
+		if NeverParameter(name) {
 			fault("", fmt.Sprintf("%s is never a parameter", name), "give it another name")
 			continue
 		}

@@ -35,6 +35,12 @@ type PayloadFormat struct {
 	transform.Format
 }
 
+// Type returns the format's media type without parameters, which payloads are told apart by: a charset tells nothing that the format does not know.
+func (f PayloadFormat) Type() string {
+	media, _, _ := mime.ParseMediaType(f.MediaType()) // without a type there is nothing to tell it by
+	return media
+}
+
 // FormatFor returns which of the formats a Content-Type means: the first when it means none of them, and then false. There is one at least.
 //
 // A type means the format that writes it, else one that has the same name without text/, application/, x- and what stands before +: text/xml and
@@ -45,10 +51,7 @@ func FormatFor(formats []PayloadFormat, contentType string) (i int, fits bool) {
 		return 0, false
 	}
 	for _, same := range []func(string) string{func(media string) string { return media }, shortName} {
-		i := slices.IndexFunc(formats, func(f PayloadFormat) bool {
-			own, _, err := mime.ParseMediaType(f.MediaType())
-			return err == nil && same(own) == same(media)
-		})
+		i := slices.IndexFunc(formats, func(f PayloadFormat) bool { return f.Type() != "" && same(f.Type()) == same(media) })
 		if i >= 0 {
 			return i, true
 		}

@@ -2,10 +2,7 @@ package flow
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/integrator-go/integrator/internal/define"
 	"github.com/integrator-go/integrator/store"
@@ -27,9 +24,6 @@ type Replier struct {
 	body    *transform.Mapping // of one field "body"; nil: the engine's receipt
 }
 
-// framing are headers that are the server's part.
-var framing = []string{"Connection", "Content-Length", "Date", "Keep-Alive", "Trailer", "Transfer-Encoding", "Upgrade"}
-
 // CompileReply checks a reply. Paths of faults begin with base; params are the names of the parameters that a call has.
 func CompileReply(d Reply, base string, params []string) (*Replier, define.Faults) {
 	c := &compiler{base: base, plan: &Plan{}}
@@ -44,19 +38,7 @@ func CompileReply(d Reply, base string, params []string) (*Replier, define.Fault
 	if d.Body != nil && r.Empty() {
 		c.fault("body", 0, fmt.Sprintf("an answer with status %d has no body", r.status), "leave the body out, or write status: 200")
 	}
-	for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
-		path := define.Join("headers", name)
-		switch {
-		case !validHeaderName(name):
-			c.fault(path, 0, "this is no name of a header", "")
-		case slices.ContainsFunc(framing, func(own string) bool { return strings.EqualFold(own, name) }):
-			c.fault(path, 0, "the server itself writes this header", "leave it out")
-		default:
-			if t := c.template(path, d.Headers[name], false); t != nil {
-				r.headers = append(r.headers, header{name, t})
-			}
-		}
-	}
+	r.headers = c.headers("headers", d.Headers)
 	if d.Body != nil {
 		mapping, err := transform.CompileMap(transform.Map{{Name: "body", Term: *d.Body}}, c.options)
 		switch {
@@ -103,14 +85,7 @@ func (r *Replier) Answer(m *store.Message, params []byte, receipt *store.Receipt
 			head.Set("Content-Type", "application/json")
 		}
 	}
-	for _, h := range r.headers {
-		value, err := h.value.fill(env, nil, headerValue)
-		if err != nil {
-			leftOut(h.name, err)
-			continue
-		}
-		head.Set(h.name, value)
-	}
+	fillHeaders(head, r.headers, env, leftOut)
 	return r.status, head, body, nil
 }
 

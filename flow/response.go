@@ -114,16 +114,25 @@ func (r *Response) head(env *transform.Env) {
 	if len(r.plan.formats) > 1 {
 		r.Header.Set("Vary", "Accept")
 	}
-	for _, h := range r.plan.headers {
-		value, err := h.value.fill(env, nil, headerValue)
-		if err != nil {
-			r.leftOut(h.name, err) // rather than changed
-			continue
-		}
-		r.Header.Set(h.name, value)
-	}
+	fillHeaders(r.Header, r.plan.headers, env, r.leftOut)
 	if r.plan.page != nil {
 		r.link(env)
+	}
+}
+
+// fillHeaders writes the headers of an answer. One whose value cannot be sent is left out rather than changed, and leftOut is told. What the definition says that the answer varies
+// with is beside what the engine says.
+func fillHeaders(head http.Header, headers []header, env *transform.Env, leftOut func(header string, err error)) {
+	for _, h := range headers {
+		value, err := h.value.fill(env, nil, headerValue)
+		switch {
+		case err != nil:
+			leftOut(h.name, err)
+		case http.CanonicalHeaderKey(h.name) == "Vary":
+			head.Add("Vary", value)
+		default:
+			head.Set(h.name, value)
+		}
 	}
 }
 

@@ -590,7 +590,7 @@ func (r *Runner) done(j *job, run *store.Run, err error) {
 		w.err = err
 		close(w.done)
 	case run.Status.Settled():
-		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed(), NoRecords: j.noRecords()}
+		w.outcome = Outcome{Run: *run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed()}
 		if j.failure == nil {
 			w.outcome.Response, j.response = j.response, nil
 		}

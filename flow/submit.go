@@ -259,6 +259,9 @@ func (r *Runner) Call(ctx context.Context, s Submission, timeout time.Duration) 
 	}
 	if outcome != nil {
 		outcome.plan, outcome.message = plan, s.Message
+		if outcome.Run.Status == store.Success && outcome.Run.Read == 0 {
+			outcome.NoRecords = plan.source.records
+		}
 	}
 	return outcome, err
 }
@@ -318,7 +321,7 @@ func (r *Runner) callPure(ctx context.Context, s Submission, plan *Plan, run *st
 	settlement := r.settlement(j)
 	settlement.Insert, settlement.Message = true, s.Message
 	err = r.commit(func(ctx context.Context) error { return r.queue.Settle(ctx, []*store.Settlement{settlement}) })
-	outcome := &Outcome{Run: settlement.Run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed(), NoRecords: j.noRecords()}
+	outcome := &Outcome{Run: settlement.Run, Failure: j.failure, Rejects: j.rejects.shown(), Missed: j.missed()}
 	if j.failure == nil && err == nil {
 		outcome.Response, j.response = j.response, nil
 	}
@@ -434,8 +437,11 @@ func (r *Runner) repeated(ctx context.Context, receipt *store.Receipt) (*Outcome
 	return outcome, nil
 }
 
-// forgotten reports whether a repetition runs again instead of being told how the first run ended: its input was not at fault.
-func (o *Outcome) forgotten() bool { return o.Run.Status == store.Error && o.Run.Kind != KindInput }
+// forgotten reports whether a repetition runs again instead of being told how the first run ended: its input was not at fault, or nothing could be read of it, which is told
+// in more words than a run keeps.
+func (o *Outcome) forgotten() bool {
+	return o.Run.Status == store.Error && (o.Run.Kind != KindInput || o.Run.Read == 0)
+}
 
 // Cancel stops a run: a queued one is settled as canceled at once, one that is being executed as soon as it notices. The error wraps
 // store.ErrNotFound when the run is not active.

@@ -129,6 +129,11 @@ func (t *template) fill(env *transform.Env, record *transform.Record, encode fun
 	return b.String(), nil
 }
 
+// given reports whether values of the call are part of the text; nil is no text.
+func (t *template) given() bool {
+	return t != nil && slices.ContainsFunc(t.parts, func(p part) bool { return p.path != nil })
+}
+
 // fileName is the encoding of a value inside a file's path: names are never changed silently, so what cannot be part of a name
 // refuses the run.
 func fileName(value string) (string, error) {

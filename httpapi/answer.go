@@ -67,7 +67,7 @@ func (h *handler) answerFailed(w http.ResponseWriter, r *http.Request, l *listen
 	defer response.Close()
 	p.Status = cmp.Or(response.Status, p.Status)
 	if response.HeadOnly() && !response.Empty() {
-		setHeader(w.Header(), response)
+		setHeader(w.Header(), response.Header)
 		return p
 	}
 	if p.Status >= http.StatusBadRequest {
@@ -77,25 +77,28 @@ func (h *handler) answerFailed(w http.ResponseWriter, r *http.Request, l *listen
 	return nil
 }
 
-// setHeader sets what the response says. What else the answer varies with stays.
-func setHeader(header http.Header, response *flow.Response) {
-	varies := header["Vary"]
-	maps.Copy(header, response.Header)
+// setHeader sets what an answer's definition says. What else the answer varies with stays, and nobody keeps an answer unless the definition says so.
+func setHeader(header, defined http.Header) {
+	varies := slices.Concat(header["Vary"], defined["Vary"])
+	maps.Copy(header, defined)
 	if varies != nil {
-		header["Vary"] = append(slices.Clone(varies), response.Header["Vary"]...)
+		header["Vary"] = varies
 	}
+	if header["Cache-Control"] == nil {
+		header.Set("Cache-Control", "no-store")
+	}
+	header.Set("X-Content-Type-Options", "nosniff")
 }
 
 // send writes an answer that is complete.
 func send(w http.ResponseWriter, r *http.Request, response *flow.Response, status int) {
 	header := w.Header()
-	setHeader(header, response)
+	setHeader(header, response.Header)
 	if response.Empty() {
 		w.WriteHeader(status)
 		return
 	}
 	header.Set("Content-Length", strconv.FormatInt(response.Size(), 10))
-	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	if r.Method == http.MethodHead {
 		return
@@ -124,8 +127,7 @@ type stream struct {
 func (s *stream) begin(ctx context.Context, response *flow.Response) io.Writer {
 	s.begun = true
 	header := s.w.Header()
-	setHeader(header, response)
-	header.Set("X-Content-Type-Options", "nosniff")
+	setHeader(header, response.Header)
 	s.w.WriteHeader(response.Status)
 	control := http.NewResponseController(s.w)
 	context.AfterFunc(ctx, func() {

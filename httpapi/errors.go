@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net/http"
@@ -160,6 +161,10 @@ func problemOfRun(run *store.Run, failure *flow.Failure, rejects []flow.Rejected
 	case errors.As(failure, &syntax):
 		p = problem(http.StatusBadRequest, "payload-malformed", "Malformed payload", run.Reason)
 		p.Line, p.Column, p.Offset = syntax.Line, syntax.Column, &syntax.Offset
+	case run.Kind == flow.KindInput && failure.Record == 0 && errors.Is(failure, fs.ErrNotExist): // a file that the caller has named
+		p = problem(http.StatusNotFound, "not-found", "Not found", run.Reason)
+	case run.Kind == flow.KindRefused && failure.Record == 0 && errors.Is(failure, fs.ErrExist):
+		p = problem(http.StatusConflict, "exists", "There already", run.Reason)
 	case run.Kind == flow.KindInput, run.Kind == flow.KindRefused && failure.Record > 0: // one of the caller's records, and not the call
 		p = problem(http.StatusUnprocessableEntity, "rejected", "Records were rejected", run.Reason)
 		p.Rejects = rejects
@@ -248,7 +253,10 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func writeText(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
 	values := []string{strconv.Itoa(len(body)), "no-store", "nosniff", "application/json"}
-	header["Content-Length"], header["Cache-Control"], header["X-Content-Type-Options"] = values[0:1:1], values[1:2:2], values[2:3:3]
+	header["Content-Length"], header["X-Content-Type-Options"] = values[0:1:1], values[2:3:3]
+	if header["Cache-Control"] == nil { // a definition may say something else
+		header["Cache-Control"] = values[1:2:2]
+	}
 	if header.Get("Content-Type") == "" {
 		header["Content-Type"] = values[3:]
 	}

@@ -3,32 +3,15 @@ package httpapi
 import (
 	"errors"
 	"net/http"
-	"strconv"
+	"slices"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/internal/failpoint"
 	"github.com/integrator-go/integrator/listener"
 	"github.com/integrator-go/integrator/store"
 )
-
-// receipt is the default answer of a listener.
-type receipt struct {
-	MessageUUID string       `json:"messageUuid"`
-	AuditID     int64        `json:"auditId"`
-	FlowID      int64        `json:"flowId"`
-	Status      string       `json:"status"`
-	Warning     string       `json:"warning,omitempty"` // of a run that was waited for
-	Runs        []receiptRun `json:"runs,omitempty"`    // when several flows read the listener
-}
-
-type receiptRun struct {
-	FlowName string `json:"flowName"`
-	FlowID   int64  `json:"flowId"`
-	AuditID  int64  `json:"auditId"`
-}
 
 // listen takes a call of a user-defined listener; path is what follows the prefix. It sets name to the listener's as soon as it is known.
 func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, name *string) error {
@@ -52,57 +35,18 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		}
 		return err
 	}
-	switch {
-	case l == nil && len(allow) > 0 && r.Method == http.MethodOptions:
-		w.Header().Set("Allow", strings.Join(allowed(allow, http.MethodOptions), ", "))
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	case l == nil && len(allow) > 0:
-		allow = allowed(allow)
-		p := problem(http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed", "this listener takes "+strings.Join(allow, ", "))
-		p.allow = allow
-		return p
-	case l == nil, !l.Listens():
-		return store.ErrNotFound
+	if l == nil || !l.Listens() {
+		return noListener(w, r, l, allow)
 	}
 	if err := authorize(principal, auth.ListenerCall, auth.Resource{Listener: l.Name}); err != nil {
 		return err
 	}
-	if r.URL.RawQuery != "" {
-		switch dry, err := boolOf("dry_run", r.URL.Query().Get("dry_run")); {
-		case err != nil:
-			return err
-		case dry:
-			return problem(http.StatusBadRequest, "parameters", "Wrong parameters",
-				"a listener stores what it is sent: leave dry_run out; what stored payloads would do, their replay with ?dry_run=true says")
-		}
-	}
-	if l.Sync {
-		if err := l.Plans()[0].Acceptable(r.Header.Values("Accept")); err != nil {
-			w.Header().Add("Vary", "Accept")
-			return err
-		}
-	}
-	if err := l.Admit(principal.Login); err != nil {
+	c, err := callOf(w, r, l, principal.Login, params)
+	if err != nil {
 		return err
-	}
-	c := &listener.Call{User: principal.Login, Method: r.Method, Params: params, Query: queryPairs(r), Header: headerPairs(r.Header), Length: r.ContentLength}
-	if err := identity(r); err != nil {
-		return err
-	}
-	if r.ContentLength > l.MaxBody {
-		return listener.ErrTooLarge
-	}
-	if r.ContentLength != 0 {
-		c.Body = newBodyReader(w, r, l.MaxBody)
-	}
-	if key := r.Header.Get("Idempotency-Key"); key != "" {
-		if c.Once, err = onceOf(key, principal.Login, l.Name); err != nil {
-			return err
-		}
 	}
 	sent := stream{w: w, patience: l.Timeout}
-	if l.Sync && r.Method != http.MethodHead {
+	if l.Sync && r.Method != http.MethodHead && r.ProtoAtLeast(1, 1) { // before, a connection that breaks was how answers ended
 		c.Stream = sent.begin
 	}
 	answer, err := h.engine.Receiver().Receive(r.Context(), l, c)
@@ -115,6 +59,90 @@ func (h *handler) listen(w http.ResponseWriter, r *http.Request, path string, na
 		return nil
 	}
 	return h.answerListener(w, r, l, principal, answer, err)
+}
+
+// preflight answers a browser's question whether a script of a page may make a call: without proof, which browsers send with the call itself. It
+// answers false, and the question is one that nobody has asked, unless a listener is there that is for such calls.
+func preflight(w http.ResponseWriter, r *http.Request, router *listener.Router, path string) bool {
+	if r.Method != http.MethodOptions {
+		return false
+	}
+	method, origin := r.Header.Get("Access-Control-Request-Method"), r.Header.Get("Origin")
+	if method == "" || origin == "" {
+		return false
+	}
+	l, _, _ := router.Match(asGet(method), path)
+	if l == nil || !l.AllowPreflight(w.Header(), origin) {
+		return false
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// allowed returns the methods that a path takes, with those that follow from them.
+func allowed(methods []string, more ...string) []string {
+	if slices.Contains(methods, http.MethodGet) {
+		more = append(more, http.MethodHead)
+	}
+	methods = append(slices.Clone(methods), more...)
+	slices.Sort(methods)
+	return methods
+}
+
+// noListener answers a call that no listener takes; allow are the methods that the path is waited for with.
+func noListener(w http.ResponseWriter, r *http.Request, l *listener.Listener, allow []string) error {
+	switch {
+	case l != nil || len(allow) == 0:
+		return store.ErrNotFound
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Allow", strings.Join(allowed(allow, http.MethodOptions), ", "))
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	allow = allowed(allow)
+	p := problem(http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed", "this listener takes "+strings.Join(allow, ", "))
+	p.allow = allow
+	return p
+}
+
+// callOf makes the listener's call of a request that may be made, unless something is wrong with it that is known before the body is read.
+func callOf(w http.ResponseWriter, r *http.Request, l *listener.Listener, user string, params []store.Pair) (*listener.Call, error) {
+	if r.URL.RawQuery != "" {
+		switch dry, err := boolOf("dry_run", r.URL.Query().Get("dry_run")); {
+		case err != nil:
+			return nil, err
+		case dry:
+			return nil, problem(http.StatusBadRequest, "parameters", "Wrong parameters",
+				"a listener stores what it is sent: leave dry_run out; what stored payloads would do, their replay with ?dry_run=true says")
+		}
+	}
+	if l.Sync {
+		if err := l.Plans()[0].Acceptable(r.Header.Values("Accept")); err != nil {
+			w.Header().Add("Vary", "Accept")
+			return nil, err
+		}
+	}
+	if err := l.Admit(user); err != nil {
+		return nil, err
+	}
+	if err := identity(r); err != nil {
+		return nil, err
+	}
+	if r.ContentLength > l.MaxBody {
+		return nil, listener.ErrTooLarge
+	}
+	c := &listener.Call{User: user, Method: r.Method, Params: params, Query: queryPairs(r), Header: headerPairs(r.Header), Length: r.ContentLength}
+	if r.ContentLength != 0 {
+		c.Body = newBodyReader(w, r, l.MaxBody)
+	}
+	if key := r.Header.Get("Idempotency-Key"); key != "" {
+		once, err := onceOf(key, user, l.Name)
+		if err != nil {
+			return nil, err
+		}
+		c.Once = once
+	}
+	return c, nil
 }
 
 // crossOrigin refuses what a page of another origin makes a browser send. It matters where the browser adds the proof by itself.
@@ -162,39 +190,6 @@ func fromQuery(r *http.Request) (*http.Request, error) {
 	return proof, nil
 }
 
-// writeReceipt answers with what was stored; word is its status, warning what is odd about a run that ended well.
-func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word, warning string) {
-	r := receipt{Status: word, Warning: warning}
-	if stored.Message != uuid.Nil {
-		r.MessageUUID = stored.Message.String()
-		setLocation(w.Header(), stored)
-	}
-	for i, run := range stored.Runs {
-		if i == 0 {
-			r.AuditID, r.FlowID = run.Number, run.FlowID
-		}
-		if len(stored.Runs) > 1 {
-			r.Runs = append(r.Runs, receiptRun{run.Flow, run.FlowID, run.Number})
-		}
-	}
-	if r.Runs != nil || warning != "" {
-		writeJSON(w, status, r)
-		return
-	}
-	text := append(make([]byte, 0, 128), `{"messageUuid":"`...) // as encoding/json writes it
-	text = append(append(text, r.MessageUUID...), `","auditId":`...)
-	text = append(strconv.AppendInt(text, r.AuditID, 10), `,"flowId":`...)
-	text = append(strconv.AppendInt(text, r.FlowID, 10), `,"status":"`...)
-	writeText(w, status, append(append(text, word...), "\"}\n"...))
-}
-
-// setLocation says where the message is, unless the definition of an answer says something else.
-func setLocation(header http.Header, stored *store.Receipt) {
-	if header["Location"] == nil {
-		header.Set("Location", "/rest/v1/messages/"+stored.Message.String())
-	}
-}
-
 // queryPairs returns the query without what is never a parameter.
 func queryPairs(r *http.Request) []store.Pair {
 	if r.URL.RawQuery == "" {
@@ -202,7 +197,7 @@ func queryPairs(r *http.Request) []store.Pair {
 	}
 	var pairs []store.Pair
 	for name, values := range r.URL.Query() {
-		if notParameter(name) {
+		if flow.NeverParameter(name) {
 			continue
 		}
 		for _, v := range values {
@@ -211,11 +206,6 @@ func queryPairs(r *http.Request) []store.Pair {
 	}
 	sortPairs(pairs)
 	return pairs
-}
-
-// notParameter names query values that steer the call itself, or prove who calls.
-func notParameter(name string) bool {
-	return strings.EqualFold(name, "Authorization") || name == "wait" || name == "dry_run"
 }
 
 // headerPairs returns the header without credentials.

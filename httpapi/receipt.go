@@ -2,11 +2,29 @@ package httpapi
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 
+	"github.com/google/uuid"
+
 	"github.com/integrator-go/integrator/listener"
+	"github.com/integrator-go/integrator/store"
 )
+
+// receipt is the default answer of a listener.
+type receipt struct {
+	MessageUUID string       `json:"messageUuid"`
+	AuditID     int64        `json:"auditId"`
+	FlowID      int64        `json:"flowId"`
+	Status      string       `json:"status"`
+	Warning     string       `json:"warning,omitempty"` // of a run that was waited for
+	Runs        []receiptRun `json:"runs,omitempty"`    // when several flows read the listener
+}
+
+type receiptRun struct {
+	FlowName string `json:"flowName"`
+	FlowID   int64  `json:"flowId"`
+	AuditID  int64  `json:"auditId"`
+}
 
 // answerReceipt answers a call whose payload is stored and whose runs nobody waits for: as the listener's definition says, else with a receipt.
 func (h *handler) answerReceipt(w http.ResponseWriter, l *listener.Listener, answer *listener.Answer) {
@@ -25,12 +43,7 @@ func (h *handler) answerReceipt(w http.ResponseWriter, l *listener.Listener, ans
 		status = http.StatusOK
 	}
 	header := w.Header()
-	for name, values := range head {
-		if name == "Vary" { // beside what the engine's own says
-			values = append(header[name], values...)
-		}
-		header[name] = values
-	}
+	setHeader(header, head)
 	switch {
 	case status == http.StatusNoContent || status == http.StatusResetContent:
 		setLocation(header, answer.Receipt)
@@ -40,39 +53,40 @@ func (h *handler) answerReceipt(w http.ResponseWriter, l *listener.Listener, ans
 	default:
 		setLocation(header, answer.Receipt)
 		header.Set("Content-Length", strconv.Itoa(len(body)))
-		header.Set("X-Content-Type-Options", "nosniff")
-		if header["Cache-Control"] == nil {
-			header.Set("Cache-Control", "no-store")
-		}
 		w.WriteHeader(status)
 		w.Write(body) // a fault of the connection is the client's to notice
 	}
 }
 
-// preflight answers a browser's question whether a script of a page may make a call: without proof, which browsers send with the call itself. It
-// answers false, and the question is one that nobody has asked, unless a listener is there that is for such calls.
-func preflight(w http.ResponseWriter, r *http.Request, router *listener.Router, path string) bool {
-	if r.Method != http.MethodOptions {
-		return false
+// writeReceipt answers with what was stored; word is its status, warning what is odd about a run that ended well.
+func writeReceipt(w http.ResponseWriter, status int, stored *store.Receipt, word, warning string) {
+	r := receipt{Status: word, Warning: warning}
+	if stored.Message != uuid.Nil {
+		r.MessageUUID = stored.Message.String()
+		setLocation(w.Header(), stored)
 	}
-	method, origin := r.Header.Get("Access-Control-Request-Method"), r.Header.Get("Origin")
-	if method == "" || origin == "" {
-		return false
+	for i, run := range stored.Runs {
+		if i == 0 {
+			r.AuditID, r.FlowID = run.Number, run.FlowID
+		}
+		if len(stored.Runs) > 1 {
+			r.Runs = append(r.Runs, receiptRun{run.Flow, run.FlowID, run.Number})
+		}
 	}
-	l, _, _ := router.Match(asGet(method), path)
-	if l == nil || !l.AllowPreflight(w.Header(), origin) {
-		return false
+	if r.Runs != nil || warning != "" {
+		writeJSON(w, status, r)
+		return
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return true
+	text := append(make([]byte, 0, 128), `{"messageUuid":"`...) // as encoding/json writes it
+	text = append(append(text, r.MessageUUID...), `","auditId":`...)
+	text = append(strconv.AppendInt(text, r.AuditID, 10), `,"flowId":`...)
+	text = append(strconv.AppendInt(text, r.FlowID, 10), `,"status":"`...)
+	writeText(w, status, append(append(text, word...), "\"}\n"...))
 }
 
-// allowed returns the methods that a path takes, with those that follow from them.
-func allowed(methods []string, more ...string) []string {
-	if slices.Contains(methods, http.MethodGet) {
-		more = append(more, http.MethodHead)
+// setLocation says where the message is, unless the definition of an answer says something else.
+func setLocation(header http.Header, stored *store.Receipt) {
+	if header["Location"] == nil {
+		header.Set("Location", "/rest/v1/messages/"+stored.Message.String())
 	}
-	methods = append(slices.Clone(methods), more...)
-	slices.Sort(methods)
-	return methods
 }

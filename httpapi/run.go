@@ -262,7 +262,7 @@ func (h *handler) parameters(w http.ResponseWriter, r *http.Request) (transform.
 		}
 	}
 	for name, value := range inBody.Fields() {
-		if !notParameter(name) {
+		if !flow.NeverParameter(name) {
 			params = params.With(name, value)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/internal/define"
 )
 
@@ -68,7 +69,7 @@ func compileCORS(d *CORS, path string, methods []string, basic bool) (*cors, def
 		names []string
 	}{{"headers", d.Headers}, {"expose", d.Expose}} {
 		for i, name := range list.names {
-			if !validToken(name) {
+			if name == "*" || !flow.ValidHeaderName(name) { // where * is every header
 				fault(fmt.Sprintf(".%s[%d]", list.key, i), fmt.Sprintf("%q is no name of a header", name), "")
 			}
 		}
@@ -103,16 +104,6 @@ func originFault(origin string) string {
 		return "a port that follows from http or https is left out"
 	}
 	return ""
-}
-
-// validToken reports whether a text can be a header's name (RFC 9110 section 5.6.2).
-func validToken(s string) bool {
-	for _, r := range s {
-		if !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'+-.^_`|~", r)) {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // allow returns what Access-Control-Allow-Origin says to a page; "" where the listener is not for it.

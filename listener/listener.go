@@ -64,17 +64,9 @@ var engines = []string{"type", "format", "check", "mode", "timeout", "max_body",
 
 // Compile checks a definition. Paths of faults begin with base.
 func Compile(name, base string, d Definition, env Environment) (*Listener, define.Faults) {
-	l := &Listener{Name: name, definition: d, Sync: d.Mode == "sync", Check: d.Check != "none", Basic: d.http() && d.Auth == "basic", InQuery: d.http() && d.AuthIn == "query",
-		MaxBody: cmp.Or(d.MaxBody, DefaultMaxBody), Timeout: cmp.Or(d.Timeout, DefaultTimeout), window: cmp.Or(d.Idempotency.Window, onceWindow)}
-	var faults define.Faults
-	fault := func(key string, offset int, reason, hint string) {
-		faults = append(faults, define.Fault{Path: base + "." + key, Offset: offset, Reason: reason, Hint: hint})
-	}
-	oneOf := func(key, value string, names ...string) {
-		if value != "" && !slices.Contains(names, value) {
-			fault(key, 0, fmt.Sprintf("%s %q is not known", key, value), "there are "+strings.Join(names, ", "))
-		}
-	}
+	l := &Listener{Name: name, definition: d, Sync: d.Mode == "sync", Check: d.Check != "none", MaxBody: cmp.Or(d.MaxBody, DefaultMaxBody),
+		Timeout: cmp.Or(d.Timeout, DefaultTimeout), window: cmp.Or(d.Idempotency.Window, onceWindow)}
+	c := &compiler{l: l, d: &l.definition, base: base}
 	kinds := []string{"http"}
 	for _, kind := range env.Kinds {
 		if kinds = append(kinds, kind.Name); kind.Name != d.Type {
@@ -82,100 +74,123 @@ func Compile(name, base string, d Definition, env Environment) (*Listener, defin
 		}
 		env.Env.Name = name
 		entry, err := kind.New(env.Env, env.Decode(name, engines))
-		faults = append(faults, define.FaultsOf(base, err)...)
+		c.faults = append(c.faults, define.FaultsOf(base, err)...)
 		l.entry = entry
 	}
-	oneOf("type", d.Type, kinds...)
-	oneOf("mode", d.Mode, "async", "sync")
-	oneOf("check", d.Check, "syntax", "none")
-	methods := d.Method
+	c.oneOf("type", d.Type, kinds...)
+	c.oneOf("mode", d.Mode, "async", "sync")
+	c.oneOf("check", d.Check, "syntax", "none")
+	c.methods()
+	c.formats(env)
 	if d.http() {
-		oneOf("auth", d.Auth, "bearer", "basic")
-		oneOf("auth_in", d.AuthIn, "header", "query")
-		if d.Path == "" {
-			faults = append(faults, define.Lacks(define.Fault{Path: base, Reason: "a listener needs a path", Hint: "write path: /…"}, "path"))
-		} else if segments, err := parsePattern(d.Path); err != nil {
-			fault("path", err.Offset, err.Reason, err.Hint)
-		} else {
-			l.segments = segments
-		}
-		if len(methods) == 0 {
-			methods = []string{"POST"}
-		}
+		c.http()
 	}
-	if d.http() {
-		l.params = d.Params
-	}
-	for i, m := range methods {
-		switch upper := strings.ToUpper(m); upper {
-		case "GET", "POST", "PUT", "PATCH", "DELETE":
-			if slices.Contains(l.methods, upper) {
-				fault(fmt.Sprintf("method[%d]", i), 0, upper+" is there twice", "")
-			}
-			l.methods = append(l.methods, upper)
-		default:
-			fault(fmt.Sprintf("method[%d]", i), 0, fmt.Sprintf("method %q is not known", m), "there are GET, POST, PUT, PATCH, DELETE")
-		}
-	}
-	for i := range d.Format {
-		path := fmt.Sprintf("%s.format[%d]", base, i)
-		f, err := env.Format(&d.Format[i], path)
-		if err != nil {
-			faults = append(faults, define.FaultsOf(path, err)...)
-			continue
-		}
-		for _, other := range l.formats {
-			if other.MediaType() == f.MediaType() {
-				faults = append(faults, define.Fault{Path: path, Reason: fmt.Sprintf("no Content-Type tells %s from %s", d.Format[i].Type, other.Name), Hint: "give each a listener of its own"})
-			}
-		}
-		l.formats = append(l.formats, flow.PayloadFormat{Name: d.Format[i].Type, Format: f})
-	}
-	if d.http() {
-		faults = append(faults, l.compileHTTP(base)...)
-	}
-	if d.Idempotency.Key != "" && faults == nil {
+	if d.Idempotency.Key != "" && c.faults == nil { // else it may be that of a parameter, or a format, that has a fault
 		key, err := flow.CompileKey(d.Idempotency.Key, l.formats, map[string][]string{"param": l.known()})
-		faults = append(faults, define.FaultsOf(base+".idempotency.key", err)...)
+		c.faults = append(c.faults, define.FaultsOf(base+".idempotency.key", err)...)
 		l.once = key
 	}
 	if d.http() {
-		var more define.Faults
-		l.rate, more = compileRate(d.Rate, base+".rate", env.Env.Now)
-		faults = append(faults, more...)
+		rate, faults := compileRate(d.Rate, base+".rate", env.Env.Now)
+		c.faults, l.rate = append(c.faults, faults...), rate
 	}
 	if d.Idempotency.Window < 0 {
-		fault("idempotency.window", 0, "a negative time means nothing here", "")
+		c.fault("idempotency.window", 0, "a negative time means nothing here", "")
 	}
 	if d.MaxBody < 0 {
-		fault("max_body", 0, "a negative size means nothing here", "")
+		c.fault("max_body", 0, "a negative size means nothing here", "")
 	}
 	if d.Timeout < 0 {
-		fault("timeout", 0, "a negative time means nothing here", "")
+		c.fault("timeout", 0, "a negative time means nothing here", "")
 	}
-	if faults != nil {
-		return nil, faults
+	if c.faults != nil {
+		return nil, c.faults
 	}
 	return l, nil
 }
 
-// compileHTTP compiles what listeners of http alone have.
-func (l *Listener) compileHTTP(base string) (faults define.Faults) {
-	d := &l.definition
-	faults = flow.CheckParams(d.Params, base+".params", l.Facts().Params)
-	if d.StrictType && len(d.Format) == 0 {
-		faults = append(faults, define.Fault{Path: base + ".strict_type", Reason: "the listener has no format: no Content-Type is better than another", Hint: "give it a `format`, or leave strict_type out"})
+// compiler collects the faults of one definition.
+type compiler struct {
+	l      *Listener
+	d      *Definition
+	base   string // path of the definition
+	faults define.Faults
+}
+
+func (c *compiler) fault(key string, offset int, reason, hint string) {
+	c.faults = append(c.faults, define.Fault{Path: c.base + "." + key, Offset: offset, Reason: reason, Hint: hint})
+}
+
+func (c *compiler) oneOf(key, value string, names ...string) {
+	if value != "" && !slices.Contains(names, value) {
+		c.fault(key, 0, fmt.Sprintf("%s %q is not known", key, value), "there are "+strings.Join(names, ", "))
 	}
-	if d.Answer != nil {
-		reply, more := flow.CompileReply(*d.Answer, base+".answer", l.known())
-		if l.Sync {
-			more = append(more, define.Fault{Path: base + ".answer", Reason: "a synchronous listener answers what its flow responds", Hint: "write `respond` on the flow"})
+}
+
+// formats makes the formats of payloads, which a Content-Type must tell apart.
+func (c *compiler) formats(env Environment) {
+	for i := range c.d.Format {
+		key := fmt.Sprintf("format[%d]", i)
+		f, err := env.Format(&c.d.Format[i], c.base+"."+key)
+		if err != nil {
+			c.faults = append(c.faults, define.FaultsOf(c.base+"."+key, err)...)
+			continue
 		}
-		l.reply, faults = reply, append(faults, more...)
+		one := flow.PayloadFormat{Name: c.d.Format[i].Type, Format: f}
+		for _, other := range c.l.formats {
+			if other.Type() == one.Type() {
+				c.fault(key, 0, fmt.Sprintf("no Content-Type tells %s from %s", one.Name, other.Name), "give each a listener of its own")
+			}
+		}
+		c.l.formats = append(c.l.formats, one)
 	}
-	cors, more := compileCORS(d.CORS, base+".cors", l.methods, l.Basic)
-	l.cors = cors
-	return append(faults, more...)
+}
+
+// http compiles what listeners of http alone have.
+func (c *compiler) http() {
+	l, d := c.l, c.d
+	c.oneOf("auth", d.Auth, "bearer", "basic")
+	c.oneOf("auth_in", d.AuthIn, "header", "query")
+	l.Basic, l.InQuery, l.params = d.Auth == "basic", d.AuthIn == "query", d.Params
+	if d.Path == "" {
+		c.faults = append(c.faults, define.Lacks(define.Fault{Path: c.base, Reason: "a listener needs a path", Hint: "write path: /…"}, "path"))
+	} else if segments, err := parsePattern(d.Path); err != nil {
+		c.fault("path", err.Offset, err.Reason, err.Hint)
+	} else {
+		l.segments = segments
+	}
+	c.faults = append(c.faults, flow.CheckParams(d.Params, c.base+".params", l.Facts().Params)...)
+	if d.StrictType && len(d.Format) == 0 {
+		c.fault("strict_type", 0, "the listener has no format: no Content-Type is better than another", "give it a `format`, or leave strict_type out")
+	}
+	var faults define.Faults
+	if d.Answer != nil {
+		l.reply, faults = flow.CompileReply(*d.Answer, c.base+".answer", l.known())
+		if c.faults = append(c.faults, faults...); l.Sync {
+			c.fault("answer", 0, "a synchronous listener answers what its flow responds", "write `respond` on the flow")
+		}
+	}
+	l.cors, faults = compileCORS(d.CORS, c.base+".cors", l.methods, l.Basic)
+	c.faults = append(c.faults, faults...)
+}
+
+func (c *compiler) methods() {
+	methods := c.d.Method
+	if len(methods) == 0 && c.d.http() {
+		methods = []string{"POST"}
+	}
+	for i, m := range methods {
+		key := fmt.Sprintf("method[%d]", i)
+		switch upper := strings.ToUpper(m); upper {
+		case "GET", "POST", "PUT", "PATCH", "DELETE":
+			if slices.Contains(c.l.methods, upper) {
+				c.fault(key, 0, upper+" is there twice", "")
+			}
+			c.l.methods = append(c.l.methods, upper)
+		default:
+			c.fault(key, 0, fmt.Sprintf("method %q is not known", m), "there are GET, POST, PUT, PATCH, DELETE")
+		}
+	}
 }
 
 // known returns the names of the parameters that a call may have.

@@ -229,9 +229,17 @@ func (r *reader) Open(ctx context.Context, request connector.ReadRequest) (conne
 		name := filepath.FromSlash(path)
 		info, err := root.Stat(name) // before it is opened: a pipe would wait for its other end
 		if err != nil {
-			return nil, escape(err)
+			err = escape(err)
 		}
-		if !info.Mode().IsRegular() {
+		given := path != r.spec.Path
+		switch {
+		case given && connector.IsPermanent(err):
+			return nil, valueFault("the file is not in the folder")
+		case err != nil:
+			return nil, err
+		case !info.Mode().IsRegular() && given:
+			return nil, valueFault("it is the name of something else")
+		case !info.Mode().IsRegular():
 			return nil, connector.Permanent(fmt.Errorf("%s is no file", path))
 		}
 		f, err := root.Open(name)

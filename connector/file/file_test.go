@@ -314,10 +314,7 @@ func TestPathsOutside(t *testing.T) {
 	}
 	conn := connect(t, base, `{"dir": "in"}`)
 	target := connector.Target{Path: "${param.p}"}
-	final := func(err error) bool {
-		fault := &transform.Fault{} // of the value, where it is no name of a file; links are refused when they are followed
-		return connector.IsPermanent(err) || errors.As(err, &fault) && fault.Kind == "input"
-	}
+	final := func(err error) bool { return connector.IsPermanent(err) || inputFault(err) }
 	for _, path := range []string{
 		"", "/etc/passwd", "../outside/x", "sub/../../outside/x", "a//b", "./x", "sub/.", "..", "a\\b", "c:x", "a\x00b", "a\nb", ".hidden", "sub/.hidden",
 		".integrator/x", "x.", "x ", "\xff", strings.Repeat("x", 201), strings.Repeat("x/", 2100) + "x",
@@ -348,6 +345,12 @@ func TestPathsOutside(t *testing.T) {
 	}
 }
 
+// inputFault reports whether a value of the run's input is at fault, so that no retry mends it.
+func inputFault(err error) bool {
+	fault := (*transform.Fault)(nil)
+	return errors.As(err, &fault) && fault.Kind == "input"
+}
+
 func TestSourceIsNoFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -358,7 +361,7 @@ func TestSourceIsNoFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := reader.Open(t.Context(), connector.ReadRequest{Path: "sub"}); !connector.IsPermanent(err) {
+	if _, err := reader.Open(t.Context(), connector.ReadRequest{Path: "sub"}); !inputFault(err) {
 		t.Errorf("a folder: %v", err)
 	}
 	if _, err := reader.Open(t.Context(), connector.ReadRequest{Path: "none"}); !errors.Is(err, fs.ErrNotExist) || connector.IsPermanent(err) {
@@ -378,7 +381,7 @@ func TestTwoDestinationsOnePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer work.Rollback()
-	if _, err := work.Start(run(1), []string{"x", "x"}); !connector.IsPermanent(err) {
+	if _, err := work.Start(run(1), []string{"x", "x"}); !inputFault(err) {
 		t.Errorf("two destinations write one file: %v", err)
 	}
 }

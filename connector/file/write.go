@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/internal/failpoint"
@@ -136,7 +137,10 @@ func (w *work) Start(run connector.Run, paths []string) (bool, error) {
 			return false, valueFault(reason)
 		}
 		if slices.ContainsFunc(outs[:i], func(other *out) bool { return other.path == o.path }) {
-			return false, connector.Permanent(fmt.Errorf("two destinations of the run write %s", o.path))
+			return false, valueFault("another destination of the run writes the same file")
+		}
+		if reason := w.taken(o); reason != "" {
+			return false, valueFault(reason)
 		}
 		o.temp = filepath.Join(filepath.FromSlash(path.Dir(o.path)), fmt.Sprintf("%s%s-%d%s", tempPrefix, run.ID, i, tempSuffix))
 		outs[i] = o
@@ -173,6 +177,21 @@ func (w *work) Start(run connector.Run, paths []string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// taken returns why a file cannot have the name that a value has made, whatever a later attempt finds; "" when it can.
+func (w *work) taken(o *out) string {
+	if o.path == o.target.Path {
+		return ""
+	}
+	info, err := w.root.Stat(filepath.FromSlash(o.path))
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return "a file stands where a folder would have to be"
+	case err == nil && info.IsDir() && o.target.Exists != "fail" && o.target.Exists != "unique":
+		return "a folder has that name"
+	}
+	return ""
 }
 
 // create makes the file under its temporary name, which is the same in every attempt.
@@ -344,7 +363,7 @@ func (w *work) place(o *out) error {
 	return w.root.Rename(o.temp, filepath.FromSlash(final))
 }
 
-// free returns why a file cannot be written without harm to another one.
+// free returns why a file cannot be written without harm to another one: a permanent error that wraps fs.ErrExist, of one that is there.
 func (w *work) free(path string) error {
 	_, err := w.root.Lstat(filepath.FromSlash(path))
 	switch {
@@ -353,7 +372,7 @@ func (w *work) free(path string) error {
 	case err != nil:
 		return err
 	}
-	return connector.Permanent(fmt.Errorf("%s exists already", path))
+	return connector.Permanent(&fs.PathError{Op: "write", Path: path, Err: fs.ErrExist})
 }
 
 // Rollback removes the files that are not in place.

@@ -53,7 +53,7 @@ type Fault int
 
 const (
 	FaultConnection Fault = iota // the database cannot be reached, or is busy: try again
-	FaultRecord                  // this row breaks a rule of the database
+	FaultRecord                  // this row breaks a rule of the database, or a value is none that it takes
 	FaultPermanent               // the statement cannot work
 )
 
@@ -209,6 +209,14 @@ func (c *connection) fault(ctx context.Context, doing string, err error) error {
 	return connector.Permanent(err)
 }
 
+// queryFault is fault where a query failed: a value that the database does not take, in one with binds, is a fault of the input.
+func (c *connection) queryFault(ctx context.Context, doing string, err error, bound bool) error {
+	if bound && ctx.Err() == nil && c.driver.Dialect.Classify(err) == FaultRecord {
+		return &transform.Fault{Kind: "input", Reason: "the database takes no such value for a parameter of the query", Err: fmt.Errorf("%s: %w", doing, err)}
+	}
+	return c.fault(ctx, doing, err)
+}
+
 // PrepareRead checks a query or a table.
 func (c *connection) PrepareRead(spec connector.ReadSpec) (connector.Reader, error) {
 	switch {
@@ -274,14 +282,14 @@ func (r *reader) Open(ctx context.Context, request connector.ReadRequest) (conne
 	}
 	found, err := db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, r.c.fault(ctx, "query", err)
+		return nil, r.c.queryFault(ctx, "query", err, len(args) > 0)
 	}
 	columns, err := found.ColumnTypes()
 	if err != nil {
 		found.Close()
 		return nil, r.c.fault(ctx, "query", err)
 	}
-	rs := &rows{c: r.c, ctx: ctx, rows: found, limits: r.limits}
+	rs := &rows{c: r.c, ctx: ctx, rows: found, limits: r.limits, bound: len(args) > 0}
 	names := make([]string, len(columns))
 	seen := map[string]bool{}
 	for i, column := range columns {
@@ -312,6 +320,7 @@ type rows struct {
 	cells   []any
 	targets []any
 	limits  transform.Limits
+	bound   bool // the query has binds
 	index   int64
 }
 
@@ -335,7 +344,7 @@ func (r *rows) Decode(b *transform.Batch) error {
 		r.index++
 	}
 	if err := r.rows.Err(); err != nil {
-		return r.c.fault(r.ctx, "query", err)
+		return r.c.queryFault(r.ctx, "query", err, r.bound)
 	}
 	if len(b.Records) == 0 {
 		return io.EOF
