@@ -44,8 +44,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -231,12 +233,12 @@ func (c *Config) validate() error {
 	for _, d := range c.Drivers {
 		name(d.Name)
 	}
-	name = once("Connectors", "file", "http", "sql")
+	name = once("Connectors", slices.Collect(maps.Keys((&Config{}).connectors()))...)
 	for _, k := range c.Connectors {
 		name(k.Name)
 		add(k.New == nil, "Connectors: %q has no New", k.Name)
 	}
-	name = once("Formats", "json", "ndjson", "csv", "xml")
+	name = once("Formats", slices.Collect(maps.Keys((&Config{}).formats()))...)
 	for _, k := range c.Formats {
 		name(k.Name)
 		add(k.New == nil, "Formats: %q has no New", k.Name)
