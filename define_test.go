@@ -102,7 +102,8 @@ func TestDefinitionsOutliveTheEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	var faults integrator.Faults
-	if err := engine.Run(t.Context()); !errors.As(err, &faults) || !strings.Contains(err.Error(), `listener "made" waits for POST on an equivalent path already`) {
+	if err := engine.Run(t.Context()); !errors.As(err, &faults) || !strings.Contains(err.Error(), `listener "made" waits for POST on an equivalent path already`) ||
+		!strings.Contains(err.Error(), "made over HTTP") {
 		t.Errorf("the engine ended with %v", err)
 	}
 }

@@ -361,7 +361,12 @@ func (e *Engine) begins(ctx context.Context, s *state) error {
 	own := set.sources
 	own.stored = stored
 	e.hidden(own)
-	return e.apply(ctx, own, nil)
+	err = e.apply(ctx, own, nil)
+	var faults Faults
+	if errors.As(err, &faults) { // New has taken those of files and Go
+		return append(faults, Fault{Reason: "the definitions made over HTTP, which the store keeps, do not fit those of files and Go any more", Hint: "one of a file takes the place of one of the same name"})
+	}
+	return err
 }
 
 // Ready is closed once calls are taken.
