@@ -141,12 +141,14 @@ type Engine struct {
 	meter   *meter
 	handler http.Handler
 
-	mu      sync.Mutex // one change of definitions at a time
-	set     atomic.Pointer[set]
-	ended   bool            // Run has returned
-	earlier sync.Mutex      // guards formers
-	formers map[string]*set // earlier sets that runs are pinned to, by version
-	secrets secrets
+	mu       sync.Mutex // one change of definitions at a time
+	set      atomic.Pointer[set]
+	past     []string        // versions of sets that the store keeps beside the one in force, the last replaced at the end
+	replaced chan struct{}   // signalled when a set is
+	ended    bool            // Run has returned
+	earlier  sync.Mutex      // guards formers
+	formers  map[string]*set // earlier sets that runs are pinned to, by version
+	secrets  secrets
 
 	state   atomic.Pointer[state]
 	ready   chan struct{}
@@ -181,7 +183,7 @@ func New(config Config) (*Engine, error) {
 		config.Observer = flow.ObserverFunc(func(flow.Event) {})
 	}
 	config.Retention.Runs = cmp.Or(config.Retention.Runs, 30*24*time.Hour)
-	e := &Engine{config: config, ready: make(chan struct{}), stopped: make(chan struct{})}
+	e := &Engine{config: config, ready: make(chan struct{}), stopped: make(chan struct{}), replaced: make(chan struct{}, 1)}
 	e.meter = newMeter(config.Observer)
 	e.logger = slog.New(redactor{config.Logger.Handler(), &e.secrets})
 	var own sources
@@ -333,6 +335,7 @@ func (e *Engine) run(ctx context.Context) (err error) {
 	working, stop := context.WithCancel(ctx)
 	defer stop() // also when the runner ends by itself, because its store failed
 	group.Go(func() { e.prune(working, st) })
+	group.Go(func() { e.forget(working, st) })
 	defer s.open.Store(false)
 	return s.runner.Run(ctx, queue, func() {
 		s.open.Store(true)
