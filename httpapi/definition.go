@@ -134,7 +134,7 @@ func (h *handler) putDefinition(w http.ResponseWriter, r *http.Request, c *call,
 		if err := writable(kind, held); err != nil {
 			return err
 		}
-		if masked && r.Header.Get("If-Match") == "" {
+		if match := r.Header.Get("If-Match"); masked && (match == "" || match == "*") {
 			return problem(http.StatusPreconditionRequired, "precondition-required", "Precondition required",
 				"*** stands for a secret of the definition that you have read: send its ETag in If-Match, so that it is still the same one")
 		}
