@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/integrator-go/integrator"
+	"github.com/integrator-go/integrator/connector"
 	"github.com/integrator-go/integrator/flow"
+	"github.com/integrator-go/integrator/store"
 	"github.com/integrator-go/integrator/store/memstore"
 )
 
@@ -102,7 +106,8 @@ func TestDefinitionsOutliveTheEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	var faults integrator.Faults
-	if err := engine.Run(t.Context()); !errors.As(err, &faults) || !strings.Contains(err.Error(), `listener "made" waits for POST on an equivalent path already`) {
+	if err := engine.Run(t.Context()); !errors.As(err, &faults) || !strings.Contains(err.Error(), `listener "made" waits for POST on an equivalent path already`) ||
+		!strings.Contains(err.Error(), "made over HTTP") {
 		t.Errorf("the engine ended with %v", err)
 	}
 }
@@ -197,6 +202,41 @@ func TestChangesAtOnce(t *testing.T) {
 	if len(flows) != workers*each+2 || flows["counter"].Description != fmt.Sprint(workers*each) {
 		t.Errorf("%d flows, the counter at %s", len(flows), flows["counter"].Description)
 	}
+}
+
+// TestSetsThatNothingNeedsAreForgotten changes definitions many times while a run waits for its retry: the store keeps some sets, and that of the run,
+// whose retry finds its flow as it was.
+func TestSetsThatNothingNeedsAreForgotten(t *testing.T) {
+	t.Parallel()
+	f, st := &flaky{fails: 1, err: errors.New("connection refused")}, (store.Store)(nil)
+	inBubble(t, `
+connections: {away: {type: flaky}}
+listeners: {a: {path: /a, format: json}}
+flows: {a: {from: {listener: a}, to: {connection: away, table: t}, retry: {attempts: 2, backoff: 1h, max_backoff: 1h}}}
+users: {ops: {role: operator, password: password-ops}}
+`, func(b *bubble) {
+		r := b.must("POST", listeners+"/a", b.login(), "{}")
+		synctest.Wait() // until the first attempt has failed
+		run, err := st.Run(t.Context(), decode[receipt](t, r.body).AuditID)
+		if err != nil || run.Status != store.Queued || run.Version == "" {
+			t.Fatalf("%+v %v", run, err)
+		}
+		const changes = 500
+		for n := range changes {
+			d := integrator.Definitions{Flows: map[string]flow.Definition{"other": {Description: fmt.Sprint(n), Respond: &flow.Respond{}}}}
+			if err := b.engine.Define(d); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		sets, err := st.List(t.Context(), "definitions")
+		if err != nil || len(sets) > changes/4 || !slices.ContainsFunc(sets, func(e store.Entry) bool { return e.Name == run.Version }) {
+			t.Errorf("%d sets are kept after %d changes: %v", len(sets), changes, err)
+		}
+		if e := b.events.settled(run.Number); e.Run.Status != store.Success || e.Run.Version != run.Version {
+			t.Errorf("the retry: %v, with definitions %.12s, begun with %.12s: %s", e.Run.Status, e.Run.Version, run.Version, e.Run.Exception)
+		}
+	}, func(c *integrator.Config) { c.Connectors, st = []connector.Kind{f.kind()}, c.Store })
 }
 
 // TestSecretsOfDefinitions plants secrets, of the host and in plain, in definitions of every owner: no answer has them in any encoding.

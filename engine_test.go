@@ -79,9 +79,9 @@ func TestNewReportsEveryFaultAndOpensNothing(t *testing.T) {
 func TestNewChecksItsConfig(t *testing.T) {
 	t.Parallel()
 	_, err := integrator.New(integrator.Config{Limits: integrator.Limits{Workers: -1, MaxWaiting: -1, MaxQueued: -1, MaxBodies: -1}, Connectors: []connector.Kind{{Name: "file"}},
-		Steps: map[string]transform.Func{"a": nil}, Definitions: definitionsOf("flows: {a: {}}")})
+		Formats: []transform.FormatKind{{Name: "fixed"}, {Name: "form"}}, Steps: map[string]transform.Func{"a": nil}, Definitions: definitionsOf("flows: {a: {}}")})
 	for _, want := range []string{"Dir, the folder", "Limits.Workers", "Limits.MaxWaiting", "Limits.MaxQueued", "Limits.MaxBodies", `Connectors: the name "file" is empty or taken`, `"file" has no New`,
-		`Steps: "a" is nil`, "the flow leads nowhere"} {
+		`Formats: the name "fixed" is empty or taken`, `Formats: the name "form" is empty or taken`, `Steps: "a" is nil`, "the flow leads nowhere"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New does not tell %q: %v", want, err)
 		}

@@ -44,8 +44,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,12 +141,14 @@ type Engine struct {
 	meter   *meter
 	handler http.Handler
 
-	mu      sync.Mutex // one change of definitions at a time
-	set     atomic.Pointer[set]
-	ended   bool            // Run has returned
-	earlier sync.Mutex      // guards formers
-	formers map[string]*set // earlier sets that runs are pinned to, by version
-	secrets secrets
+	mu       sync.Mutex // one change of definitions at a time
+	set      atomic.Pointer[set]
+	past     []string        // versions of sets that the store keeps beside the one in force, the last replaced at the end
+	replaced chan struct{}   // signalled when a set is
+	ended    bool            // Run has returned
+	earlier  sync.Mutex      // guards formers
+	formers  map[string]*set // earlier sets that runs are pinned to, by version
+	secrets  secrets
 
 	state   atomic.Pointer[state]
 	ready   chan struct{}
@@ -179,7 +183,7 @@ func New(config Config) (*Engine, error) {
 		config.Observer = flow.ObserverFunc(func(flow.Event) {})
 	}
 	config.Retention.Runs = cmp.Or(config.Retention.Runs, 30*24*time.Hour)
-	e := &Engine{config: config, ready: make(chan struct{}), stopped: make(chan struct{})}
+	e := &Engine{config: config, ready: make(chan struct{}), stopped: make(chan struct{}), replaced: make(chan struct{}, 1)}
 	e.meter = newMeter(config.Observer)
 	e.logger = slog.New(redactor{config.Logger.Handler(), &e.secrets})
 	var own sources
@@ -231,12 +235,12 @@ func (c *Config) validate() error {
 	for _, d := range c.Drivers {
 		name(d.Name)
 	}
-	name = once("Connectors", "file", "http", "sql")
+	name = once("Connectors", slices.Collect(maps.Keys((&Config{}).connectors()))...)
 	for _, k := range c.Connectors {
 		name(k.Name)
 		add(k.New == nil, "Connectors: %q has no New", k.Name)
 	}
-	name = once("Formats", "json", "ndjson", "csv", "xml")
+	name = once("Formats", slices.Collect(maps.Keys((&Config{}).formats()))...)
 	for _, k := range c.Formats {
 		name(k.Name)
 		add(k.New == nil, "Formats: %q has no New", k.Name)
@@ -331,6 +335,7 @@ func (e *Engine) run(ctx context.Context) (err error) {
 	working, stop := context.WithCancel(ctx)
 	defer stop() // also when the runner ends by itself, because its store failed
 	group.Go(func() { e.prune(working, st) })
+	group.Go(func() { e.forget(working, st) })
 	defer s.open.Store(false)
 	return s.runner.Run(ctx, queue, func() {
 		s.open.Store(true)
@@ -359,7 +364,12 @@ func (e *Engine) begins(ctx context.Context, s *state) error {
 	own := set.sources
 	own.stored = stored
 	e.hidden(own)
-	return e.apply(ctx, own, nil)
+	err = e.apply(ctx, own, nil)
+	var faults Faults
+	if errors.As(err, &faults) { // New has taken those of files and Go
+		return append(faults, Fault{Reason: "the definitions made over HTTP, which the store keeps, do not fit those of files and Go any more", Hint: "one of a file takes the place of one of the same name"})
+	}
+	return err
 }
 
 // Ready is closed once calls are taken.

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -170,7 +171,11 @@ func TestReadme(t *testing.T) {
 	if !strings.Contains(plain.String(), block("go")) {
 		t.Error("the README's Go is not that of examples/embed/main.go")
 	}
-	_, err = integrator.New(integrator.Config{Dir: t.TempDir(), Definitions: definitionsOf(block("yaml")),
+	definitions := fstest.MapFS{} // each block is a file of one folder
+	for i, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		definitions[fmt.Sprintf("%d.yaml", i)] = &fstest.MapFile{Data: []byte(block[1])}
+	}
+	_, err = integrator.New(integrator.Config{Dir: t.TempDir(), Definitions: definitions,
 		Secrets: func(string) (string, bool) { return "long enough", true }})
 	var faults integrator.Faults
 	if !errors.As(err, &faults) || len(faults) != 1 || !strings.Contains(faults[0].Reason, "sqlite") {

@@ -462,8 +462,16 @@ func (e *Engine) prepare(ctx context.Context, st store.Store, s *set) error {
 // activate brings a set into force. The caller holds e.mu.
 func (e *Engine) activate(running *state, s *set) {
 	running.auth.SetDefined(s.definitions.Users)
-	e.set.Load().deafen()
+	former := e.set.Load()
+	former.deafen()
 	e.set.Store(s)
+	if former.version != s.version {
+		e.past = slices.DeleteFunc(append(e.past, former.version), func(version string) bool { return version == s.version })
+		select {
+		case e.replaced <- struct{}{}:
+		default: // forget has not looked at the one before yet
+		}
+	}
 	e.earlier.Lock()
 	clear(e.formers) // they are made over the connections that were today's
 	e.earlier.Unlock()
@@ -559,6 +567,89 @@ func (e *Engine) former(ctx context.Context, version string) (*set, error) {
 	}
 	e.formers[version] = s
 	return s, nil
+}
+
+// maxPast is how many sets the store keeps that are not in force any more, beside those that active runs are pinned to: what was received
+// before a set was replaced may have its runs stored after. Some more may be there until it is worth to look.
+const maxPast = 64
+
+// forget removes sets from the store that nothing needs any more: each is as large as all definitions together, and each change makes one.
+func (e *Engine) forget(ctx context.Context, st store.Store) {
+	entries, err := st.List(ctx, kindSet)
+	if err != nil {
+		e.logger.Warn("earlier definitions could not be read", "error", err)
+		return
+	}
+	e.mu.Lock()
+	for _, entry := range entries {
+		if entry.Name != e.set.Load().version && !slices.Contains(e.past, entry.Name) {
+			e.past = slices.Insert(e.past, 0, entry.Name)
+		}
+	}
+	e.mu.Unlock()
+	for {
+		if err := e.forgetPast(ctx, st); err != nil && ctx.Err() == nil {
+			e.logger.Warn("earlier definitions could not be removed", "error", err)
+		}
+		select {
+		case <-e.replaced:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (e *Engine) forgetPast(ctx context.Context, st store.Store) error {
+	e.mu.Lock()
+	past := slices.Clone(e.past)
+	e.mu.Unlock()
+	if len(past) < maxPast+maxPast/4 {
+		return nil
+	}
+	pinned := map[string]bool{}
+	for _, status := range []store.Status{store.Queued, store.Running, store.Queued} { // one that ran may be queued again meanwhile
+		for before := int64(0); ; {
+			runs, err := st.Runs(ctx, store.RunFilter{Status: status, Before: before, Limit: 1000})
+			if err != nil {
+				return err
+			}
+			if len(runs) == 0 {
+				break
+			}
+			for i := range runs {
+				pinned[runs[i].Version] = true
+			}
+			before = runs[len(runs)-1].Number
+		}
+	}
+	for _, version := range past[:len(past)-maxPast] {
+		if pinned[version] {
+			continue
+		}
+		if err := e.forgetSet(ctx, st, version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetSet removes a set, unless it is in force again.
+func (e *Engine) forgetSet(ctx context.Context, st store.Store, version string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.Index(e.past, version)
+	if i < 0 {
+		return nil
+	}
+	entry, err := st.Get(ctx, kindSet, version)
+	if err == nil {
+		err = st.Delete(ctx, kindSet, version, entry.Version)
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	e.past = slices.Delete(e.past, i, i+1)
+	return nil
 }
 
 // maxFormers is how many earlier sets are kept compiled.

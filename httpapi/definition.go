@@ -134,7 +134,7 @@ func (h *handler) putDefinition(w http.ResponseWriter, r *http.Request, c *call,
 		if err := writable(kind, held); err != nil {
 			return err
 		}
-		if masked && r.Header.Get("If-Match") == "" {
+		if match := r.Header.Get("If-Match"); masked && (match == "" || match == "*") {
 			return problem(http.StatusPreconditionRequired, "precondition-required", "Precondition required",
 				"*** stands for a secret of the definition that you have read: send its ETag in If-Match, so that it is still the same one")
 		}
@@ -230,15 +230,18 @@ func matches(header []string, tag string, weak bool) bool {
 	return false
 }
 
-// writeTagged answers with JSON under its entity tag, or 304 when the caller has it.
+// writeTagged answers with JSON under its entity tag; a caller that reads, with 304 when it has that, or 412 when it wants another one.
 func writeTagged(w http.ResponseWriter, r *http.Request, status int, owner, place string, body []byte) error {
-	tag, header := etagOf(body), w.Header()
+	tag, header, reads := etagOf(body), w.Header(), r.Method == "GET" || r.Method == "HEAD"
+	if match := r.Header.Values("If-Match"); reads && len(match) > 0 && !matches(match, tag, false) {
+		return precondition(r, tag)
+	}
 	header.Set("ETag", tag)
 	header.Set("Integrator-Owner", owner)
 	if place != "" {
 		header.Set("Integrator-Place", place)
 	}
-	if none := r.Header.Values("If-None-Match"); (r.Method == "GET" || r.Method == "HEAD") && matches(none, tag, true) {
+	if none := r.Header.Values("If-None-Match"); reads && matches(none, tag, true) {
 		header.Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusNotModified)
 		return nil

@@ -229,7 +229,7 @@ func (r *route) match(parts []string) (map[string]string, bool) {
 			continue
 		}
 		value, err := url.PathUnescape(parts[i])
-		if err != nil || value == "" || !utf8.ValidString(value) || strings.ContainsAny(value, "/\\\x00") {
+		if err != nil || value == "" || value == "." || value == ".." || !utf8.ValidString(value) || strings.ContainsAny(value, "/\\\x00") {
 			return nil, false
 		}
 		if values == nil {

@@ -85,7 +85,7 @@ func namesOf(n int, name func(i int) string) []string {
 }
 
 // ParseLayout reads a layout: yyyy yy MMMM MMM MM M dd d EEEE EEE HH hh h mm m ss s .SSS .SSSSSS XXX XX a, other letters in single
-// quotes, a quote as two of them.
+// quotes, a quote as two of them. Parts that make no date or time together, such as yyyy-mm-dd, where mm is minutes, are refused.
 func ParseLayout(text string) (Layout, error) {
 	l := Layout{text: text}
 	if text == "" {
@@ -135,7 +135,32 @@ next:
 	if elements == 0 {
 		return l, errors.New("the layout holds no part of a date or time: write it as in yyyy-MM-dd HH:mm:ss")
 	}
-	return l, nil
+	return l, l.plausible()
+}
+
+// plausible refuses letters whose case is mistaken: what they mean would be read, or written, without a fault.
+func (l Layout) plausible() error {
+	var has [units]int
+	for _, p := range l.pieces {
+		if p.layoutElement != nil {
+			has[p.unit]++
+		}
+	}
+	year, month, day := has[unitYear]+has[unitYearOfCentury] > 0, has[unitMonth] > 0, has[unitDay] > 0
+	hour, minute, second := has[unitHour]+has[unitHourOfHalf] > 0, has[unitMinute] > 0, has[unitSecond] > 0
+	switch {
+	case minute && !month && (year || day):
+		return errors.New("the layout has minutes and no month: mm is minutes, MM the month")
+	case minute && !hour && (month || !second): // mm:ss is how long something takes
+		return errors.New("the layout has minutes and no hour: mm is minutes, MM the month, HH the hour")
+	case hour && !minute && (second || month && !day || has[unitMonth] > 1):
+		return errors.New("the layout has an hour and no minutes: MM is the month, mm minutes")
+	case year && day && !month:
+		return errors.New("the layout has a year and a day, and no month: write it as MM")
+	case has[unitHourOfHalf] > 0 && has[unitHour]+has[unitHalf] == 0:
+		return errors.New("the layout has an hour of twelve and no half of the day: HH is the hour from 0 to 23, hh goes with a")
+	}
+	return nil
 }
 
 // String returns the layout as it was written.

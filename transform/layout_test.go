@@ -105,6 +105,17 @@ func TestLayoutRefused(t *testing.T) {
 		{"no part of a date", "'day'", "holds no part of a date"},
 		{"signs only", "--", "holds no part of a date"},
 		{"month beside seconds", "Ms", "between them"},
+		{"minutes for the month", "yyyymmdd", "mm is minutes, MM the month"},
+		{"minutes for the month, with a time", "yyyy-mm-dd HH:mm:ss", "mm is minutes, MM the month"},
+		{"minutes for the month of a year", "mm/yy", "mm is minutes, MM the month"},
+		{"minutes for the month of a day", "dd.mm.", "mm is minutes, MM the month"},
+		{"minutes alone", "mm", "mm is minutes, MM the month"},
+		{"minutes of no hour", "yyyy-MM-dd mm", "minutes and no hour"},
+		{"the month for minutes", "HH:MM", "MM is the month, mm minutes"},
+		{"the month for minutes, with seconds", "HH:MM:ss", "MM is the month, mm minutes"},
+		{"the month for minutes, with a date", "yyyy-MM-dd HH:MM", "MM is the month, mm minutes"},
+		{"a day of no month", "yyyydd", "a year and a day, and no month"},
+		{"an hour of twelve alone", "yyyy-MM-dd hh:mm", "HH is the hour"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -112,6 +123,18 @@ func TestLayoutRefused(t *testing.T) {
 				t.Errorf("got %v, want %s", err, row.want)
 			}
 		})
+	}
+}
+
+// TestLayoutOfAPart has layouts that write, or read, less than a date or a time.
+func TestLayoutOfAPart(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 13, 4, 5, 0, time.UTC)
+	for layout, want := range map[string]string{"yyyy": "2026", "MM": "01", "dd": "02", "yyyy-MM": "2026-01", "dd.MM.": "02.01.", "HH": "13", "HHmm": "1304", "mm:ss": "04:05", "EEE HH:mm": "Fri 13:04",
+		"yyyy-MM-dd HH": "2026-01-02 13", "h a": "1 PM", "ss": "05"} {
+		if l, err := transform.ParseLayout(layout); err != nil || l.Format(at) != want {
+			t.Errorf("%s: %q %v", layout, l.Format(at), err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -453,4 +454,60 @@ func TestExampleAtTwo(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestReadme does what the README's examples say, in one engine: it loads a file with several values in a cell, twice, and makes definitions over HTTP.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	definitions := fstest.MapFS{"editor.yaml": {Data: []byte("users: {ed: {role: editor, password: a long password}}")}}
+	for i, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		definitions[fmt.Sprintf("%d.yaml", i)] = &fstest.MapFile{Data: []byte(block[1])}
+	}
+	dir := t.TempDir()
+	engine, err := integrator.New(integrator.Config{Dir: filepath.Join(dir, "data"), BaseDir: dir, Definitions: definitions, Drivers: []sqldb.Driver{sqlite.Driver()},
+		Secrets: func(string) (string, bool) { return "a long password", true }, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- engine.Run(context.Background()) }()
+	<-engine.Ready()
+	defer func() {
+		engine.Close()
+		if err := <-done; err != nil {
+			t.Errorf("the engine ended with %v", err)
+		}
+	}()
+
+	for _, upload := range []string{"sku;tags\na;red|round\nb;blue\n", "sku,tags\na,red|flat\n"} {
+		if result, err := engine.RunPayload(t.Context(), "stock", nil, strings.NewReader(upload)); err != nil || result.Err != nil {
+			t.Fatalf("%v %+v", err, result)
+		}
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "warehouse.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var tags string
+	if err := db.QueryRow("select group_concat(sku || ' ' || tag, ', ' order by sku, tag) from tags").Scan(&tags); err != nil || tags != "a flat, a red, b blue" {
+		t.Errorf("the tags are %q: %v", tags, err)
+	}
+
+	server := httptest.NewServer(engine.Handler())
+	defer server.Close()
+	ed := caller{t, server.URL, "ed"}
+	puts := regexp.MustCompile(`curl -X PUT .* 127\.0\.0\.1:8080(/\S+) --data-binary '(.*)'`).FindAllStringSubmatch(string(readme), -1)
+	for _, put := range puts {
+		if response, text := ed.send("PUT", put[1], ed.issue(), put[2]); response.StatusCode != 201 {
+			t.Errorf("%s: %s %s", put[0], response.Status, text)
+		}
+	}
+	if response, text := ed.send("POST", "/rest/v1/httplistener/greet", ed.issue(), `{"name": "Ada"}`); len(puts) != 2 || response.StatusCode != 200 || compact(text) != `{"hello":"Ada"}` {
+		t.Errorf("what was made over HTTP answers %s %s", response.Status, text)
+	}
 }

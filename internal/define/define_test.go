@@ -214,7 +214,7 @@ func TestLoad(t *testing.T) {
 		"a.yaml": "vars: {a: a.yaml}", "b.yml": "vars: {b: b.yml}\nconnections: {out: {type: file, dir: flows/out}}", "c.json": `{"vars": {"c": "c.json"}}`,
 		"flows/d.yaml": "vars: {d: flows/d.yaml}", "flows/deep/er/e.yml": "vars: {e: flows/deep/er/e.yml}", "latest.yaml": "vars: {f: latest.yaml}",
 		// None of these is read: each would be a fault.
-		"a_test.yaml": "[", "flows/b_test.json": "[", "_draft.yaml": "[", ".hidden.yaml": "[", "flows/_old/x.yaml": "[", "flows/.git/x.yaml": "[",
+		"a_test.yaml": "[", "integrator.schema.json": "[", "flows/b_test.json": "[", "_draft.yaml": "[", ".hidden.yaml": "[", "flows/_old/x.yaml": "[", "flows/.git/x.yaml": "[",
 		"secrets/x.yaml": "[", "flows/secrets/x.yaml": "[", "data/x.yaml": "[", "flows/data/x.yaml": "[", "other/x.yaml": "[", "readme.md": "[",
 		"a.yaml.bak": "[", "flows/out/orders.json": "[1]", "flows/out/deep/orders.yaml": "[",
 	} {

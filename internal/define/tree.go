@@ -165,8 +165,8 @@ type LoadOptions struct {
 	Skip []string
 }
 
-// Load reads the definition files of a folder: *.yaml, *.yml and *.json at its top and below flows/. Left out are *_test.*, names that begin
-// with _ or . and folders named secrets, and the folders of file connections: the engine itself writes there. The error is Faults when a file
+// Load reads the definition files of a folder: *.yaml, *.yml and *.json at its top and below flows/. Left out are *_test.*, *.schema.*,
+// names that begin with _ or . and folders named secrets, and the folders of file connections: the engine itself writes there. The error is Faults when a file
 // cannot be read as what it is, or that of the file system; what else is wrong is found by Decode.
 func Load(fsys fs.FS, options LoadOptions) (*Tree, error) {
 	var files []string
@@ -183,7 +183,8 @@ func Load(fsys fs.FS, options LoadOptions) (*Tree, error) {
 			return nil
 		}
 		ext := path.Ext(base)
-		if hidden || strings.HasSuffix(strings.TrimSuffix(base, ext), "_test") || ext != ".yaml" && ext != ".yml" && ext != ".json" {
+		stem := strings.TrimSuffix(base, ext)
+		if hidden || strings.HasSuffix(stem, "_test") || strings.HasSuffix(stem, ".schema") || ext != ".yaml" && ext != ".yml" && ext != ".json" {
 			return nil
 		}
 		files = append(files, p)

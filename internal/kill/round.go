@@ -21,7 +21,7 @@ import (
 
 const (
 	senders   = 8
-	patience  = 3 * time.Second // how long a point may take to be reached before it is tried again later
+	patience  = 3 * time.Second // how long a point may take to be reached before it is tried again later, twice as long each time
 	tries     = 5               // of one point
 	startTime = 20 * time.Second
 	drainTime = time.Minute
@@ -190,7 +190,7 @@ func (r *round) kills(ctx context.Context, kills int, sum *figures) error {
 
 // live starts a server and waits until it is dead. It reports whether it died at the point.
 func (r *round) live(ctx context.Context, k kill) (atPoint bool, err error) {
-	retention, limit, fromStart := time.Duration(-1), patience, false
+	retention, limit, fromStart := time.Duration(-1), patience<<k.tried, false
 	n := 1
 	if k.point == "" {
 		limit = time.Duration(1+r.random.IntN(80)) * time.Millisecond

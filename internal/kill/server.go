@@ -171,7 +171,7 @@ func pause(ctx context.Context, _ *transform.Record) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(10 * time.Millisecond):
+	case <-time.After(40 * time.Millisecond):
 		return nil
 	}
 }

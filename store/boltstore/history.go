@@ -413,7 +413,7 @@ func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed 
 	}
 	some := false
 	err = s.view(ctx, func(tx *bolt.Tx) error {
-		some = s.over(tx, keep, nil) != nil || s.unwanted(tx, keep.Since) != nil
+		some = s.over(tx, keep, nil) != nil || s.unwanted(tx, nil, keep.Since) != nil
 		return nil
 	})
 	if err != nil || !some {
@@ -433,14 +433,15 @@ func (s *Store) Prune(ctx context.Context, keep store.Keep, limit int) (removed 
 			blobs = append(blobs, more...)
 			after = pairKey(timeKey(run.Ended), run.Number)
 		}
-		for ; removed < limit; removed++ {
-			m := s.unwanted(tx.Tx, keep.Since)
+		for from := []byte(nil); removed < limit; removed++ {
+			m := s.unwanted(tx.Tx, from, keep.Since)
 			if m == nil {
 				break
 			}
 			if err := s.drop(tx, m, &blobs); err != nil {
 				return err
 			}
+			from = m.ID[:]
 		}
 		if len(blobs) > 0 {
 			failpoint.Hit("prune.written")
@@ -506,10 +507,10 @@ func (s *Store) drop(tx *writeTx, m *store.Message, blobs *[]uuid.UUID) error {
 // lookedAt is how many old messages are looked at for one that no run has: those before it wait for their runs.
 const lookedAt = 1000
 
-// unwanted returns the first message of those that came before a time which no run has; nil without any.
-func (s *Store) unwanted(tx *bolt.Tx, since time.Time) *store.Message {
+// unwanted returns the first message, of those from an id on that came before a time, which no run has; nil without any.
+func (s *Store) unwanted(tx *bolt.Tx, from []byte, since time.Time) *store.Message {
 	cursor := tx.Bucket(bucketMessages).Cursor()
-	k, _ := cursor.First()
+	k, _ := cursor.Seek(from)
 	for n := 0; k != nil && n < lookedAt; n++ {
 		m, err := s.message(tx, uuid.UUID(k))
 		switch {
