@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +25,7 @@ func check(dir string, l *ledger) error {
 	var id uuid.UUID
 	for _, last := range []bool{false, true} {
 		err := c.open(dir, func(st *boltstore.Store) error {
-			c.look(st)
+			c.look(st, dir)
 			q, err := st.Join(context.Background(), "check")
 			if err != nil {
 				return err
@@ -58,6 +60,7 @@ type checker struct {
 	findings []string
 	runs     map[int64]store.Run // that the store has
 	by       map[uuid.UUID][]int64
+	bodies   map[uuid.UUID]bool // large ones that something has
 }
 
 func (c *checker) find(format string, args ...any) {
@@ -73,15 +76,15 @@ func (c *checker) open(dir string, f func(st *boltstore.Store) error) error {
 }
 
 // look compares all that is there.
-func (c *checker) look(st *boltstore.Store) {
+func (c *checker) look(st *boltstore.Store, dir string) {
 	var err error
 	if c.runs, err = runsOf(st); err != nil {
 		c.find("runs: %v", err)
 	}
-	c.by = map[uuid.UUID][]int64{}
+	c.by, c.bodies = map[uuid.UUID][]int64{}, map[uuid.UUID]bool{uuid.Nil: true}
 	for n, r := range c.runs {
 		c.by[r.Message] = append(c.by[r.Message], n)
-		c.run(r)
+		c.run(st, r)
 	}
 	for n, r := range c.ledger.runs {
 		if _, there := c.runs[n]; !there && r.gone == no {
@@ -100,10 +103,21 @@ func (c *checker) look(st *boltstore.Store) {
 			c.find("entry %s is %q, %v; it is %q, and %q was asked for", name, got.Value, err, e.value, e.next)
 		}
 	}
+	err = filepath.WalkDir(filepath.Join(dir, "blobs"), func(path string, entry os.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			if id, err := uuid.Parse(entry.Name()); err != nil || !c.bodies[id] {
+				c.find("%s stays, and nothing has it", path)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		c.find("%v", err)
+	}
 }
 
 // run compares a run that is there.
-func (c *checker) run(r store.Run) {
+func (c *checker) run(st *boltstore.Store, r store.Run) {
 	said, known := c.ledger.runs[r.Number]
 	if !known {
 		if c.ledger.messages[r.Message].accepted != maybe {
@@ -125,10 +139,25 @@ func (c *checker) run(r store.Run) {
 		is = 0
 	}
 	if is != said.status && (said.next == 0 || is != said.next) {
-		c.find("run %d is %s; it was settled as %s, and %s was asked for", r.Number, r.Status, said.status, said.next)
+		c.find("run %d is %s; it was settled as %s, and %s was asked for (unknown: no end)", r.Number, r.Status, said.status, said.next)
 	}
 	if is == store.Error && r.Exception != exceptionOf(r.Number) {
 		c.find("run %d has failed with %q", r.Number, r.Exception)
+	}
+	if is == 0 || r.Message == uuid.Nil {
+		return
+	}
+	rejects, log, err := st.Attachments(context.Background(), r.Number)
+	c.bodies[rejects.Blob] = true
+	if err != nil || string(log.Inline) != logOf(r.Number) {
+		c.find("run %d has the log %q, %v", r.Number, log.Inline, err)
+	}
+	if is != store.Warning {
+		return
+	}
+	err = bodyIs(st, rejects, message{size: rejects.Size, sum: rejects.SHA256})
+	if err != nil && (!errors.Is(err, store.ErrErased) || c.ledger.messages[r.Message].erased == no) {
+		c.find("the rejects of run %d: %v", r.Number, err)
 	}
 }
 
@@ -153,6 +182,7 @@ func (c *checker) message(st *boltstore.Store, id uuid.UUID, said message) {
 	if m.ID != id || m.Listener != "power" || m.Body.Size != said.size || m.Body.SHA256 != said.sum {
 		c.find("message %s is another: %s of %s, %d bytes", id, m.ID, m.Listener, m.Body.Size)
 	}
+	c.bodies[m.Body.Blob] = true
 	switch err := bodyIs(st, m.Body, said); {
 	case errors.Is(err, store.ErrErased) && m.Erased && said.erased != no:
 	case err != nil:

@@ -97,7 +97,7 @@ func (d *disk) take(s step) bool {
 				return false
 			}
 			any = true
-			f.durable.apply(c, func(int64) bool { return true }, 1<<62)
+			f.durable.apply(c, all, whole)
 			return true
 		})
 		return any
@@ -139,6 +139,11 @@ func (d *disk) set(folders map[*node]map[string]*node, n name) {
 	}
 }
 
+// whole is a unit that is larger than every file.
+const whole = 1 << 62
+
+func all(int64) bool { return true }
+
 // apply puts a change into the units of the content that keep wants.
 func (c *content) apply(ch *change, keep func(unit int64) bool, unit int64) {
 	if ch.data == nil {
@@ -169,6 +174,17 @@ func (c *content) resize(size int64) {
 		c.pages = append(c.pages, make([][]byte, pages-len(c.pages))...)
 	}
 	c.size = size
+}
+
+// bytes returns some of the bytes.
+func (c *content) bytes(at, n int64) []byte {
+	text := make([]byte, n)
+	for i := range text {
+		if page := c.pages[(at+int64(i))/pageSize]; page != nil {
+			text[i] = page[(at+int64(i))%pageSize]
+		}
+	}
+	return text
 }
 
 func (c *content) put(at int64, data []byte) {
@@ -265,15 +281,15 @@ func (f *file) crash(random *rand.Rand) *content {
 	}
 	if random == nil {
 		for _, ch := range f.pending {
-			c.apply(ch, func(int64) bool { return true }, 1<<62)
+			c.apply(ch, all, whole)
 		}
 		return c
 	}
-	unit, all := int64(sectorSize), len(f.pending)
+	unit, count := int64(sectorSize), len(f.pending)
 	if random.IntN(3) == 0 {
 		unit = pageSize
 	}
-	first := random.IntN(all + 1)
+	first := random.IntN(count + 1)
 	seed, likely := random.Uint64(), random.Float64()
 	dice := func(unit int64, of int) int { // the same for a unit each time
 		return rand.New(rand.NewPCG(seed, uint64(unit))).IntN(of)
@@ -283,15 +299,15 @@ func (f *file) crash(random *rand.Rand) *content {
 	case 0: // none
 		some = func(int64) int { return 0 }
 	case 1: // all
-		some = func(int64) int { return all }
+		some = func(int64) int { return count }
 	case 2, 3: // the first, and of the next one some units
 		some = func(unit int64) int { return first + dice(unit, 2) }
 	case 4: // any
-		some = func(unit int64) int { return dice(unit, all+1) }
+		some = func(unit int64) int { return dice(unit, count+1) }
 	case 5: // all or none, by unit
 		some = func(unit int64) int {
 			if float64(dice(unit, 1000)) < 1000*likely {
-				return all
+				return count
 			}
 			return 0
 		}

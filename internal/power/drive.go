@@ -26,6 +26,7 @@ const (
 	lives       = 3
 	marksName   = "marks"
 	dataName    = "data"
+	backupName  = "backup"
 )
 
 // driver uses a store as an engine does, and says what it does.
@@ -54,7 +55,7 @@ func drive(dir, life string) error {
 	}
 	steps := map[string][]func() error{
 		"0": {d.busy, d.quiet, d.busy},
-		"1": {d.busy, d.prune, d.quiet, d.busy, d.again, d.busy, d.quiet, d.prune, d.busy},
+		"1": {d.busy, d.prune, d.quiet, d.backUp, d.busy, d.again, d.busy, d.quiet, d.prune, d.busy},
 		"2": {d.busy, d.large, d.busy},
 	}[life]
 	for _, f := range steps {
@@ -144,6 +145,14 @@ func (d *driver) quiet() error {
 	return nil
 }
 
+// backUp makes a backup while nobody changes anything: it has all.
+func (d *driver) backUp() error {
+	return d.around("backingUp", "backedUp", mark{}, func() error {
+		_, err := d.st.Backup(context.Background(), filepath.Join(filepath.Dir(d.dir), backupName), nil)
+		return err
+	})
+}
+
 // again closes the store, makes it anew and opens it.
 func (d *driver) again() error {
 	if err := errors.Join(d.queue.Leave(), d.st.Close()); err != nil {
@@ -231,6 +240,9 @@ func onceOf(id uuid.UUID) *store.Once {
 // exceptionOf is what a run has failed with.
 func exceptionOf(number int64) string { return fmt.Sprintf("run %d has failed", number) }
 
+// logOf is what a run is settled with, each time.
+func logOf(number int64) string { return fmt.Sprintf("log of run %d", number) }
+
 // settle claims runs and settles most of them.
 func (d *driver) settle(random *rand.Rand) error {
 	ctx := context.Background()
@@ -246,11 +258,12 @@ func (d *driver) settle(random *rand.Rand) error {
 		if run.Status == store.Running {
 			continue // it stays at work
 		}
-		s := &store.Settlement{Run: run, Log: store.Body{Inline: []byte("log"), Size: 3, SHA256: sha256.Sum256([]byte("log"))}}
+		log := []byte(logOf(run.Number))
+		s := &store.Settlement{Run: run, Log: store.Body{Inline: log, Size: int64(len(log)), SHA256: sha256.Sum256(log)}}
 		switch run.Status {
 		case store.Warning:
 			spool := store.NewSpool(ctx, d.st)
-			if _, err := spool.Write(make([]byte, random.IntN(2*store.InlineBytes))); err != nil {
+			if _, err := spool.Write(make([]byte, 1+random.IntN(2*store.InlineBytes))); err != nil {
 				return err
 			}
 			if s.Rejects, err = spool.Body(); err != nil {

@@ -23,6 +23,7 @@ var faults = []fault{
 	{"no-body-name", "the folders that large bodies come into are not synced", func(path string, folder bool) bool { return folder && strings.Contains(path, "/blobs/") }, false},
 	{"no-body-folder", "the folder of these folders is not synced", func(path string, folder bool) bool { return folder && filepath.Base(path) == "blobs" }, false},
 	{"no-store-name", "the folder of the store's files is not synced", func(path string, folder bool) bool { return path == dataName }, false},
+	{"no-backup-sync", "backups are written and not synced", func(path string, _ bool) bool { return strings.HasPrefix(path, backupName) }, false},
 	{"early-answer", "answers come before the journal is synced", nil, true},
 }
 

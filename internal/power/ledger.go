@@ -35,6 +35,7 @@ type ledger struct {
 	messages map[uuid.UUID]message
 	runs     map[int64]run
 	entries  map[string]entry
+	backup   *ledger // what a backup has; nil: there may be none
 }
 
 // message is what is known of a message.
@@ -57,11 +58,11 @@ type run struct {
 type entry struct{ value, next string } // "": none
 
 func newLedger() *ledger {
-	return &ledger{map[uuid.UUID]message{}, map[int64]run{}, map[string]entry{}}
+	return &ledger{messages: map[uuid.UUID]message{}, runs: map[int64]run{}, entries: map[string]entry{}}
 }
 
 func (l *ledger) clone() *ledger {
-	return &ledger{maps.Clone(l.messages), maps.Clone(l.runs), maps.Clone(l.entries)}
+	return &ledger{maps.Clone(l.messages), maps.Clone(l.runs), maps.Clone(l.entries), l.backup}
 }
 
 // take takes what the driver says.
@@ -101,6 +102,8 @@ func (l *ledger) take(m mark) {
 	case "putting":
 		e.next = m.Value
 		l.entries[m.Name] = e
+	case "backedUp":
+		l.backup = l.clone()
 	case "put":
 		l.entries[m.Name] = entry{value: m.Value}
 	}

@@ -199,7 +199,13 @@ func (c *campaign) open(s shot) error {
 	}
 	watch := time.AfterFunc(hang, func() { panic(fmt.Sprintf("%s hangs", dir)) })
 	defer watch.Stop()
-	if err := check(filepath.Join(dir, dataName), s.ledger); err != nil {
+	err = check(filepath.Join(dir, dataName), s.ledger)
+	if backup := s.ledger.backup; backup != nil && s.number%8 == 0 {
+		if in := check(filepath.Join(dir, backupName), backup); in != nil {
+			err = errors.Join(err, fmt.Errorf("the backup: %w", in))
+		}
+	}
+	if err != nil {
 		os.RemoveAll(dir) // as it was before it was opened
 		return errors.Join(&found{s.number, s.step, err}, os.Mkdir(dir, 0o700), s.image.write(dir))
 	}
@@ -216,7 +222,9 @@ func (c *campaign) try(from, count int) (opened int, err error) {
 			for s := range todo {
 				found := c.open(s)
 				mu.Lock()
-				opened++
+				if opened++; opened%10_000 == 0 {
+					fmt.Fprintf(c.out, "%d images\n", opened)
+				}
 				if err == nil {
 					err = found
 				}

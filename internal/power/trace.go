@@ -99,7 +99,7 @@ type name struct {
 type node struct {
 	id     int
 	folder map[string]*node // entries, as the process sees them; nil: a file
-	size   int64            // of a file, likewise
+	now    content          // of a file, likewise
 	path   string           // that it got last
 }
 
@@ -261,18 +261,27 @@ func (p *parser) begin(text string) (*call, error) {
 		case name == "pwrite64":
 			at = number(3)
 		case d.append:
-			at = d.node.size
+			at = d.node.now.size
 		default:
 			d.at += int64(len(data))
 		}
-		d.node.size = max(d.node.size, at+int64(len(data)))
 		return p.change(&change{node: d.node, at: at, data: data}), nil
+	case "copy_file_range":
+		from, to := of(0), of(2)
+		switch {
+		case from == nil && to == nil || result <= 0:
+			return nil, nil
+		case from == nil || to == nil || args[1] != "NULL" || args[3] != "NULL":
+			return nil, errTrace
+		}
+		data := from.node.now.bytes(from.at, result)
+		from.at, to.at = from.at+result, to.at+result
+		return p.change(&change{node: to.node, at: to.at - result, data: data}), nil
 	case "ftruncate":
 		d := of(0)
 		if d == nil {
 			return nil, nil
 		}
-		d.node.size = number(1)
 		return p.change(&change{node: d.node, at: number(1)}), nil
 	case "fsync", "fdatasync":
 		d := of(0)
@@ -312,6 +321,9 @@ func (p *parser) end(c *call) {
 }
 
 func (p *parser) change(c *change) *call {
+	if c.node != nil {
+		c.node.now.apply(c, all, whole)
+	}
 	p.steps = append(p.steps, step{kind: changing, change: c})
 	return &call{change: c}
 }
@@ -378,8 +390,7 @@ func (p *parser) opens(args []string, result int64) (*call, error) {
 		c = p.change(&change{names: []name{{folder, last, found}}})
 	case found == nil:
 		return nil, fmt.Errorf("%w: opens what is not there", errTrace)
-	case strings.Contains(args[2], "O_TRUNC") && found.size > 0:
-		found.size = 0
+	case strings.Contains(args[2], "O_TRUNC") && found.now.size > 0:
 		c = p.change(&change{node: found})
 	}
 	c.file, c.number = &descriptor{node: found, append: strings.Contains(args[2], "O_APPEND")}, int(result)
