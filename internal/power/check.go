@@ -87,7 +87,7 @@ func (c *checker) look(st *boltstore.Store, dir string) {
 		c.run(st, r)
 	}
 	for n, r := range c.ledger.runs {
-		if _, there := c.runs[n]; !there && r.gone == no {
+		if _, there := c.runs[n]; !there && r.gone == no && (r.status != 0 || c.ledger.messages[r.message].accepted == yes) {
 			c.find("run %d of message %s is lost", n, r.message)
 		}
 	}
@@ -144,7 +144,7 @@ func (c *checker) run(st *boltstore.Store, r store.Run) {
 	if is == store.Error && r.Exception != exceptionOf(r.Number) {
 		c.find("run %d has failed with %q", r.Number, r.Exception)
 	}
-	if is == 0 || r.Message == uuid.Nil {
+	if is == 0 || is == store.Canceled {
 		return
 	}
 	rejects, log, err := st.Attachments(context.Background(), r.Number)
@@ -176,7 +176,7 @@ func (c *checker) message(st *boltstore.Store, id uuid.UUID, said message) {
 		return
 	case gone == yes:
 		c.find("message %s was pruned and is there", id)
-	case said.accepted != yes && len(runs) != 2:
+	case said.accepted != yes && len(runs) != said.of:
 		c.find("message %s was not answered, and has runs %v", id, runs)
 	}
 	if m.ID != id || m.Listener != "power" || m.Body.Size != said.size || m.Body.SHA256 != said.sum {
@@ -243,7 +243,7 @@ func (c *checker) work(q store.Queue) {
 	}
 	some := 0
 	for id, m := range c.ledger.messages { // in any order, so that they are others each time
-		if m.accepted != yes || c.ledger.gone(m) != no || m.erased != no {
+		if m.accepted != yes || m.of != 2 || c.ledger.gone(m) != no || m.erased != no {
 			continue
 		}
 		if some++; some > 5 {
@@ -266,7 +266,7 @@ func (c *checker) accept(st *boltstore.Store, q store.Queue) (uuid.UUID, message
 	if err != nil {
 		return uuid.Nil, message{}, err
 	}
-	said := message{size: int64(len(body)), sum: sha256.Sum256(body), accepted: yes}
+	said := message{size: int64(len(body)), sum: sha256.Sum256(body), accepted: yes, of: len(a.Runs)}
 	more := c.ledger.clone()
 	for _, r := range receipt.Runs {
 		said.runs = append(said.runs, r.Number)

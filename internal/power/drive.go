@@ -189,7 +189,7 @@ func (d *driver) accepts(body []byte, random *rand.Rand) error {
 		a.Runs[0].Order = strconv.Itoa(random.IntN(2))
 	}
 	sum := sha256.Sum256(body)
-	m := mark{What: "accepting", Message: a.Message.ID, Size: int64(len(body)), SHA256: sum[:]}
+	m := mark{What: "accepting", Message: a.Message.ID, Size: int64(len(body)), SHA256: sum[:], Of: len(a.Runs)}
 	if err := d.say(m); err != nil {
 		return err
 	}
@@ -284,12 +284,16 @@ func (d *driver) settle(random *rand.Rand) error {
 	return nil
 }
 
-// other erases a message or stores an entry.
+// other erases a message, stores an entry, cancels a run, or records one that was never queued.
 func (d *driver) other(random *rand.Rand) error {
 	ctx := context.Background()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch random.IntN(8) {
+	case 3:
+		return d.cancel()
+	case 4:
+		return d.insert()
 	case 0:
 		i := random.IntN(len(d.kept))
 		id := d.kept[i]
@@ -313,6 +317,51 @@ func (d *driver) other(random *rand.Rand) error {
 		})
 	}
 	return nil
+}
+
+// cancel cancels a run that waits. Nobody settles it meanwhile.
+func (d *driver) cancel() error {
+	ctx := context.Background()
+	d.pruning.Lock()
+	defer d.pruning.Unlock()
+	waiting, err := d.st.Runs(ctx, store.RunFilter{Status: store.Queued, Limit: 1})
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	m := mark{What: "settling", Message: waiting[0].Message, Run: waiting[0].Number, Status: store.Canceled}
+	if err := d.say(m); err != nil {
+		return err
+	}
+	canceled, err := d.queue.Cancel(ctx, m.Run, time.Now())
+	if m.What = "settled"; !canceled {
+		m.What = "unsettled"
+	}
+	return errors.Join(err, d.say(m))
+}
+
+// insert records a run that was carried out at once, with its message.
+func (d *driver) insert() error {
+	ctx := context.Background()
+	body := []byte("done")
+	a, err := acceptance(d.st, body)
+	if err != nil {
+		return err
+	}
+	run := *a.Runs[0]
+	if run.Number, err = d.queue.NextNumber(ctx); err != nil {
+		return err
+	}
+	run.Status, run.Attempts, run.Started, run.Ended = store.Success, 1, time.Now(), time.Now()
+	sum, log := sha256.Sum256(body), []byte(logOf(run.Number))
+	m := mark{What: "accepting", Message: a.Message.ID, Size: int64(len(body)), SHA256: sum[:], Of: 1}
+	if err := d.say(m); err != nil {
+		return err
+	}
+	err = d.around("settling", "settled", mark{Message: a.Message.ID, Run: run.Number, Status: run.Status}, func() error {
+		return d.queue.Settle(ctx, []*store.Settlement{{Run: run, Insert: true, Message: a.Message, Log: store.Body{Inline: log, Size: int64(len(log)), SHA256: sha256.Sum256(log)}}})
+	})
+	m.What, m.Runs = "accepted", []int64{run.Number}
+	return errors.Join(err, d.say(m))
 }
 
 // prune removes the half of what has ended.

@@ -14,8 +14,9 @@ type mark struct {
 	Message uuid.UUID    `json:",omitzero"`
 	Size    int64        `json:",omitempty"`
 	SHA256  []byte       `json:",omitempty"`
+	Of      int          `json:",omitempty"` // how many runs it has
 	Runs    []int64      `json:",omitempty"` // of accepted, pruning, pruned and spared
-	Run     int64        `json:",omitempty"` // of settling, settled, canceling, canceled
+	Run     int64        `json:",omitempty"` // of settling, settled and unsettled
 	Status  store.Status `json:",omitempty"` // that the run gets; Queued: it is tried again
 	Name    string       `json:",omitempty"` // of an entry
 	Value   string       `json:",omitempty"`
@@ -43,6 +44,7 @@ type message struct {
 	size             int64
 	sum              [32]byte
 	accepted, erased known
+	of               int     // how many runs it has
 	runs             []int64 // when it is accepted
 }
 
@@ -70,7 +72,7 @@ func (l *ledger) take(m mark) {
 	said, r, e := l.messages[m.Message], l.runs[m.Run], l.entries[m.Name]
 	switch m.What {
 	case "accepting":
-		l.messages[m.Message] = message{size: m.Size, sum: [32]byte(m.SHA256), accepted: maybe}
+		l.messages[m.Message] = message{size: m.Size, sum: [32]byte(m.SHA256), accepted: maybe, of: m.Of}
 	case "accepted":
 		said.accepted, said.runs = yes, m.Runs
 		l.messages[m.Message] = said
@@ -86,6 +88,9 @@ func (l *ledger) take(m mark) {
 		if r.next = 0; m.Status.Settled() {
 			r.status = m.Status
 		}
+		l.runs[m.Run] = r
+	case "unsettled":
+		r.next = 0
 		l.runs[m.Run] = r
 	case "erasing":
 		said.erased = maybe
