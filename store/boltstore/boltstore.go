@@ -346,8 +346,12 @@ func (s *Store) load() error {
 			return damaged(s.path(), err)
 		}
 		for _, bucket := range [][]byte{bucketActive, bucketHistory} { // the number may be gone that says what is reserved
-			if last, _ := tx.Bucket(bucket).Cursor().Last(); len(last) == 8 {
-				n = max(n, int64(binary.BigEndian.Uint64(last))+1)
+			cursor := tx.Bucket(bucket).Cursor()
+			for k, v := cursor.Last(); k != nil; k, v = cursor.Prev() { // of one that is damaged the key may be as well
+				if run, err := s.run(bucket, k, v); err == nil {
+					n = max(n, run.Number+1)
+					break
+				}
 			}
 		}
 		s.next, s.reserved = max(n, 1), max(n, 1)
