@@ -162,12 +162,16 @@ func (p *parser) file(path string) error {
 		return err
 	}
 	defer file.Close()
-	// Results stand behind what other threads do meanwhile: the lines are put together first, each in the places of its two halves.
-	type half struct{ thread, begin, end, text string }
-	var halves []*half
-	unfinished := map[string]*half{}
+	// Results stand behind what other threads do meanwhile: the lines are put together first, and each call stands where it begins and where it returns.
+	type half struct {
+		thread string
+		text   *string
+		begins bool
+	}
+	var halves []half
+	unfinished := map[string]*string{}
 	lines := bufio.NewReaderSize(file, 1<<20)
-	for n := 1; ; n++ {
+	for {
 		line, err := lines.ReadString('\n')
 		if err == io.EOF {
 			break
@@ -175,35 +179,30 @@ func (p *parser) file(path string) error {
 		if err != nil {
 			return err
 		}
-		thread, text, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		thread, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		text = strings.TrimLeft(text, " ")
-		switch {
-		case !ok || strings.HasPrefix(text, "+++") || strings.HasPrefix(text, "---"):
-		case strings.HasPrefix(text, "<..."):
+		first, cut := strings.CutSuffix(text, " <unfinished ...>")
+		switch whole := unfinished[thread]; {
+		case strings.HasPrefix(text, "+++"), strings.HasPrefix(text, "---"): // the end of a thread, a signal
+		case strings.HasPrefix(text, "<...") && whole != nil:
 			_, rest, _ := strings.Cut(text, " resumed>")
-			if h := unfinished[thread]; h != nil {
-				h.text += rest
-				halves = append(halves, &half{thread: thread, end: "y", text: h.text})
-				delete(unfinished, thread)
-			}
-		case strings.HasSuffix(text, " <unfinished ...>"):
-			h := &half{thread: thread, begin: "y", text: strings.TrimSuffix(text, " <unfinished ...>")}
-			unfinished[thread], halves = h, append(halves, h)
+			*whole += rest
+			halves = append(halves, half{thread, whole, false})
+			delete(unfinished, thread)
+		case cut:
+			unfinished[thread] = &first
+			halves = append(halves, half{thread, &first, true})
 		default:
-			halves = append(halves, &half{thread: thread, begin: "y", end: "y", text: text})
+			halves = append(halves, half{thread, &text, true}, half{thread, &text, false})
 		}
 	}
 	for _, h := range halves {
-		if h.begin != "" {
-			c, err := p.begin(h.text)
-			if err != nil {
-				return fmt.Errorf("%s: %.200s: %w", path, h.text, err)
-			}
-			p.begun[h.thread] = c
-		}
-		if h.end != "" {
+		if !h.begins {
 			p.end(p.begun[h.thread])
-			delete(p.begun, h.thread)
+			continue
+		}
+		if p.begun[h.thread], err = p.begin(*h.text); err != nil {
+			return fmt.Errorf("%s: %.200s: %w", path, *h.text, err)
 		}
 	}
 	return nil
@@ -249,7 +248,7 @@ func (p *parser) begin(text string) (*call, error) {
 		if d == nil {
 			return nil, nil
 		}
-		data, err := text1(args[1])
+		data, err := unquote(args[1])
 		if err != nil {
 			return nil, err
 		}
@@ -335,8 +334,8 @@ func (p *parser) change(c *change) *call {
 	return &call{change: c}
 }
 
-// text1 decodes a string of strace.
-func text1(arg string) ([]byte, error) {
+// unquote decodes a string of strace.
+func unquote(arg string) ([]byte, error) {
 	if len(arg) < 2 || arg[0] != '"' || arg[len(arg)-1] != '"' {
 		return nil, fmt.Errorf("%w: a string that is cut off", errTrace)
 	}
@@ -345,7 +344,7 @@ func text1(arg string) ([]byte, error) {
 
 // at returns the folder and the last element of a path; nil when it is none of ours.
 func (p *parser) at(folder, arg string) (*node, string, error) {
-	text, err := text1(arg)
+	text, err := unquote(arg)
 	if err != nil {
 		return nil, "", err
 	}
@@ -447,7 +446,7 @@ func (p *parser) names(call string, args []string) (*call, error) {
 
 // mark takes what the driver says.
 func (p *parser) mark(arg string) error {
-	text, err := text1(arg)
+	text, err := unquote(arg)
 	if err != nil {
 		return err
 	}
