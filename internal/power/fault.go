@@ -46,8 +46,8 @@ func (f fault) apply(steps []step) []step {
 	return with
 }
 
-// pass is how many images are made before the trace is begun anew.
-const pass = 200
+// shortPass is pass where something is to be found soon.
+const shortPass = 200
 
 // breakAndFind opens images of a trace with a fault until it is found.
 func (c *campaign) breakAndFind(name string, count int) error {
@@ -68,7 +68,7 @@ func (c *campaign) breakAndFind(name string, count int) error {
 		opened := 0
 		for opened < count && err == nil { // from the beginning to the end of the trace each time
 			var n int
-			n, err = with.try(opened, min(pass, count-opened))
+			n, err = with.try(opened, min(shortPass, count-opened))
 			opened += n
 		}
 		if !errors.As(err, &finding) {

@@ -222,9 +222,7 @@ func (c *campaign) try(from, count int) (opened int, err error) {
 			for s := range todo {
 				found := c.open(s)
 				mu.Lock()
-				if opened++; opened%10_000 == 0 {
-					fmt.Fprintf(c.out, "%d images\n", opened)
-				}
+				opened++
 				if err == nil {
 					err = found
 				}
@@ -243,10 +241,20 @@ func (c *campaign) try(from, count int) (opened int, err error) {
 	return opened, err
 }
 
+// pass is how many images are made before the trace is begun anew.
+const pass = 5000
+
 func (c *campaign) run(count int) error {
 	began := time.Now()
 	fmt.Fprintf(c.out, "seed %d: %d steps, %d moments\n", c.seed, len(c.steps), len(c.moments()))
-	opened, err := c.try(0, count)
+	opened, err := 0, error(nil)
+	for opened < count && err == nil { // from the beginning to the end of the trace each time
+		var n int
+		n, err = c.try(opened, min(pass, count-opened))
+		if opened += n; opened < count {
+			fmt.Fprintf(c.out, "%d images in %v\n", opened, time.Since(began).Round(time.Second))
+		}
+	}
 	took := time.Since(began)
 	fmt.Fprintf(c.out, "%d images in %v, %.0f a second\n", opened, took.Round(time.Second), float64(opened)/took.Seconds())
 	var f *found
