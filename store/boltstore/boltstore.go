@@ -29,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
@@ -144,11 +145,18 @@ func Open(dir string, options *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = makeFile(s.path()); err != nil {
+		return nil, err
+	}
 	if err = sound(s.path()); err != nil {
 		return nil, err
 	}
 	if s.db, err = openFile(s.path()); err != nil {
 		return nil, err
+	}
+	left, _ := filepath.Glob(s.path() + ".*" + tempSuffix)
+	for _, name := range left { // of crashes in makeFile, or of somebody who finds our file in its place
+		os.Remove(name)
 	}
 	if s.journal, err = openJournal(dir); err != nil {
 		s.db.Close()
@@ -187,6 +195,30 @@ func (s *Store) trust() error {
 		return fmt.Errorf("verify a store that failed: %w", err)
 	}
 	return nil
+}
+
+// makeFile makes a database file where there is none: with another name until it is synced, since one that a loss of power left half written could not be told
+// from a damaged one.
+func makeFile(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return nil // openFile says why it cannot be opened
+	}
+	name := path + "." + uuid.NewString() + tempSuffix // of our own: somebody else may be making one
+	db, err := bolt.Open(name, fileMode, &bolt.Options{PageSize: pageSize, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return fmt.Errorf("make the store: %w", err)
+	}
+	defer os.Remove(name)
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("make the store: %w", err)
+	}
+	if os.Link(name, path) == nil {
+		return nil
+	}
+	if _, err := os.Stat(path); err == nil {
+		return nil // somebody else was faster
+	}
+	return os.Rename(name, path) // the file system knows no links
 }
 
 // sound looks at what bbolt relies on when it opens a file: where it panics, its mapping would keep the file locked until the process ends.
@@ -314,8 +346,12 @@ func (s *Store) load() error {
 			return damaged(s.path(), err)
 		}
 		for _, bucket := range [][]byte{bucketActive, bucketHistory} { // the number may be gone that says what is reserved
-			if last, _ := tx.Bucket(bucket).Cursor().Last(); len(last) == 8 {
-				n = max(n, int64(binary.BigEndian.Uint64(last))+1)
+			cursor := tx.Bucket(bucket).Cursor()
+			for k, v := cursor.Last(); k != nil; k, v = cursor.Prev() { // of one that is damaged the key may be as well
+				if run, err := s.run(bucket, k, v); err == nil {
+					n = max(n, run.Number+1)
+					break
+				}
 			}
 		}
 		s.next, s.reserved = max(n, 1), max(n, 1)

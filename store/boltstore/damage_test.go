@@ -414,3 +414,60 @@ func TestDamagedOrderOfOnceKeys(t *testing.T) {
 		}
 	}
 }
+
+// The database verifies no keys: a damaged one of an index, or of a row, is no run's number, and numbers do not go on from it.
+func TestANumberThatWasNeverHandedOut(t *testing.T) {
+	t.Parallel()
+	const never = 1 << 60
+	key := binary.BigEndian.AppendUint64(nil, never)
+	for _, c := range []struct {
+		name   string
+		repair bool
+		damage func(tx *bolt.Tx) error
+	}{
+		{"in an index", true, func(tx *bolt.Tx) error {
+			return errors.Join(tx.Bucket([]byte("failed")).Put(key, nil), tx.Bucket([]byte("ended")).Put(append(make([]byte, 8), key...), nil))
+		}},
+		{"of a row", false, func(tx *bolt.Tx) error {
+			_, value := tx.Bucket([]byte("history")).Cursor().Last()
+			return tx.Bucket([]byte("history")).Put(key, slices.Clone(value))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			fill(t, dir, 8)
+			db, err := bolt.Open(filepath.Join(dir, databaseName), 0o600, nil)
+			if err == nil {
+				err = errors.Join(db.Update(c.damage), db.Close())
+			}
+			if err == nil && c.repair {
+				_, err = boltstore.Repair(t.Context(), dir, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			st, err := boltstore.Open(dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			q, err := st.Join(t.Context(), "engine")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := q.NextNumber(t.Context()); err != nil || n >= never {
+				t.Errorf("the next run is %d, %v", n, err)
+			}
+			runs, err := st.Runs(t.Context(), store.RunFilter{})
+			for _, run := range runs {
+				if run.Number >= never {
+					t.Errorf("there is a run %d", run.Number)
+				}
+			}
+			if err != nil || len(runs) == 0 {
+				t.Error(len(runs), err)
+			}
+		})
+	}
+}

@@ -28,6 +28,7 @@ type mender struct {
 	lost     map[int64]*store.Run // what indexes say of runs that are not there
 	names    map[int64]string     // flows by number
 	next     int64                // above every run's number
+	known    int64                // above every number that something intact says was handed out
 }
 
 // flowKind is the kind of the numbers that runs know as FlowID.
@@ -154,6 +155,7 @@ func (m *mender) messages() error {
 		}
 		runs := runsOf(b.Get(key)[envelopeLength:])
 		for _, n := range runs { // the index says it from here on, like those of other runs
+			m.known = max(m.known, n+1)
 			if err := m.fill.put(bucketMessageRuns, pairKey(key, n), nil); err != nil {
 				return err
 			}
@@ -175,6 +177,7 @@ func (m *mender) messages() error {
 func (m *mender) active() error {
 	return m.each(bucketActive, func(key []byte, held any) error {
 		run := held.(*store.Run)
+		m.known = max(m.known, run.Number+1)
 		ended, err := m.get(bucketHistory, key)
 		if err != nil {
 			return err
@@ -198,6 +201,7 @@ func (m *mender) active() error {
 func (m *mender) ended() error {
 	return m.each(bucketHistory, func(_ []byte, held any) error {
 		run := held.(*store.Run)
+		m.known = max(m.known, run.Number+1)
 		message, err := m.message(run)
 		if err != nil || message != nil || run.Message == uuid.Nil {
 			return err
@@ -207,8 +211,15 @@ func (m *mender) ended() error {
 	})
 }
 
-// indexes removes rows that no run says, and gathers what they say of runs that are not there.
+// indexes removes rows that no run says, and gathers what they say of runs that are not there. Nothing verifies an index's own row: one of a number that was
+// never handed out is damage.
 func (m *mender) indexes() error {
+	if held, err := m.get(bucketMeta, keyNumbers); err != nil {
+		return err
+	} else if payload, ok := held.([]byte); ok {
+		n, _ := binary.Varint(payload)
+		m.known = max(m.known, n)
+	}
 	for i := range buckets {
 		b := &buckets[i]
 		if b.hint == nil {
@@ -229,6 +240,10 @@ func (m *mender) indexes() error {
 				if bytes.Equal(b.point(run), key) {
 					return nil
 				}
+				return m.fill.remove(b.name, key)
+			}
+			if said.Number <= 0 || said.Number >= m.known {
+				m.note("%s %s: there was no such run", b.name, b.show(key))
 				return m.fill.remove(b.name, key)
 			}
 			lost := m.lost[said.Number]

@@ -184,3 +184,23 @@ func TestPruneLeavesNoRow(t *testing.T) {
 		t.Errorf("difference from before (-) to what is left (+):\n%s", diff)
 	}
 }
+
+// What a crash has left half written while it made a store is not in the way, and does not stay.
+func TestLeftOfMakingAStore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	left := filepath.Join(dir, databaseName+".0.tmp")
+	if err := os.WriteFile(left, make([]byte, 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st, err := boltstore.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := filepath.Glob(filepath.Join(dir, "*.tmp")); err != nil || len(found) > 0 {
+		t.Errorf("%v stay, %v", found, err)
+	}
+}
