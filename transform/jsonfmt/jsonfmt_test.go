@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/corpus"
 	"github.com/integrator-go/integrator/transform/jsonfmt"
 	"github.com/integrator-go/integrator/transform/transformtest"
 )
@@ -155,6 +156,9 @@ func FuzzDecode(f *testing.F) {
 	}
 	for _, document := range bad {
 		f.Add([]byte(document))
+	}
+	for _, document := range corpus.JSONTestSuite.Seeds(f, "*.json") {
+		f.Add(document)
 	}
 	list, whole, each := documents(f), documents(f), newlineDelimited(f)
 	whole.Decode.Records, whole.Encode.As = "", "object"

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/corpus"
 	"github.com/integrator-go/integrator/transform/transformtest"
 	"github.com/integrator-go/integrator/transform/xmlfmt"
 )
@@ -171,6 +172,10 @@ func FuzzDecode(f *testing.F) {
 	}
 	for _, l := range h.Limits {
 		f.Add([]byte(l.Within))
+	}
+	for _, document := range corpus.XML.Seeds(f, "*.xml") {
+		bare, _ := withoutDoctype(document)
+		f.Add(bare)
 	}
 	f.Fuzz(func(t *testing.T, document []byte) { transformtest.Fuzz(t, h, document) })
 }

@@ -68,16 +68,17 @@ func (c *Corpus) Open(t testing.TB) fs.FS {
 	return files
 }
 
-// Seeds adds the files whose names match the pattern of [filepath.Match] and that are short to what a fuzzer begins with; none when they are not here.
-func (c *Corpus) Seeds(f *testing.F, pattern string) {
+// Seeds returns the files whose names match the pattern of [filepath.Match] and that are short, for a fuzzer to begin with; none when they are not here.
+func (c *Corpus) Seeds(f *testing.F, pattern string) [][]byte {
 	f.Helper()
 	files, err := c.find()
 	if err != nil {
 		if required() {
 			f.Fatal(err)
 		}
-		return
+		return nil
 	}
+	var seeds [][]byte
 	err = fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -88,13 +89,14 @@ func (c *Corpus) Seeds(f *testing.F, pattern string) {
 		}
 		document, err := fs.ReadFile(files, name)
 		if len(document) < 1<<10 {
-			f.Add(document)
+			seeds = append(seeds, document)
 		}
 		return err
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
+	return seeds
 }
 
 func (c *Corpus) find() (fs.FS, error) {
