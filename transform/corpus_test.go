@@ -183,3 +183,30 @@ func passAll(t *testing.T, list []string) {
 		}
 	}
 }
+
+// TestNaughtyNames has the texts as names of fields: they come back as they were, or the record is refused.
+func TestNaughtyNames(t *testing.T) {
+	t.Parallel()
+	for _, h := range holders(t) {
+		t.Run(h.name, func(t *testing.T) {
+			t.Parallel()
+			for _, s := range ours {
+				r := transform.Record{Value: transform.NewObject(transform.NewShape("id", s), []transform.Value{transform.Text("1"), transform.Text("x")})}
+				document, refused, err := transformtest.Encode(h.format, []transform.Record{r}, h.encode)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(refused) > 0 {
+					if lax := h.name == "json" || h.name == "ndjson" || h.single; lax || strings.HasPrefix(h.name, "csv") && !h.refuses(s) {
+						t.Errorf("%q is refused: %v", s, refused[0].Err)
+					}
+					continue
+				}
+				again, err := transformtest.Decode(h.format, strings.NewReader(document), h.decode)
+				if err != nil || len(again) != 1 || again[0].Err != nil || again[0].Value.Len() != 2 || again[0].Value.Field(s).Text() != "x" {
+					t.Errorf("%q: %v %v\n%s", s, again, err, document)
+				}
+			}
+		})
+	}
+}

@@ -84,7 +84,7 @@ func (e *encoder) header() error {
 		}
 		var err error
 		if e.buf, err = e.text(e.buf, e.shape.Name(i)); err != nil {
-			return fmt.Errorf("the name of column %d %w", i+1, err)
+			return fmt.Errorf("the name of column %d: %w", i+1, err)
 		}
 	}
 	e.endLine()

@@ -64,6 +64,7 @@ func harness(t testing.TB, o fixedfmt.Options) transformtest.Harness {
 			"a list":                   of(untyped("1"), transform.List(nil)),
 			"an object":                of(of(null, null), null),
 			"another column":           of(untyped("1"), null).With("more", null),
+			"a field without a name":   of(untyped("1"), null).With("", text("lost")),
 			"no object":                text("text"),
 			"NUL":                      of(untyped("a\x00"), null),
 			"a line end":               of(untyped("a\nb"), null),
