@@ -135,7 +135,7 @@ func (e *encoder) line(v transform.Value) error {
 			return unfit(c.name, err.Error())
 		}
 	}
-	if strings.HasPrefix(string(e.buf[begins:min(len(e.buf), begins+len(charset.ByteOrderMark))]), charset.ByteOrderMark) {
+	if e.format.charset.Mistaken(string(e.buf[begins:min(len(e.buf), begins+len(charset.ByteOrderMark)*utf8.UTFMax)])) {
 		return unfit(e.format.records.columns[0].name, "a line that begins with a byte order mark would be read without it")
 	}
 	e.buf = append(e.buf, e.format.lineEnd...)
