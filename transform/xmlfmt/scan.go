@@ -352,8 +352,8 @@ func (s *scanner) resolve(raw string, at int, value bool) (string, error) {
 		b = append(b, raw[start:i]...)
 		switch raw[i] {
 		case '&':
-			semicolon := strings.IndexByte(raw[i:min(len(raw), i+64)], ';')
-			if semicolon < 0 {
+			semicolon := strings.IndexByte(raw[i:], ';') // a reference that goes on far is read once, or is a fault
+			if semicolon < 0 || semicolon > 64 && raw[i+1] != '#' {
 				return "", s.fault(at+i, "& begins no reference: write &amp;")
 			}
 			r, reason := reference(raw[i+1 : i+semicolon])
