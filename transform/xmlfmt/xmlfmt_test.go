@@ -305,15 +305,18 @@ func TestExpectedElements(t *testing.T) {
 	}
 }
 
-// TestCharacters has each character that XML holds in text and in attributes, as itself and by a reference, and others, which are refused.
+// TestCharacters has characters of every block that XML holds in text and in attributes, as itself and by a reference, and others, which are refused.
 func TestCharacters(t *testing.T) {
 	t.Parallel()
 	f := format(t, xmlfmt.Options{})
 	var all, itself, references strings.Builder
 	for r := rune(1); r <= utf8.MaxRune; r++ {
+		if r > 0x3000 && 2 < r&0xFF && r&0xFF < 0xFD { // of a block one knows both ends
+			continue
+		}
 		reference := fmt.Sprintf("&#x%x;", r)
 		switch ok := r == '\t' || r == '\n' || r == '\r' || ' ' <= r && r <= 0xD7FF || 0xE000 <= r && r <= 0xFFFD || 0x10000 <= r; { // section 2.2
-		case !ok && (r < 0xD800 || r > 0xDBFF || r%0x40 == 0):
+		case !ok:
 			for _, document := range []string{"<a>" + string(r) + "</a>", "<a b='" + string(r) + "'/>", "<a>" + reference + "</a>", "<a b='" + reference + "'/>", "<a><!--" + string(r) + "--></a>", "<a><![CDATA[" + string(r) + "]]></a>", "<a><?b " + string(r) + "?></a>"} {
 				if utf8.ValidRune(r) || strings.Contains(document, "&") {
 					if err := f.Check(strings.NewReader(document), transform.DecodeOptions{}); err == nil {
