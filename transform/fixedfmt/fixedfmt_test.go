@@ -7,6 +7,7 @@ import (
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/fixedfmt"
+	"github.com/integrator-go/integrator/transform/internal/corpus"
 	"github.com/integrator-go/integrator/transform/transformtest"
 )
 
@@ -147,6 +148,9 @@ func FuzzDecode(f *testing.F) {
 	}
 	for _, document := range h.Faults {
 		f.Add([]byte(document))
+	}
+	for _, document := range corpus.CSVSpectrum.Seeds(f, "*.csv") {
+		f.Add(document)
 	}
 	sorts := transformtest.Harness{Format: format(f, fixedfmt.Options{Records: "c", Lines: map[string]fixedfmt.Line{
 		"a": {Starts: "0", Columns: map[string]fixedfmt.Column{"x": {At: "1-3 int"}}},
