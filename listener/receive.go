@@ -158,8 +158,16 @@ func (r *Receiver) discard(ctx context.Context, body store.Body) {
 	r.store.Discard(context.WithoutCancel(ctx), body)
 }
 
-// checked is how a payload is checked: what its records are, and so how long one may be, is for the flows to say.
-var checked = transform.DecodeOptions{Limits: transform.Limits{RecordBytes: math.MaxInt}}
+// checked returns how a payload in a format is checked. What the records of a document are, and so how long one may be, is for the flows to say where a
+// path leads to them; a row, a line or a form is one whatever they say, and is held in memory.
+func checked(f transform.Format) transform.DecodeOptions {
+	if d, ok := f.(transform.Describer); ok {
+		if whole := d.Describe(transform.DecodeOptions{}); whole.Records == "" && whole.Single == d.Describe(transform.DecodeOptions{Records: "any[*]"}).Single {
+			return transform.DecodeOptions{}
+		}
+	}
+	return transform.DecodeOptions{Limits: transform.Limits{RecordBytes: math.MaxInt}}
+}
 
 // onceWindow is how long a once-key is remembered unless the definition says otherwise.
 const onceWindow = 24 * time.Hour
@@ -260,7 +268,8 @@ func (l *Listener) check(m *store.Message, r io.Reader) error {
 	if !l.Check || l.formats == nil || !l.reads() {
 		return nil
 	}
-	if err := flow.FormatOf(l.formats, m).Check(r, checked); err != nil {
+	f := flow.FormatOf(l.formats, m)
+	if err := f.Check(r, checked(f)); err != nil {
 		return &PayloadError{err}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/integrator-go/integrator/transform"
 	"github.com/integrator-go/integrator/transform/csvfmt"
+	"github.com/integrator-go/integrator/transform/internal/corpus"
 	"github.com/integrator-go/integrator/transform/transformtest"
 )
 
@@ -123,6 +124,9 @@ func FuzzDecode(f *testing.F) {
 	}
 	for _, document := range h.Faults {
 		f.Add([]byte(document))
+	}
+	for _, document := range corpus.CSVSpectrum.Seeds(f, "*.csv") {
+		f.Add(document)
 	}
 	dialect := transformtest.Harness{Format: format(f, csvfmt.Options{Delimiter: "auto", Comment: "#", Skip: 1, Ragged: "pad"})}
 	f.Fuzz(func(t *testing.T, document []byte) {

@@ -84,7 +84,7 @@ func (e *encoder) header() error {
 		}
 		var err error
 		if e.buf, err = e.text(e.buf, e.shape.Name(i)); err != nil {
-			return fmt.Errorf("the name of column %d %w", i+1, err)
+			return fmt.Errorf("the name of column %d: %w", i+1, err)
 		}
 	}
 	e.endLine()
@@ -233,7 +233,7 @@ func (e *encoder) plain(s string) bool {
 
 // cell appends a cell, quoted where it must be.
 func (e *encoder) cell(b []byte, s string) ([]byte, error) {
-	quote := s == "" || s == e.format.options.Null || e.always || strings.HasPrefix(s, "\uFEFF") || s[0] == e.format.comment
+	quote := s == "" || s == e.format.options.Null || e.always || e.format.charset.Mistaken(s) || s[0] == e.format.comment
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == 0:

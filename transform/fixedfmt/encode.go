@@ -24,7 +24,7 @@ type encoder struct {
 
 	shape  *transform.Shape // of the record before
 	places []int            // of its fields, by column; -1: it has no such field
-	beside string           // a field of it that has no column
+	beside int              // the place of a field of it that has no column, -1 for none
 }
 
 // flushSize is when the buffer is written out.
@@ -101,13 +101,13 @@ func (e *encoder) begin() {
 
 // fit finds the fields of a record's columns.
 func (e *encoder) fit(shape *transform.Shape) {
-	e.shape, e.beside = shape, ""
+	e.shape, e.beside = shape, -1
 	for i, c := range e.format.records.columns {
 		e.places[i] = shape.Index(c.name)
 	}
 	for i := range shape.Len() {
 		if e.format.records.shape.Index(shape.Name(i)) < 0 {
-			e.beside = shape.Name(i)
+			e.beside = i
 		}
 	}
 }
@@ -117,8 +117,8 @@ func (e *encoder) line(v transform.Value) error {
 	if v.Shape() != e.shape {
 		e.fit(v.Shape())
 	}
-	if e.beside != "" {
-		return unfit(e.beside, "the format has no such column")
+	if e.beside >= 0 {
+		return unfit(e.shape.Name(e.beside), "the format has no such column")
 	}
 	begins := len(e.buf)
 	e.buf = append(e.buf, e.format.records.starts...)
@@ -135,7 +135,7 @@ func (e *encoder) line(v transform.Value) error {
 			return unfit(c.name, err.Error())
 		}
 	}
-	if strings.HasPrefix(string(e.buf[begins:min(len(e.buf), begins+len(charset.ByteOrderMark))]), charset.ByteOrderMark) {
+	if e.format.charset.Mistaken(string(e.buf[begins:min(len(e.buf), begins+len(charset.ByteOrderMark)*utf8.UTFMax)])) {
 		return unfit(e.format.records.columns[0].name, "a line that begins with a byte order mark would be read without it")
 	}
 	e.buf = append(e.buf, e.format.lineEnd...)

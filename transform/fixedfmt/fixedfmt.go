@@ -12,7 +12,7 @@
 // be told.
 //
 // Written, each value fills its column: text from the left, numbers from the right, columns apart by blanks. What does not fit is a fault of
-// that record. Empty text is written as blanks, which are read as null.
+// that record. Empty text is written as blanks, which are read as null; blanks behind text are no other than those that fill its column.
 //
 // The three names that matter are [Kind], [Options] and [New]. The document streams by: one line, at most [transform.Limits].RecordBytes long,
 // is held in memory, and one of each sort of its parents.

@@ -7,10 +7,13 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/corpus"
 	"github.com/integrator-go/integrator/transform/jsonfmt"
 	"github.com/integrator-go/integrator/transform/transformtest"
 )
@@ -155,6 +158,9 @@ func FuzzDecode(f *testing.F) {
 	}
 	for _, document := range bad {
 		f.Add([]byte(document))
+	}
+	for _, document := range corpus.JSONTestSuite.Seeds(f, "*.json") {
+		f.Add(document)
 	}
 	list, whole, each := documents(f), documents(f), newlineDelimited(f)
 	whole.Decode.Records, whole.Encode.As = "", "object"
@@ -344,6 +350,62 @@ func TestExpectedNames(t *testing.T) {
 		lineAgain, again := fault(good + "\n" + good)
 		if first != again || lineAgain != line+1 {
 			t.Errorf("%q: first %s, then %s", bad, first, again)
+		}
+	}
+}
+
+// TestCharacters has characters of every block in a text, escaped in both cases and, where that may be, as itself; half of a surrogate pair is refused.
+func TestCharacters(t *testing.T) {
+	t.Parallel()
+	f := format(t, jsonfmt.Options{})
+	var all, itself, lower, upper strings.Builder
+	for r := rune(0); r <= utf8.MaxRune; r++ {
+		if !utf8.ValidRune(r) {
+			for _, document := range []string{fmt.Sprintf(`["\u%04x"]`, r), fmt.Sprintf(`["\u%04X\u0041"]`, r), fmt.Sprintf(`["\ud83d\u%04xx"]`, r), fmt.Sprintf(`{"\u%04x": 1}`, r)} {
+				if ok := f.Check(strings.NewReader(document), transform.DecodeOptions{}) == nil; ok != (r >= 0xDC00 && strings.Contains(document, `\ud83d`)) {
+					t.Errorf("%s is accepted: %v", document, ok)
+				}
+			}
+			continue
+		}
+		if r > 0x3000 && 2 < r&0xFF && r&0xFF < 0xFD { // of a block one knows both ends
+			continue
+		}
+		all.WriteRune(r)
+		for _, units := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&lower, `\u%04x`, units)
+			fmt.Fprintf(&upper, `\u%04X`, units)
+		}
+		if r < ' ' || r == '"' || r == '\\' {
+			fmt.Fprintf(&itself, `\u%04x`, r)
+		} else {
+			itself.WriteRune(r)
+		}
+	}
+	for _, s := range []string{itself.String(), lower.String(), upper.String()} {
+		records, err := transformtest.Decode(f, strings.NewReader(`"`+s+`"`), transform.DecodeOptions{})
+		if err != nil || records[0].Value.Text() != all.String() {
+			t.Errorf("not every character comes as it is: %v", err)
+		}
+	}
+}
+
+// TestDepth is nested as deep as is allowed by default, and one deeper.
+func TestDepth(t *testing.T) {
+	t.Parallel()
+	for _, part := range [][2]string{{"[", "]"}, {`{"a":`, "}"}} {
+		for depth, want := range map[int]bool{256: true, 257: false} {
+			document := strings.Repeat(part[0], depth) + "1" + strings.Repeat(part[1], depth)
+			for _, h := range []transformtest.Harness{documents(t), newlineDelimited(t)} {
+				h.Decode.Records = ""
+				if err := h.Agree(document, h.Decode); err != nil {
+					t.Error(err)
+				}
+				records, err := transformtest.Decode(h.Format, strings.NewReader(document), h.Decode)
+				if ok := err == nil && records[0].Err == nil; ok != want {
+					t.Errorf("%d deep: %v", depth, err)
+				}
+			}
 		}
 	}
 }

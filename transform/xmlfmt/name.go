@@ -29,14 +29,12 @@ var ascii = func() (t [128]uint8) {
 // isNameStart is NameStartChar of XML 1.0 (fifth edition), section 2.3, beyond ASCII.
 func isNameStart(r rune) bool {
 	switch {
-	case r == utf8.RuneError:
-		return false
 	case 0xC0 <= r && r <= 0x2FF:
 		return r != 0xD7 && r != 0xF7
 	case 0x370 <= r && r <= 0x1FFF:
 		return r != 0x37E
 	case r == 0x200C, r == 0x200D, 0x2070 <= r && r <= 0x218F, 0x2C00 <= r && r <= 0x2FEF, 0x3001 <= r && r <= 0xD7FF,
-		0xF900 <= r && r <= 0xFDCF, 0xFDF0 <= r && r <= 0xFFFC, 0x10000 <= r && r <= 0xEFFFF:
+		0xF900 <= r && r <= 0xFDCF, 0xFDF0 <= r && r <= 0xFFFD, 0x10000 <= r && r <= 0xEFFFF:
 		return true
 	}
 	return false
@@ -60,7 +58,7 @@ func nameEnd(s string) int {
 			continue
 		}
 		r, size := utf8.DecodeRuneInString(s[i:])
-		if i == 0 && !isNameStart(r) || !isNamePart(r) {
+		if size == 1 || i == 0 && !isNameStart(r) || !isNamePart(r) {
 			break
 		}
 		i += size

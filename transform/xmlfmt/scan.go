@@ -74,10 +74,10 @@ func (s *scanner) start() error {
 	if err := s.StartIn(nil); err != nil {
 		return err
 	}
-	if h := s.Text[s.At:]; len(h) > 1 && (h[0] == 0 || h[1] == 0) {
-		return s.Fault(s.At, "the document is UTF-16 without a byte order mark: send it with one, or as UTF-8")
-	}
 	marked := s.At > 0
+	if h := s.Text; !marked && len(h) > 1 && (h[0] == 0 || h[1] == 0) {
+		return s.Fault(0, "the document is UTF-16 without a byte order mark: send it with one, or as UTF-8")
+	}
 	for len(s.Text)-s.At < len("<?xml ") && !s.EOF {
 		if err := s.Fill(); err != nil {
 			return err
@@ -352,8 +352,8 @@ func (s *scanner) resolve(raw string, at int, value bool) (string, error) {
 		b = append(b, raw[start:i]...)
 		switch raw[i] {
 		case '&':
-			semicolon := strings.IndexByte(raw[i:min(len(raw), i+64)], ';')
-			if semicolon < 0 {
+			semicolon := strings.IndexByte(raw[i:], ';') // a reference that goes on far is read once, or is a fault
+			if semicolon < 0 || semicolon > 64 && raw[i+1] != '#' {
 				return "", s.fault(at+i, "& begins no reference: write &amp;")
 			}
 			r, reason := reference(raw[i+1 : i+semicolon])

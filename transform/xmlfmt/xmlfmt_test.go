@@ -2,12 +2,16 @@ package xmlfmt_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/integrator-go/integrator/transform"
+	"github.com/integrator-go/integrator/transform/internal/corpus"
 	"github.com/integrator-go/integrator/transform/transformtest"
 	"github.com/integrator-go/integrator/transform/xmlfmt"
 )
@@ -172,6 +176,10 @@ func FuzzDecode(f *testing.F) {
 	for _, l := range h.Limits {
 		f.Add([]byte(l.Within))
 	}
+	for _, document := range corpus.XML.Seeds(f, "*.xml") {
+		bare, _ := withoutDoctype(document)
+		f.Add(bare)
+	}
 	f.Fuzz(func(t *testing.T, document []byte) { transformtest.Fuzz(t, h, document) })
 }
 
@@ -293,6 +301,72 @@ func TestExpectedElements(t *testing.T) {
 		first.Offset, again.Offset = 0, 0
 		if first != again {
 			t.Errorf("%q: first %v, then %v", bad, &first, &again)
+		}
+	}
+}
+
+// TestCharacters has characters of every block that XML holds in text and in attributes, as itself and by a reference, and others, which are refused.
+func TestCharacters(t *testing.T) {
+	t.Parallel()
+	f := format(t, xmlfmt.Options{})
+	var all, itself, references strings.Builder
+	for r := rune(1); r <= utf8.MaxRune; r++ {
+		if r > 0x3000 && 2 < r&0xFF && r&0xFF < 0xFD { // of a block one knows both ends
+			continue
+		}
+		reference := fmt.Sprintf("&#x%x;", r)
+		switch ok := r == '\t' || r == '\n' || r == '\r' || ' ' <= r && r <= 0xD7FF || 0xE000 <= r && r <= 0xFFFD || 0x10000 <= r; { // section 2.2
+		case !ok:
+			for _, document := range []string{"<a>" + string(r) + "</a>", "<a b='" + string(r) + "'/>", "<a>" + reference + "</a>", "<a b='" + reference + "'/>", "<a><!--" + string(r) + "--></a>", "<a><![CDATA[" + string(r) + "]]></a>", "<a><?b " + string(r) + "?></a>"} {
+				if utf8.ValidRune(r) || strings.Contains(document, "&") {
+					if err := f.Check(strings.NewReader(document), transform.DecodeOptions{}); err == nil {
+						t.Errorf("%q is accepted", document)
+					}
+				}
+			}
+		case ok:
+			all.WriteRune(r)
+			references.WriteString(reference)
+			if strings.ContainsRune("\t\n\r&<>\"'", r) {
+				itself.WriteString(reference)
+			} else {
+				itself.WriteRune(r)
+			}
+		}
+	}
+	for _, s := range []string{itself.String(), references.String()} {
+		records, err := transformtest.Decode(f, strings.NewReader("<a b='"+s+"'>"+s+"</a>"), transform.DecodeOptions{Limits: transform.Limits{FieldBytes: 64 << 20}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := records[0].Value.Field("a"); v.Field("@b").Text() != all.String() || v.Field("#text").Text() != all.String() {
+			t.Error("not every character comes as it is")
+		}
+	}
+}
+
+// TestNames has names that begin with and hold the characters at both ends of what section 2.3 allows, and those beside them.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	f := format(t, xmlfmt.Options{})
+	begin := regexp.MustCompile(`^[A-Z_a-z\x{C0}-\x{D6}\x{D8}-\x{F6}\x{F8}-\x{2FF}\x{370}-\x{37D}\x{37F}-\x{1FFF}\x{200C}-\x{200D}\x{2070}-\x{218F}\x{2C00}-\x{2FEF}\x{3001}-\x{D7FF}\x{F900}-\x{FDCF}\x{FDF0}-\x{FFFD}\x{10000}-\x{EFFFF}]$`)
+	within := regexp.MustCompile(`^[-.0-9\x{B7}\x{0300}-\x{036F}\x{203F}-\x{2040}]$`)
+	for _, at := range []rune{'-', '.', '0', '9', 'A', 'Z', '_', 'a', 'z', 0xB7, 0xC0, 0xD6, 0xD8, 0xF6, 0xF8, 0x2FF, 0x300, 0x36F, 0x370, 0x37D, 0x37F, 0x1FFF, 0x200C, 0x200D, 0x203F, 0x2040, 0x2070, 0x218F, 0x2C00, 0x2FEF, 0x3001, 0xD7FF, 0xF900, 0xFDCF, 0xFDF0, 0xFFFD, 0x10000, 0xEFFFF} {
+		for _, r := range []rune{at - 1, at, at + 1} {
+			if !utf8.ValidRune(r) || strings.ContainsRune("/:@", r) { // which say something else
+				continue
+			}
+			c := string(r)
+			first := begin.MatchString(c)
+			for document, want := range map[string]bool{"<" + c + "/>": first, "<a" + c + "/>": first || within.MatchString(c), "<a " + c + "='1'/>": first, "<a><?a" + c + "?></a>": first || within.MatchString(c)} {
+				if err := f.Check(strings.NewReader(document), transform.DecodeOptions{}); (err == nil) != want {
+					t.Errorf("%q: %v", document, err)
+				}
+			}
+			_, refused, err := transformtest.Encode(f, []transform.Record{{Value: object("a"+c, "1")}}, transform.EncodeOptions{})
+			if err != nil || (len(refused) == 0) != (first || within.MatchString(c)) {
+				t.Errorf("%q is written: %v, %v", "a"+c, len(refused) == 0, err)
+			}
 		}
 	}
 }

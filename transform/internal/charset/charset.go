@@ -144,6 +144,25 @@ func (c *Charset) Wide() bool { return c != nil && c.order != nil }
 // NeedsMark reports whether a document must begin with a byte order mark.
 func (c *Charset) NeedsMark() bool { return c != nil && c.marked }
 
+// Mistaken reports whether a document that begins with s would be taken to begin with a byte order mark.
+func (c *Charset) Mistaken(s string) bool {
+	switch {
+	case s == "" || s[0] < utf8.RuneSelf || c.NeedsMark(): // which stands before it
+		return false
+	case c == nil:
+		return strings.HasPrefix(s, ByteOrderMark)
+	}
+	var begin []byte
+	for _, r := range s {
+		if _, lacks := c.Lacks(string(r)); lacks || len(begin) >= len(ByteOrderMark) {
+			break
+		}
+		begin = c.Append(begin, []byte(string(r)))
+	}
+	_, ok := Marked(string(begin))
+	return ok
+}
+
 // Width returns how many bytes of a document became s.
 func (c *Charset) Width(s string) int64 {
 	switch {
