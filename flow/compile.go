@@ -640,11 +640,13 @@ func (c *compiler) steps(steps []Step) {
 		mark(s.Rename != nil, "rename")
 		mark(s.Reject != nil, "reject")
 		mark(s.Go != "", "go")
+		mark(s.Split != "", "split")
+		mark(s.Flatten != nil, "flatten")
 		if len(set) == 0 && c.env.Faulty != nil && c.env.Faulty(c.base+"."+path) {
 			continue
 		}
 		if len(set) != 1 {
-			reason := "a step needs one of filter, map, set, drop, rename, reject, go"
+			reason := "a step needs one of filter, map, set, drop, rename, reject, split, flatten, go"
 			if len(set) > 1 {
 				reason = "this is more than one step: " + strings.Join(set, ", ")
 			}
@@ -707,6 +709,10 @@ func (c *compiler) steps(steps []Step) {
 			}
 			run = transform.NewFunc(name, f)
 			c.fields(nil)
+		case "split":
+			run = c.split(name, path, s.Split)
+		case "flatten":
+			run = c.flatten(name, path, s.Flatten)
 		}
 		if run != nil {
 			c.plan.steps = append(c.plan.steps, step{name, run})
@@ -826,13 +832,15 @@ func (c *compiler) toRejected(d *Destination, connections map[string]*written) *
 	if d.Commit != 0 {
 		c.fault(place+".commit", 0, "rejected records are written when all others are", "leave it out")
 	}
-	outer := c.options
+	outer, element := c.options, c.element
 	c.options.Known = maps.Clone(outer.Known)
-	delete(c.options.Known, "this") // a rejected record has its source's fields
+	delete(c.options.Known, "this") // a rejected record has its source's fields, and what enclosed it there
+	delete(c.options.Known, "parent")
+	c.element = false
 	whole := *d
 	whole.Commit = 0
 	connection, t, specs := c.destination(place, whole, nil)
-	c.options = outer
+	c.options, c.element = outer, element
 	if connection == nil {
 		return nil
 	}
@@ -882,8 +890,8 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 		c.fault(place+".connection", 0, fmt.Sprintf("connection %q cannot be written to", d.Connection), "")
 		return nil, target{}, nil
 	}
-	outer := c.options
-	defer func() { c.options, c.element = outer, false }()
+	outer, element := c.options, c.element
+	defer func() { c.options, c.element = outer, element }()
 	t := target{table: d.Table, action: cmp.Or(d.Action, "insert"), list: d.Each}
 	if d.Each != "" {
 		t.each = c.mapping(place, transform.Map{{Name: "each", Term: transform.Term{Text: d.Each}}})

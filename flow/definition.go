@@ -63,8 +63,18 @@ type Step struct {
 	Drop   []string          `json:"drop" define:"one"`
 	Rename map[string]string `json:"rename"` // new name: old name
 	Reject *Reject           `json:"reject"`
-	Go     string            `json:"go"` // a Go function of the host, by its name in integrator.Config.Steps
-	_      struct{}          `later:"validate split flatten nest lookup call dedupe sort aggregate join use flow when for_each"`
+	// Split is a path, or an expression behind =, of a list: a record for each of its elements, which is `this` from there on, the record that was
+	// split `parent`, and `index` the position in the list.
+	Split   string   `json:"split" define:"expression"`
+	Flatten *Flatten `json:"flatten"` // fields of nested objects become the record's own
+	Go      string   `json:"go"`      // a Go function of the host, by its name in integrator.Config.Steps
+	_       struct{} `later:"validate nest lookup call dedupe sort aggregate join use flow when for_each"`
+}
+
+// Flatten makes the fields of nested objects the record's own.
+type Flatten struct {
+	Separator string `json:"separator" define:"short"` // between the names; "" is .
+	Depth     int    `json:"depth"`                    // how many levels of objects are taken apart; 0: all
 }
 
 // Reject turns records away.

@@ -143,7 +143,7 @@ func (r root) of(env *Env, rec *Record) Value {
 		}
 	case rootIndex:
 		if rec != nil {
-			return Int(rec.Index)
+			return rec.index()
 		}
 	case rootParam:
 		return env.Param

@@ -1,0 +1,55 @@
+package flow
+
+import (
+	"context"
+	"slices"
+
+	"github.com/integrator-go/integrator/transform"
+)
+
+// pass is the way of one attempt's records through the steps. It is used by one goroutine.
+type pass struct {
+	job *job
+	out func(*transform.Batch) error
+}
+
+// manyRecords is how many records a batch may hold behind a step that makes several of one; what is more goes on as several batches.
+const manyRecords = 1024
+
+func (r *Runner) pass(j *job, out func(*transform.Batch) error) *pass {
+	return &pass{job: j, out: out}
+}
+
+// take passes a batch of the source through the steps.
+func (p *pass) take(b *transform.Batch) error { return p.from(0, b) }
+
+// from passes a batch through the steps from the i-th on.
+func (p *pass) from(i int, b *transform.Batch) error {
+	j := p.job
+	for ; i < len(j.plan.steps); i++ {
+		s := &j.plan.steps[i]
+		before := len(b.Records)
+		if err := s.run.Apply(j.ctx, j.env, b); err != nil {
+			return fail(j.ctx, j.plan.Name, s.name, err)
+		}
+		if len(b.Records) <= max(before, manyRecords) {
+			continue
+		}
+		for some := range slices.Chunk(b.Records, manyRecords) {
+			if err := context.Cause(j.ctx); err != nil {
+				return fail(j.ctx, j.plan.Name, s.name, err)
+			}
+			if err := p.from(i+1, &transform.Batch{Records: some}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return p.out(b)
+}
+
+// end says that the source has ended.
+func (p *pass) end() error { return nil }
+
+// close releases what the steps hold.
+func (p *pass) close() {}
