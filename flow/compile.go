@@ -76,6 +76,8 @@ type Plan struct {
 	order      *Key             // nil: runs go at any time
 	mapped     []string         // names of the records' fields after the steps, nil when unknown
 	paths      *transform.Paths // that the maps read from records
+	gathers    string           // the first step that needs all records; "" when none does
+	remade     string           // the first step whose records stand for several of the source; "" when there is none
 	users      *Users
 }
 
@@ -93,8 +95,9 @@ type source struct {
 
 // step is one compiled step with the name that faults carry.
 type step struct {
-	name string
-	run  transform.Step
+	name   string
+	run    transform.Step
+	gather transform.Gatherer // of a step over all records, in place of run
 }
 
 // output is a flow's destinations on one connection: one piece of work.
@@ -592,12 +595,17 @@ func (c *compiler) expression(path, text string) *transform.Expression {
 		c.report(path, err)
 		return nil
 	}
-	if c.element {
+	c.sees(path, e)
+	return e
+}
+
+// sees notes what an expression reads of what encloses the record.
+func (c *compiler) sees(path string, e *transform.Expression) {
+	if c.behind(path, e.NeedsScope(), e.NeedsDoc(), false); c.element {
 		c.needs(e.NeedsDoc(), false)
 	} else {
 		c.needs(e.NeedsScope(), false)
 	}
-	return e
 }
 
 func (c *compiler) mapping(path string, m transform.Map) *transform.Mapping {
@@ -609,7 +617,7 @@ func (c *compiler) mapping(path string, m transform.Map) *transform.Mapping {
 	if mapping.NeedsRaw() && len(c.plan.source.formats) > 1 {
 		c.fault(path, 0, "gjson and xpath look into the text of one format, and the listener takes several", "write paths, or give each format a listener of its own")
 	}
-	if !c.element {
+	if c.behind(path, mapping.NeedsScope(), mapping.NeedsDoc(), mapping.NeedsRaw()); !c.element {
 		c.needs(mapping.NeedsScope(), mapping.NeedsRaw())
 		return mapping
 	}
@@ -642,11 +650,15 @@ func (c *compiler) steps(steps []Step) {
 		mark(s.Go != "", "go")
 		mark(s.Split != "", "split")
 		mark(s.Flatten != nil, "flatten")
+		mark(s.Nest != nil, "nest")
+		mark(s.Sort != nil, "sort")
+		mark(s.Dedupe != nil, "dedupe")
+		mark(s.Aggregate != nil, "aggregate")
 		if len(set) == 0 && c.env.Faulty != nil && c.env.Faulty(c.base+"."+path) {
 			continue
 		}
 		if len(set) != 1 {
-			reason := "a step needs one of filter, map, set, drop, rename, reject, split, flatten, go"
+			reason := "a step needs one of filter, map, set, drop, rename, reject, split, flatten, nest, sort, dedupe, aggregate, go"
 			if len(set) > 1 {
 				reason = "this is more than one step: " + strings.Join(set, ", ")
 			}
@@ -713,9 +725,17 @@ func (c *compiler) steps(steps []Step) {
 			run = c.split(name, path, s.Split)
 		case "flatten":
 			run = c.flatten(name, path, s.Flatten)
+		case "nest":
+			c.gather(name, true, c.nest(name, path, s.Nest))
+		case "sort":
+			c.gather(name, false, c.sort(name, path, s.Sort))
+		case "dedupe":
+			c.gather(name, false, c.dedupe(name, path, s.Dedupe))
+		case "aggregate":
+			c.gather(name, true, c.aggregate(name, path, s.Aggregate))
 		}
 		if run != nil {
-			c.plan.steps = append(c.plan.steps, step{name, run})
+			c.plan.steps = append(c.plan.steps, step{name: name, run: run})
 		}
 	}
 }
@@ -1052,6 +1072,10 @@ func (c *compiler) parts(w *written, destinations []Destination, connections int
 				"leave commit out, or give each connection a flow of its own")
 		}
 		o.commit = int64(d.Commit)
+	}
+	if o.commit != 0 && c.plan.gathers != "" {
+		c.fault(own[0]+".commit", 0, fmt.Sprintf("%s needs all records of the run before it gives the first of many, so that no part of the run is done before its end", c.plan.gathers),
+			"leave commit out")
 	}
 	if o.commit == 0 || c.plan.source.reader == nil {
 		return

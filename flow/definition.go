@@ -68,7 +68,38 @@ type Step struct {
 	Split   string   `json:"split" define:"expression"`
 	Flatten *Flatten `json:"flatten"` // fields of nested objects become the record's own
 	Go      string   `json:"go"`      // a Go function of the host, by its name in integrator.Config.Steps
-	_       struct{} `later:"validate nest lookup call dedupe sort aggregate join use flow when for_each"`
+
+	// Nest, Sort, Dedupe and Aggregate take all records of the run before they give the last one.
+	Nest      *Nest      `json:"nest"`              // a record of all that are alike in some fields, with a list of what else they have
+	Sort      []SortKey  `json:"sort" define:"one"` // records in order; those that are alike in all keys keep theirs
+	Dedupe    *Dedupe    `json:"dedupe"`            // one record of each key
+	Aggregate *Aggregate `json:"aggregate"`         // a record of each group of records
+	_         struct{}   `later:"validate lookup call join use flow when for_each"`
+}
+
+// Nest makes one record of all that are alike in some fields.
+type Nest struct {
+	Into string   `json:"into"`            // the field that gets the list of them
+	By   []string `json:"by" define:"one"` // fields of the record; the list's objects have the others
+}
+
+// SortKey is what records are ordered by.
+type SortKey struct {
+	By    string `json:"by" define:"short,expression"` // a path, or an expression behind =
+	Order string `json:"order"`                        // asc (the default), desc
+	Nulls string `json:"nulls"`                        // first, last; "": null is less than anything else
+}
+
+// Dedupe keeps one record of each key.
+type Dedupe struct {
+	By   []string `json:"by" define:"short,one,expression"` // paths, or expressions behind =, whose values are the key
+	Keep string   `json:"keep"`                             // first (the default), last
+}
+
+// Aggregate makes a record of each group of records.
+type Aggregate struct {
+	By     []string      `json:"by" define:"one"` // paths, whose last names are the fields' names; nil: all records are one group
+	Fields transform.Map `json:"fields"`          // count, or count, distinct, sum, avg, min, max, first, last, list of an expression
 }
 
 // Flatten makes the fields of nested objects the record's own.
