@@ -33,6 +33,9 @@ type Environment struct {
 	// Steps are the host's Go functions, by name.
 	Steps map[string]transform.Func
 
+	// Lists are the set's named lists of steps.
+	Lists map[string][]Step
+
 	// Names returns the names of a kind ("connections", "listeners"), for hints.
 	Names func(kind string) []string
 
@@ -171,6 +174,9 @@ type compiler struct {
 	facts   *ListenerFacts // of the plan's listener; nil: nothing is known
 	element bool           // what is compiled sees the elements of a list
 	options transform.CompileOptions
+	using   []string // the named lists of steps that are compiled, each inside the one before
+	added   int      // steps so far
+	inside  bool     // of a when
 }
 
 // Compile checks a definition and makes its plan. It touches no system. The faults' paths begin with base, such as
@@ -190,7 +196,7 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.from(d)
 	c.declared(d.Params)
 	c.orderBy(d.OrderBy)
-	c.steps(d.Steps)
+	c.steps("steps", "step ", d.Steps)
 	c.onReject(d.OnReject)
 	c.to(d.To, d.OnReject.To)
 	c.respond(d)
@@ -206,12 +212,15 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 
 func (c *compiler) fault(path string, offset int, reason, hint string) {
 	if path != "" {
-		path = c.base + "." + path
+		path = define.Below(c.base, path)
 	} else {
 		path = c.base
 	}
 	c.faults = append(c.faults, define.Fault{Path: path, Offset: offset, Reason: reason, Hint: hint})
 }
+
+// faulty reports whether what stands at path, or below it, had a fault when it was read.
+func (c *compiler) faulty(path string) bool { return c.env.Faulty != nil && c.env.Faulty(define.Below(c.base, path)) }
 
 // lacks adds a fault of a key that is missing.
 func (c *compiler) lacks(path, reason, hint string, keys ...string) {
@@ -632,9 +641,10 @@ func (c *compiler) needs(scope, raw bool) {
 	c.plan.source.options.Raw = c.plan.source.options.Raw || raw
 }
 
-func (c *compiler) steps(steps []Step) {
+// steps adds the steps of a list, which stands at base and whose steps are called after what stands before their numbers.
+func (c *compiler) steps(base, before string, steps []Step) {
 	for i, s := range steps {
-		path := fmt.Sprintf("steps[%d]", i)
+		path := fmt.Sprintf("%s[%d]", base, i)
 		var set []string
 		mark := func(is bool, name string) {
 			if is {
@@ -654,18 +664,22 @@ func (c *compiler) steps(steps []Step) {
 		mark(s.Sort != nil, "sort")
 		mark(s.Dedupe != nil, "dedupe")
 		mark(s.Aggregate != nil, "aggregate")
-		if len(set) == 0 && c.env.Faulty != nil && c.env.Faulty(c.base+"."+path) {
+		mark(s.When != nil, "when")
+		mark(s.Use != "", "use")
+		if len(set) == 0 && c.faulty(path) {
 			continue
 		}
 		if len(set) != 1 {
-			reason := "a step needs one of filter, map, set, drop, rename, reject, split, flatten, nest, sort, dedupe, aggregate, go"
+			reason := "a step needs one of filter, map, set, drop, rename, reject, split, flatten, nest, sort, dedupe, aggregate, when, use, go"
 			if len(set) > 1 {
 				reason = "this is more than one step: " + strings.Join(set, ", ")
 			}
 			c.fault(path, 0, reason, "write each step as a list item of its own")
 			continue
 		}
-		name := fmt.Sprintf("step %d (%s)", i+1, set[0])
+		c.added++
+		number := fmt.Sprint(before, i+1)
+		name := fmt.Sprintf("%s (%s)", number, set[0])
 		path += "." + set[0]
 		var run transform.Step
 		switch set[0] {
@@ -726,13 +740,17 @@ func (c *compiler) steps(steps []Step) {
 		case "flatten":
 			run = c.flatten(name, path, s.Flatten)
 		case "nest":
-			c.gather(name, true, c.nest(name, path, s.Nest))
+			c.gather(name, path, true, c.nest(name, path, s.Nest))
 		case "sort":
-			c.gather(name, false, c.sort(name, path, s.Sort))
+			c.gather(name, path, false, c.sort(name, path, s.Sort))
 		case "dedupe":
-			c.gather(name, false, c.dedupe(name, path, s.Dedupe))
+			c.gather(name, path, false, c.dedupe(name, path, s.Dedupe))
 		case "aggregate":
-			c.gather(name, true, c.aggregate(name, path, s.Aggregate))
+			c.gather(name, path, true, c.aggregate(name, path, s.Aggregate))
+		case "when":
+			run = c.whenever(number, path, s.When)
+		case "use":
+			c.use(number, path, s.Use)
 		}
 		if run != nil {
 			c.plan.steps = append(c.plan.steps, step{name: name, run: run})
@@ -949,7 +967,7 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 		c.fault(place+".commit", 0, "a negative number means nothing here", "")
 	}
 	specs := []connector.Target{spec}
-	faulty := len(c.faults) > before || c.env.Faulty != nil && c.env.Faulty(c.base+"."+place)
+	faulty := len(c.faults) > before || c.faulty(place)
 	switch {
 	case faulty:
 	case chosen:

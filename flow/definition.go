@@ -67,14 +67,24 @@ type Step struct {
 	// split `parent`, and `index` the position in the list.
 	Split   string   `json:"split" define:"expression"`
 	Flatten *Flatten `json:"flatten"` // fields of nested objects become the record's own
-	Go      string   `json:"go"`      // a Go function of the host, by its name in integrator.Config.Steps
 
 	// Nest, Sort, Dedupe and Aggregate take all records of the run before they give the last one.
 	Nest      *Nest      `json:"nest"`              // a record of all that are alike in some fields, with a list of what else they have
 	Sort      []SortKey  `json:"sort" define:"one"` // records in order; those that are alike in all keys keep theirs
 	Dedupe    *Dedupe    `json:"dedupe"`            // one record of each key
 	Aggregate *Aggregate `json:"aggregate"`         // a record of each group of records
-	_         struct{}   `later:"validate lookup call join use flow when for_each"`
+
+	When *When    `json:"when"` // steps for some records, and others for the rest
+	Use  string   `json:"use"`  // the steps of a list that the set has under `steps`, by its name, in place of this one
+	Go   string   `json:"go"`   // a Go function of the host, by its name in integrator.Config.Steps
+	_    struct{} `later:"validate lookup call join flow for_each"`
+}
+
+// When has steps for the records for which a condition is true, and others for the rest. The records stay in their order.
+type When struct {
+	If    string `json:"if" define:"expression"`
+	Steps []Step `json:"steps"`
+	Else  []Step `json:"else"` // nil: the others go on as they are
 }
 
 // Nest makes one record of all that are alike in some fields.

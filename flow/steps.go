@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/integrator-go/integrator/internal/define"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -38,8 +39,12 @@ func (c *compiler) flatten(name, path string, f *Flatten) transform.Step {
 }
 
 // gather adds a step over all records, unless it has faults; made: its records stand for several of the source.
-func (c *compiler) gather(name string, made bool, g transform.Gatherer) {
+func (c *compiler) gather(name, path string, made bool, g transform.Gatherer) {
 	if g == nil {
+		return
+	}
+	if c.inside {
+		c.fault(path, 0, "this is over all records of the run, and only some go through the steps of a when", "write it behind the when")
 		return
 	}
 	c.plan.steps = append(c.plan.steps, step{name: name, gather: g})
@@ -100,7 +105,7 @@ func (c *compiler) compiles(path string, f transform.MapField) bool {
 
 // misses adds a fault of a key that is missing, unless what is there has a fault already: it may be the key.
 func (c *compiler) misses(path, reason, hint string, keys ...string) {
-	if c.env.Faulty == nil || !c.env.Faulty(c.base+"."+path) {
+	if !c.faulty(path) {
 		c.lacks(path, reason, hint, keys...)
 	}
 }
@@ -226,4 +231,77 @@ func topLevel(text string) (string, bool) {
 	top, ok := p.Top()
 	last, _ := p.Last()
 	return top, ok && top == last
+}
+
+// maxSteps bounds the steps of a flow: lists that use lists can be many.
+const maxSteps = 1000
+
+// use compiles the steps of a named list in place of a step.
+func (c *compiler) use(number, path, name string) {
+	list, ok := c.env.Lists[name]
+	switch {
+	case !ok:
+		c.unknown(path, "step", name)
+		return
+	case slices.Contains(c.using, name):
+		c.fault(path, 0, fmt.Sprintf("steps %s use themselves: %s", name, strings.Join(append(c.using, name), " uses ")), "")
+		return
+	case c.added > maxSteps:
+		c.fault(path, 0, fmt.Sprintf("the flow has more than %d steps with all that it uses", maxSteps), "")
+		return
+	}
+	outer := c.base
+	c.base, c.using = define.Join("steps", name), append(c.using, name)
+	c.steps("", number+".", list)
+	c.base, c.using = outer, c.using[:len(c.using)-1]
+}
+
+// whenever compiles steps for some records. nil: they have faults.
+func (c *compiler) whenever(number, path string, w *When) transform.Step {
+	before := len(c.faults)
+	var is *transform.Expression
+	if w.If == "" {
+		c.misses(path, "when needs a condition", "write {if: qty > 10, steps: […], else: […]}", "if")
+	} else {
+		is = c.expression(path+".if", w.If)
+	}
+	if len(w.Steps)+len(w.Else) == 0 {
+		c.misses(path, "when has no steps", "write {if: qty > 10, steps: […], else: […]}", "steps", "else")
+	}
+	outer := *c
+	// compiled returns the steps of one branch, and what is known of its records behind them.
+	compiled := func(key, number string, steps []Step) ([]transform.Step, compiler) {
+		plan := *outer.plan
+		branch := outer
+		branch.plan, branch.inside, branch.faults = &plan, true, nil
+		plan.steps = nil
+		branch.options.Known = maps.Clone(outer.options.Known)
+		branch.steps(path+"."+key, number, steps)
+		c.faults = append(c.faults, branch.faults...)
+		var all []transform.Step
+		for _, s := range plan.steps {
+			all = append(all, s.run)
+		}
+		return all, branch
+	}
+	then, a := compiled("steps", number+".", w.Steps)
+	other, b := compiled("else", number+" else ", w.Else)
+	c.added = a.added + b.added - outer.added
+	c.plan.source = a.plan.source
+	c.needs(b.plan.source.options.Scope, b.plan.source.options.Raw)
+	c.plan.source.single = a.plan.source.single && b.plan.source.single
+	c.options.UntypedSource = a.options.UntypedSource || b.options.UntypedSource
+	c.element = a.element && b.element
+	if parent := a.options.Known["parent"]; parent == nil || b.options.Known["parent"] == nil || !slices.Equal(parent, b.options.Known["parent"]) {
+		delete(c.options.Known, "parent")
+	}
+	if a.plan.mapped == nil || b.plan.mapped == nil {
+		c.fields(nil)
+	} else {
+		c.fields(union(a.plan.mapped, b.plan.mapped))
+	}
+	if len(c.faults) > before {
+		return nil
+	}
+	return transform.NewWhen(number+" (when)", is, then, other)
 }

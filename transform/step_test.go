@@ -63,6 +63,10 @@ func TestStep(t *testing.T) {
 		{"flatten to a name that is there", transform.NewFlatten("flatten 1", "_", 0), []string{`{"a":{"b":1},"a_b":2}`}, []string{`! flatten 1: "a_b": the record has two fields of this name when it is flat`}},
 		{"flatten to long names", transform.NewFlatten("flatten 1", strings.Repeat("_", 4<<10), 0), []string{`{"a":{"b":1}}`},
 			[]string{`! flatten 1: names of nested fields would be longer than 4096 bytes together`}},
+		{"when", transform.NewWhen("when", condition(t, "n > 1"), []transform.Step{transform.NewSplit("split", mapping(t, `{"l": "= [n, 0]"}`))}, []transform.Step{transform.NewFilter("filter", condition(t, "n > 0"))}),
+			[]string{`{"n":2}`, `{"n":3}`, `{"n":1}`, `{"n":0}`, `{}`, `{"n":"x"}`, `{"n":4}`}, []string{`2`, `0`, `3`, `0`, `{"n":1}`, `! when: >: text and number have no order`, `4`, `0`}},
+		{"when alone", transform.NewWhen("when", condition(t, "n > 1"), nil, []transform.Step{transform.NewReject("reject", condition(t, "n == 0"), "nothing")}),
+			[]string{`{"n":2}`, `{"n":0}`, `{"n":2}`}, []string{`{"n":2}`, `! reject: nothing`, `{"n":2}`}},
 		{"reject", transform.NewReject("reject 3", condition(t, "total > 100"), "needs a person"), []string{`{"total":101}`, `{"total":100}`, `{}`},
 			[]string{`! reject 3: needs a person`, `{"total":100}`, `{}`}},
 		{"Go function", function(func(r *transform.Record) error {
