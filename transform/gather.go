@@ -1,7 +1,6 @@
 package transform
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"io"
@@ -139,13 +138,10 @@ func (p *packer) id(s *Shape) (int, bool) {
 func (p *packer) record(to []byte, r *Record) []byte {
 	to = binary.AppendVarint(binary.AppendVarint(to, r.Index), r.Line)
 	to = packText(to, r.Split)
-	at := len(to)
-	to = p.value(to, r.Value)
-	end := len(to)
-	if to = p.value(append(to, 0), r.Source); bytes.Equal(to[at:end], to[end+1:]) { // nothing has changed it
-		to = append(to[:end], 1)
+	if to = p.value(to, r.Value); r.Source.same(r.Value) { // nothing has changed it
+		return append(to, 1)
 	}
-	return to
+	return p.value(append(to, 0), r.Source)
 }
 
 // unpacker reads what a packer wrote.
