@@ -2,6 +2,7 @@ package integrator_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -171,4 +172,72 @@ users:
 	if d := cmp.Diff([]string{"10", "50000"}, l.commits); d != "" {
 		t.Errorf("commits (-expected +got):\n%s", d)
 	}
+}
+
+// memo is a destination that knows what it has applied, and loses the answer to its first commit.
+type memo struct {
+	rows  []string
+	note  []byte
+	known bool
+}
+
+func (m *memo) kind() connector.Kind {
+	return connector.Kind{Name: "memo", New: func(_ connector.Env, decode func(any) error) (connector.Connection, error) {
+		return m, decode(&struct{}{})
+	}}
+}
+
+func (m *memo) Ping(context.Context) error                                { return nil }
+func (m *memo) Close() error                                              { return nil }
+func (m *memo) PrepareWrite([]connector.Target) (connector.Writer, error) { return m, nil }
+func (m *memo) MaxRuns() int                                              { return 1 }
+func (m *memo) Begin(context.Context) (connector.Work, error)             { return m, nil }
+func (m *memo) Start(connector.Run, []string) (bool, error)               { return m.known, nil }
+func (m *memo) Rollback() error                                           { return nil }
+func (m *memo) Note(note []byte) error                                    { m.note = note; return nil }
+func (m *memo) Noted() ([]byte, error)                                    { return m.note, nil }
+
+func (m *memo) Commit() error {
+	before := m.known
+	if m.known = true; !before {
+		return errors.New("connection reset")
+	}
+	return nil
+}
+
+func (m *memo) Write(_ int, b *transform.Batch) error {
+	for i := range b.Records {
+		r := &b.Records[i]
+		m.rows = append(m.rows, r.Value.Text())
+		if r.Value.Text() == "b" {
+			r.Err = &transform.Fault{Kind: "refused", Step: "away", Reason: "unlucky"}
+		}
+	}
+	return nil
+}
+
+// TestSplitFoundApplied loses the answer to a run's commit: the next attempt knows which elements were rejected, and that the others were not.
+func TestSplitFoundApplied(t *testing.T) {
+	t.Parallel()
+	m := &memo{}
+	inBubble(t, `
+connections: {away: {type: memo}}
+listeners: {a: {path: /a, format: json}}
+flows:
+  load:
+    from: {listener: a}
+    steps: [{split: list}]
+    to: {connection: away, table: t}
+    on_reject: keep
+    retry: {backoff: 1s}
+users: {ops: {role: operator, password: password-ops}}
+`, func(b *bubble) {
+		e := b.events.settled(decode[receipt](t, b.must("POST", listeners+"/a", b.login(), `{"list": ["a", "b", "c", "b"]}`).body).AuditID)
+		if e.Run.Status != store.Warning || e.Run.Attempts != 2 || e.Run.Read != 1 || e.Run.Written != 2 || e.Run.Rejected != 1 {
+			t.Errorf("the run is %v after %d attempts: read %d, written %d, rejected %d: %s", e.Run.Status, e.Run.Attempts, e.Run.Read, e.Run.Written, e.Run.Rejected, e.Run.Exception)
+		}
+		if got := strings.Join(m.rows, " "); got != "a b c b" {
+			t.Errorf("written is %s", got)
+		}
+	}, func(c *integrator.Config) { c.Connectors = []connector.Kind{m.kind()} })
 }

@@ -220,7 +220,9 @@ func (c *compiler) fault(path string, offset int, reason, hint string) {
 }
 
 // faulty reports whether what stands at path, or below it, had a fault when it was read.
-func (c *compiler) faulty(path string) bool { return c.env.Faulty != nil && c.env.Faulty(define.Below(c.base, path)) }
+func (c *compiler) faulty(path string) bool {
+	return c.env.Faulty != nil && c.env.Faulty(define.Below(c.base, path))
+}
 
 // lacks adds a fault of a key that is missing.
 func (c *compiler) lacks(path, reason, hint string, keys ...string) {
