@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -147,17 +148,24 @@ users:
 func TestGatherHalfASource(t *testing.T) {
 	t.Parallel()
 	l := &ledger{}
+	var seen atomic.Int64
 	h := start(t, `
 connections: {away: {type: ledger}}
 listeners: {a: {path: /a, format: json, check: none}}
 flows:
   a:
     from: {listener: a, records: "[*]"}
-    steps: [{aggregate: {fields: {n: count}}}]
+    steps: [{aggregate: {fields: {n: count}}}, {go: seen}]
     to: {connection: away, table: t}
 users:
   ops: {role: operator, password: password-ops}
-`, func(c *integrator.Config) { c.Connectors = []connector.Kind{l.kind()} })
+`, func(c *integrator.Config) {
+		c.Connectors = []connector.Kind{l.kind()}
+		c.Steps = map[string]transform.Func{"seen": func(context.Context, *transform.Record) error {
+			seen.Add(1)
+			return nil
+		}}
+	})
 	token := h.token("ops", "password-ops")
 	for _, n := range []int{10, 50_000} {
 		whole := numbered(n)
@@ -169,6 +177,9 @@ users:
 		}
 	}
 	h.stop()
+	if n := seen.Load(); n != 2 {
+		t.Errorf("%d records are made of two whole sources and two halves", n)
+	}
 	if d := cmp.Diff([]string{"10", "50000"}, l.commits); d != "" {
 		t.Errorf("commits (-expected +got):\n%s", d)
 	}
