@@ -46,6 +46,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -122,6 +123,7 @@ type Limits struct {
 	MaxWaiting   int           // calls that wait for their runs at a time (1024)
 	MaxQueued    int           // runs that wait in the store before calls that would add to them are refused, about (1,000,000)
 	MaxBodies    int           // bodies of listeners' calls that are read at a time (1024)
+	StepMemory   int64         // bytes that each step over all records of a run (sort, dedupe, aggregate, nest) may keep in memory, about; what is more goes to temporary files (64 MiB)
 	DrainTimeout time.Duration // what a stopping engine gives to runs before it interrupts them (20s)
 }
 
@@ -218,6 +220,7 @@ func (c *Config) validate() error {
 	add(c.Limits.MaxWaiting < 0, "Limits.MaxWaiting is negative")
 	add(c.Limits.MaxQueued < 0, "Limits.MaxQueued is negative")
 	add(c.Limits.MaxBodies < 0, "Limits.MaxBodies is negative")
+	add(c.Limits.StepMemory < 0, "Limits.StepMemory is negative")
 	add(c.Limits.DrainTimeout < 0, "Limits.DrainTimeout is negative")
 	add(c.Auth.TokenLife < 0, "Auth.TokenLife is negative")
 	add(c.Auth.RefreshLife < 0, "Auth.RefreshLife is negative")
@@ -311,6 +314,13 @@ func (e *Engine) run(ctx context.Context) (err error) {
 	}
 	defer queue.Leave()
 	s := &state{store: st, queue: queue, ctx: ctx}
+	space := transform.Space{Memory: e.config.Limits.StepMemory}
+	if e.config.Dir != "" {
+		space.Dir = filepath.Join(e.config.Dir, "spill")
+		if err := os.RemoveAll(space.Dir); err != nil { // of an engine that was killed when it had just made a file
+			return fmt.Errorf("integrator: %w", err)
+		}
+	}
 	options := e.config.Auth
 	options.Now = e.config.Clock
 	if s.auth, err = auth.New(ctx, catalog{st}, &options); err != nil {
@@ -318,7 +328,7 @@ func (e *Engine) run(ctx context.Context) (err error) {
 	}
 	s.runner = flow.NewRunner(flow.Options{Store: st, Plan: e.plan, Plans: e.plans, Logger: e.logger, Observer: e.meter, Now: e.config.Clock,
 		Redact: e.secrets.redact, Workers: e.config.Limits.Workers, MaxWaiting: e.config.Limits.MaxWaiting,
-		MaxQueued: e.config.Limits.MaxQueued, DrainTimeout: e.config.Limits.DrainTimeout})
+		MaxQueued: e.config.Limits.MaxQueued, DrainTimeout: e.config.Limits.DrainTimeout, Space: space})
 	s.receiver = listener.NewReceiver(s.runner, st, e.config.Clock, e.config.Limits.MaxBodies)
 	defer func() {
 		e.mu.Lock()

@@ -37,7 +37,8 @@ type Definitions struct {
 	Flows       map[string]flow.Definition         `json:"flows"`
 	Schedules   map[string]flow.ScheduleDefinition `json:"schedules"`
 	Users       map[string]auth.UserDefinition     `json:"users"`
-	_           struct{}                           `later:"settings steps"`
+	Steps       map[string][]flow.Step             `json:"steps"` // lists of steps, for `use`
+	_           struct{}                           `later:"settings"`
 }
 
 // Fault is one thing that is wrong in a set of definitions, with its place.
@@ -318,7 +319,8 @@ func (c *setCompiler) listeners() (faults Faults) {
 
 func (c *setCompiler) flows() (faults Faults) {
 	named := func(name string) transform.FormatRef { return c.set.definitions.Formats[name] }
-	env := flow.Environment{Steps: c.engine.config.Steps, Version: c.set.version, Users: c.set.users, Format: c.format, Named: named, Names: c.names, Faulty: c.faulty,
+	lists := c.set.definitions.Steps
+	env := flow.Environment{Steps: c.engine.config.Steps, Lists: lists, Version: c.set.version, Users: c.set.users, Format: c.format, Named: named, Names: c.names, Faulty: c.faulty,
 		Connection: func(name string) (connector.Connection, bool) {
 			_, defined := c.set.definitions.Connections[name]
 			return c.set.connections[name], defined
@@ -330,11 +332,19 @@ func (c *setCompiler) flows() (faults Faults) {
 			}
 			return nil, defined
 		}}
+	for name := range lists { // used or not; what follows from the records of a flow is found with it
+		_, more := flow.Compile("steps", 0, define.Join("steps", name), flow.Definition{Steps: []flow.Step{{Use: name}}, Respond: &flow.Respond{}}, env)
+		faults = append(faults, more...)
+	}
 	attached := map[string][]*flow.Plan{}
 	for name, d := range c.set.definitions.Flows {
 		p, more := flow.Compile(name, 0, define.Join("flows", name), d, env)
 		if more != nil {
-			faults = append(faults, more...)
+			for _, f := range more {
+				if !slices.Contains(faults, f) { // several flows may use the same steps
+					faults = append(faults, f)
+				}
+			}
 			continue
 		}
 		c.set.plans[name] = p

@@ -107,13 +107,13 @@ type Target struct {
 	Table   string
 	Path    string   // may hold ${…}: filled in by the flow for each run, or, with ${record.…} in it, for each record: see PathWriter
 	Action  string   // insert (the default), upsert, update, delete, replace: the rows of a key become those that the last record of the source brings for it
-	Each    bool     // a record of the source may be several in Write, one after the other, each with its Index
+	Each    bool     // a record of the source may be several in Write, one after the other, each with its Place
 	Key     []string // columns that tell rows apart
 	Create  bool     // make the table or the folder when it is missing
 	Exists  string   // files: replace (the default), append, fail, unique
 	Commit  int      // records of the source after which a part of the run is committed; 0: the run is committed as a whole
 	Columns []string // names of the records' fields when the flow knows them, nil when it does not
-	Fixed   bool     // the source is the same in every attempt of a run, so that a record's Index tells it from all others
+	Fixed   bool     // the source is the same in every attempt of a run, so that a record's Place tells it from all others
 	Format  transform.Format
 	Encode  transform.EncodeOptions
 }

@@ -33,6 +33,9 @@ type Environment struct {
 	// Steps are the host's Go functions, by name.
 	Steps map[string]transform.Func
 
+	// Lists are the set's named lists of steps.
+	Lists map[string][]Step
+
 	// Names returns the names of a kind ("connections", "listeners"), for hints.
 	Names func(kind string) []string
 
@@ -76,6 +79,8 @@ type Plan struct {
 	order      *Key             // nil: runs go at any time
 	mapped     []string         // names of the records' fields after the steps, nil when unknown
 	paths      *transform.Paths // that the maps read from records
+	gathers    string           // the first step that needs all records; "" when none does
+	remade     string           // the first step whose records stand for several of the source; "" when there is none
 	users      *Users
 }
 
@@ -93,8 +98,9 @@ type source struct {
 
 // step is one compiled step with the name that faults carry.
 type step struct {
-	name string
-	run  transform.Step
+	name   string
+	run    transform.Step
+	gather transform.Gatherer // of a step over all records, in place of run
 }
 
 // output is a flow's destinations on one connection: one piece of work.
@@ -168,6 +174,9 @@ type compiler struct {
 	facts   *ListenerFacts // of the plan's listener; nil: nothing is known
 	element bool           // what is compiled sees the elements of a list
 	options transform.CompileOptions
+	using   []string // the named lists of steps that are compiled, each inside the one before
+	added   int      // steps so far
+	inside  bool     // of a when
 }
 
 // Compile checks a definition and makes its plan. It touches no system. The faults' paths begin with base, such as
@@ -187,7 +196,7 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.from(d)
 	c.declared(d.Params)
 	c.orderBy(d.OrderBy)
-	c.steps(d.Steps)
+	c.steps("steps", "step ", d.Steps)
 	c.onReject(d.OnReject)
 	c.to(d.To, d.OnReject.To)
 	c.respond(d)
@@ -203,11 +212,16 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 
 func (c *compiler) fault(path string, offset int, reason, hint string) {
 	if path != "" {
-		path = c.base + "." + path
+		path = define.Below(c.base, path)
 	} else {
 		path = c.base
 	}
 	c.faults = append(c.faults, define.Fault{Path: path, Offset: offset, Reason: reason, Hint: hint})
+}
+
+// faulty reports whether what stands at path, or below it, had a fault when it was read.
+func (c *compiler) faulty(path string) bool {
+	return c.env.Faulty != nil && c.env.Faulty(define.Below(c.base, path))
 }
 
 // lacks adds a fault of a key that is missing.
@@ -592,12 +606,17 @@ func (c *compiler) expression(path, text string) *transform.Expression {
 		c.report(path, err)
 		return nil
 	}
-	if c.element {
+	c.sees(path, e)
+	return e
+}
+
+// sees notes what an expression reads of what encloses the record.
+func (c *compiler) sees(path string, e *transform.Expression) {
+	if c.behind(path, e.NeedsScope(), e.NeedsDoc(), false); c.element {
 		c.needs(e.NeedsDoc(), false)
 	} else {
 		c.needs(e.NeedsScope(), false)
 	}
-	return e
 }
 
 func (c *compiler) mapping(path string, m transform.Map) *transform.Mapping {
@@ -609,7 +628,7 @@ func (c *compiler) mapping(path string, m transform.Map) *transform.Mapping {
 	if mapping.NeedsRaw() && len(c.plan.source.formats) > 1 {
 		c.fault(path, 0, "gjson and xpath look into the text of one format, and the listener takes several", "write paths, or give each format a listener of its own")
 	}
-	if !c.element {
+	if c.behind(path, mapping.NeedsScope(), mapping.NeedsDoc(), mapping.NeedsRaw()); !c.element {
 		c.needs(mapping.NeedsScope(), mapping.NeedsRaw())
 		return mapping
 	}
@@ -624,9 +643,10 @@ func (c *compiler) needs(scope, raw bool) {
 	c.plan.source.options.Raw = c.plan.source.options.Raw || raw
 }
 
-func (c *compiler) steps(steps []Step) {
+// steps adds the steps of a list, which stands at base and whose steps are called after what stands before their numbers.
+func (c *compiler) steps(base, before string, steps []Step) {
 	for i, s := range steps {
-		path := fmt.Sprintf("steps[%d]", i)
+		path := fmt.Sprintf("%s[%d]", base, i)
 		var set []string
 		mark := func(is bool, name string) {
 			if is {
@@ -640,18 +660,28 @@ func (c *compiler) steps(steps []Step) {
 		mark(s.Rename != nil, "rename")
 		mark(s.Reject != nil, "reject")
 		mark(s.Go != "", "go")
-		if len(set) == 0 && c.env.Faulty != nil && c.env.Faulty(c.base+"."+path) {
+		mark(s.Split != "", "split")
+		mark(s.Flatten != nil, "flatten")
+		mark(s.Nest != nil, "nest")
+		mark(s.Sort != nil, "sort")
+		mark(s.Dedupe != nil, "dedupe")
+		mark(s.Aggregate != nil, "aggregate")
+		mark(s.When != nil, "when")
+		mark(s.Use != "", "use")
+		if len(set) == 0 && c.faulty(path) {
 			continue
 		}
 		if len(set) != 1 {
-			reason := "a step needs one of filter, map, set, drop, rename, reject, go"
+			reason := "a step needs one of filter, map, set, drop, rename, reject, split, flatten, nest, sort, dedupe, aggregate, when, use, go"
 			if len(set) > 1 {
 				reason = "this is more than one step: " + strings.Join(set, ", ")
 			}
 			c.fault(path, 0, reason, "write each step as a list item of its own")
 			continue
 		}
-		name := fmt.Sprintf("step %d (%s)", i+1, set[0])
+		c.added++
+		number := fmt.Sprint(before, i+1)
+		name := fmt.Sprintf("%s (%s)", number, set[0])
 		path += "." + set[0]
 		var run transform.Step
 		switch set[0] {
@@ -707,9 +737,25 @@ func (c *compiler) steps(steps []Step) {
 			}
 			run = transform.NewFunc(name, f)
 			c.fields(nil)
+		case "split":
+			run = c.split(name, path, s.Split)
+		case "flatten":
+			run = c.flatten(name, path, s.Flatten)
+		case "nest":
+			c.gather(name, path, true, c.nest(name, path, s.Nest))
+		case "sort":
+			c.gather(name, path, false, c.sort(name, path, s.Sort))
+		case "dedupe":
+			c.gather(name, path, false, c.dedupe(name, path, s.Dedupe))
+		case "aggregate":
+			c.gather(name, path, true, c.aggregate(name, path, s.Aggregate))
+		case "when":
+			run = c.whenever(number, path, s.When)
+		case "use":
+			c.use(number, path, s.Use)
 		}
 		if run != nil {
-			c.plan.steps = append(c.plan.steps, step{name, run})
+			c.plan.steps = append(c.plan.steps, step{name: name, run: run})
 		}
 	}
 }
@@ -826,13 +872,15 @@ func (c *compiler) toRejected(d *Destination, connections map[string]*written) *
 	if d.Commit != 0 {
 		c.fault(place+".commit", 0, "rejected records are written when all others are", "leave it out")
 	}
-	outer := c.options
+	outer, element := c.options, c.element
 	c.options.Known = maps.Clone(outer.Known)
-	delete(c.options.Known, "this") // a rejected record has its source's fields
+	delete(c.options.Known, "this") // a rejected record has its source's fields, and what enclosed it there
+	delete(c.options.Known, "parent")
+	c.element = false
 	whole := *d
 	whole.Commit = 0
 	connection, t, specs := c.destination(place, whole, nil)
-	c.options = outer
+	c.options, c.element = outer, element
 	if connection == nil {
 		return nil
 	}
@@ -882,8 +930,8 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 		c.fault(place+".connection", 0, fmt.Sprintf("connection %q cannot be written to", d.Connection), "")
 		return nil, target{}, nil
 	}
-	outer := c.options
-	defer func() { c.options, c.element = outer, false }()
+	outer, element := c.options, c.element
+	defer func() { c.options, c.element = outer, element }()
 	t := target{table: d.Table, action: cmp.Or(d.Action, "insert"), list: d.Each}
 	if d.Each != "" {
 		t.each = c.mapping(place, transform.Map{{Name: "each", Term: transform.Term{Text: d.Each}}})
@@ -921,7 +969,7 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 		c.fault(place+".commit", 0, "a negative number means nothing here", "")
 	}
 	specs := []connector.Target{spec}
-	faulty := len(c.faults) > before || c.env.Faulty != nil && c.env.Faulty(c.base+"."+place)
+	faulty := len(c.faults) > before || c.faulty(place)
 	switch {
 	case faulty:
 	case chosen:
@@ -1044,6 +1092,10 @@ func (c *compiler) parts(w *written, destinations []Destination, connections int
 				"leave commit out, or give each connection a flow of its own")
 		}
 		o.commit = int64(d.Commit)
+	}
+	if o.commit != 0 && c.plan.gathers != "" {
+		c.fault(own[0]+".commit", 0, fmt.Sprintf("%s needs all records of the run before it gives the first of many, so that no part of the run is done before its end", c.plan.gathers),
+			"leave commit out")
 	}
 	if o.commit == 0 || c.plan.source.reader == nil {
 		return

@@ -63,8 +63,59 @@ type Step struct {
 	Drop   []string          `json:"drop" define:"one"`
 	Rename map[string]string `json:"rename"` // new name: old name
 	Reject *Reject           `json:"reject"`
-	Go     string            `json:"go"` // a Go function of the host, by its name in integrator.Config.Steps
-	_      struct{}          `later:"validate split flatten nest lookup call dedupe sort aggregate join use flow when for_each"`
+	// Split is a path, or an expression behind =, of a list: a record for each of its elements, which is `this` from there on, the record that was
+	// split `parent`, and `index` the position in the list.
+	Split   string   `json:"split" define:"expression"`
+	Flatten *Flatten `json:"flatten"` // fields of nested objects become the record's own
+
+	// Nest, Sort, Dedupe and Aggregate take all records of the run before they give the last one.
+	Nest      *Nest      `json:"nest"`              // a record of all that are alike in some fields, with a list of what else they have
+	Sort      []SortKey  `json:"sort" define:"one"` // records in order; those that are alike in all keys keep theirs
+	Dedupe    *Dedupe    `json:"dedupe"`            // one record of each key
+	Aggregate *Aggregate `json:"aggregate"`         // a record of each group of records
+
+	When *When    `json:"when"` // steps for some records, and others for the rest
+	Use  string   `json:"use"`  // the steps of a list that the set has under `steps`, by its name, in place of this one
+	Go   string   `json:"go"`   // a Go function of the host, by its name in integrator.Config.Steps
+	_    struct{} `later:"validate lookup call join flow for_each"`
+}
+
+// When has steps for the records for which a condition is true, and others for the rest. The records stay in their order.
+type When struct {
+	If    string `json:"if" define:"expression"`
+	Steps []Step `json:"steps"`
+	Else  []Step `json:"else"` // nil: the others go on as they are
+}
+
+// Nest makes one record of all that are alike in some fields.
+type Nest struct {
+	Into string   `json:"into"`            // the field that gets the list of them
+	By   []string `json:"by" define:"one"` // fields of the record; the list's objects have the others
+}
+
+// SortKey is what records are ordered by.
+type SortKey struct {
+	By    string `json:"by" define:"short,expression"` // a path, or an expression behind =
+	Order string `json:"order"`                        // asc (the default), desc
+	Nulls string `json:"nulls"`                        // first, last; "": null is less than anything else
+}
+
+// Dedupe keeps one record of each key.
+type Dedupe struct {
+	By   []string `json:"by" define:"short,one,expression"` // paths, or expressions behind =, whose values are the key
+	Keep string   `json:"keep"`                             // first (the default), last
+}
+
+// Aggregate makes a record of each group of records.
+type Aggregate struct {
+	By     []string      `json:"by" define:"one"` // paths, whose last names are the fields' names; nil: all records are one group
+	Fields transform.Map `json:"fields"`          // count, or count, distinct, sum, avg, min, max, first, last, list of an expression
+}
+
+// Flatten makes the fields of nested objects the record's own.
+type Flatten struct {
+	Separator string `json:"separator" define:"short"` // between the names; "" is .
+	Depth     int    `json:"depth"`                    // how many levels of objects are taken apart; 0: all
 }
 
 // Reject turns records away.

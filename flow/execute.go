@@ -392,13 +392,16 @@ func (j *job) sift(step string, b *transform.Batch) error {
 
 // reject notes a rejected record, and fails when the policy has had enough.
 func (j *job) reject(step string, record *transform.Record) error {
-	j.run.Rejected++
+	again := j.rejects.again(record)
+	if !again {
+		j.run.Rejected++
+	}
 	if p := (*transform.PanicError)(nil); errors.As(record.Err, &p) {
 		j.log.add("record %d: %v\n%s", record.Index+1, p.Value, p.Stack)
 	} else if fault := (*transform.Fault)(nil); errors.As(record.Err, &fault) && fault.Err != nil {
 		j.log.add("record %d: %v", record.Index+1, fault.Err)
 	}
-	if err := j.rejects.add(step, record); err != nil {
+	if err := j.rejects.add(step, record, again); err != nil {
 		return fail(j.ctx, j.plan.Name, step, err)
 	}
 	return j.plan.rejects.afterReject(j, step, record)
@@ -721,12 +724,13 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 	if b := j.decoded; b != nil {
 		j.decoded = nil // the steps change it: another attempt reads the payload
 		j.run.Read += int64(len(b.Records))
-		if err := j.apply(b); err != nil {
+		steps := r.pass(j, func(b *transform.Batch) error { return j.drain(b, sink) })
+		defer steps.close()
+		if err := steps.take(b); err != nil {
 			return err
 		}
-		err := j.drain(b, sink)
 		j.release(b)
-		return err
+		return steps.end()
 	}
 	source, err := r.open(j)
 	if err != nil {
@@ -737,17 +741,16 @@ func (r *Runner) stream(j *job, sink func(*transform.Batch) error) error {
 		source = &behind{source, j.parts}
 	}
 	if j.small() {
+		steps := r.pass(j, func(b *transform.Batch) error { return j.drain(b, sink) })
+		defer steps.close()
 		for {
 			b := batches.Get().(*transform.Batch)
 			if err := r.read(j, source, b); err == io.EOF {
-				return nil
+				return steps.end()
 			} else if err != nil {
 				return err
 			}
-			if err := j.apply(b); err != nil {
-				return err
-			}
-			if err := j.drain(b, sink); err != nil {
+			if err := steps.take(b); err != nil {
 				return err
 			}
 			j.release(b)
@@ -803,16 +806,6 @@ func (r *Runner) read(j *job, source connector.Records, b *transform.Batch) erro
 	return err
 }
 
-// apply passes a batch through the steps.
-func (j *job) apply(b *transform.Batch) error {
-	for _, s := range j.plan.steps {
-		if err := s.run.Apply(j.ctx, j.env, b); err != nil {
-			return fail(j.ctx, j.plan.Name, s.name, err)
-		}
-	}
-	return nil
-}
-
 // drain takes the rejected records out and passes the others on, one part of the run after the other.
 func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error {
 	for rest := b.Records; len(rest) > 0; {
@@ -838,6 +831,9 @@ func (j *job) drain(b *transform.Batch, sink func(*transform.Batch) error) error
 	}
 	return nil
 }
+
+// errStopped ends a part of a pipeline whose work nobody takes any more.
+var errStopped = errors.New("stopped")
 
 // pipelineDepth is how many batches may wait between two parts of a pipeline.
 const pipelineDepth = 2
@@ -871,7 +867,7 @@ func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform
 					return err
 				}
 				if !pass(decoded, b) {
-					return io.EOF
+					return errStopped
 				}
 			}
 		})
@@ -879,15 +875,22 @@ func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform
 	group.Go(func() {
 		defer close(cooked)
 		stepErr = guard(func() error {
+			steps := r.pass(j, func(b *transform.Batch) error {
+				if !pass(cooked, b) {
+					return errStopped
+				}
+				return nil
+			})
+			defer steps.close()
 			for b := range decoded {
-				if err := j.apply(b); err != nil {
+				if err := steps.take(b); err != nil {
 					return err
 				}
-				if !pass(cooked, b) {
-					break
-				}
 			}
-			return nil
+			if decodeErr != io.EOF { // of half a source nothing is made
+				return nil
+			}
+			return steps.end()
 		})
 		cancel() // nobody takes what the decoder would still make
 	})
@@ -905,8 +908,11 @@ func (r *Runner) pipeline(j *job, source connector.Records, sink func(*transform
 	})
 	cancel()
 	group.Wait()
-	if errors.Is(decodeErr, io.EOF) {
+	if decodeErr == io.EOF || decodeErr == errStopped {
 		decodeErr = nil
+	}
+	if stepErr == errStopped {
+		stepErr = nil
 	}
 	for _, err := range []error{sinkErr, stepErr, decodeErr} {
 		if err != nil {

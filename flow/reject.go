@@ -16,6 +16,7 @@ import (
 type Rejected struct {
 	Record int64  `json:"record"` // from 1
 	Line   int64  `json:"line,omitempty"`
+	Split  string `json:"split,omitempty"` // position, from 0, in the list along which a step has split the record, as in "3" or "3.2"
 	Step   string `json:"step"`
 	Field  string `json:"field,omitempty"`
 	Reason string `json:"reason"`
@@ -39,6 +40,7 @@ type rejects struct {
 	note    func(Rejected)   // is told each of them; nil: nobody is
 	count   map[string]int64 // by step
 	steps   []string         // in the order of their first reject, some at most
+	split   map[int64]uint64 // of the records that were split: which are rejected, 64 of them together
 }
 
 // maxRejectSteps bounds how many steps are told apart: a Go step may name itself as it likes.
@@ -50,7 +52,7 @@ func newRejects(ctx context.Context, r *Runner) *rejects {
 
 // short returns a rejected record in short.
 func (r *rejects) short(step string, record *transform.Record) Rejected {
-	rejected := Rejected{Record: record.Index + 1, Line: record.Line, Step: step, Reason: record.Err.Error()}
+	rejected := Rejected{Record: record.Index + 1, Line: record.Line, Split: record.Split, Step: step, Reason: record.Err.Error()}
 	var fault *transform.Fault
 	if errors.As(record.Err, &fault) {
 		rejected.Field, rejected.Reason = fault.Field, fault.Reason
@@ -62,9 +64,24 @@ func (r *rejects) short(step string, record *transform.Record) Rejected {
 	return rejected
 }
 
-func (r *rejects) add(step string, record *transform.Record) error {
+// again reports whether the record is an element of one that counts as rejected because of another element.
+func (r *rejects) again(record *transform.Record) bool {
+	if record.Split == "" {
+		return false
+	}
+	bits, bit := record.Index>>6, uint64(1)<<(record.Index&63)
+	if r.split == nil {
+		r.split = map[int64]uint64{}
+	}
+	before := r.split[bits]
+	r.split[bits] = before | bit
+	return before&bit != 0
+}
+
+// add notes a rejected record, and keeps it, or the record of the source that it was split off, unless that was kept for another element.
+func (r *rejects) add(step string, record *transform.Record, again bool) error {
 	rejected := r.short(step, record)
-	if r.note != nil {
+	if r.note != nil && !again {
 		r.note(rejected)
 	}
 	if len(r.first) < firstRejects {
@@ -80,7 +97,7 @@ func (r *rejects) add(step string, record *transform.Record) error {
 	if _, counted := r.count[rejected.Step]; counted {
 		r.count[rejected.Step]++
 	}
-	if !r.kept {
+	if !r.kept || again {
 		return nil
 	}
 	return r.keep(record, rejected)
@@ -97,9 +114,9 @@ func (r *rejects) keep(record *transform.Record, rejected Rejected) error {
 		r.encoder = encoder
 	}
 	r.batch.Records = r.batch.Records[:0]
-	if record.Scope != r.scope {
-		r.scope = record.Scope
-		r.batch.Records = append(r.batch.Records, transform.Record{Value: keptScope(record.Scope)})
+	if scope := record.SourceScope(); scope != r.scope {
+		r.scope = scope
+		r.batch.Records = append(r.batch.Records, transform.Record{Value: keptScope(scope)})
 	}
 	r.batch.Records = append(r.batch.Records, transform.Record{Value: keptRecord(record, rejected)})
 	if err := r.encoder.Encode(&r.batch); err != nil {
@@ -184,8 +201,14 @@ func (w *works) keepNotes(j *job) error {
 	return nil
 }
 
-// before is what an earlier attempt has noted of the records that a destination rejected, by their numbers.
-type before map[int64]Rejected
+// before is what an earlier attempt has noted of the records that a destination rejected, by their places.
+type before map[place]Rejected
+
+// place tells the records of a run apart.
+type place struct {
+	record int64 // from 1
+	split  string
+}
 
 // noted returns what is noted about a run that was found applied.
 func noted(work connector.Work) (before, error) {
@@ -203,7 +226,7 @@ func noted(work connector.Work) (before, error) {
 	}
 	all := before{}
 	for _, rejected := range list {
-		all[rejected.Record] = rejected
+		all[place{rejected.Record, rejected.Split}] = rejected
 	}
 	return all, nil
 }
@@ -214,7 +237,7 @@ func (b before) mark(batch *transform.Batch) {
 		return
 	}
 	for k := range batch.Records {
-		if rejected, ok := b[batch.Records[k].Index+1]; ok {
+		if rejected, ok := b[place{batch.Records[k].Index + 1, batch.Records[k].Split}]; ok {
 			batch.Records[k].Err = rejected.fault()
 		}
 	}

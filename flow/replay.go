@@ -19,7 +19,19 @@ var (
 	ErrNoFlow    = fmt.Errorf("no enabled flow takes it today: %w", store.ErrNotFound)
 	ErrNoRejects = errors.New("there are no rejected records to replay") // none at all, or those of a run that wrote nothing
 	ErrActive    = errors.New("the run has not ended yet")
+	ErrTogether  = errors.New("the flow's records belong together: those that were rejected cannot be replayed alone")
 )
+
+// alone reports why rejected records of a flow cannot be replayed without the others: they would make another record of the same key, or have lost what enclosed them.
+func (p *Plan) alone() error {
+	switch {
+	case p.remade != "":
+		return fmt.Errorf("flow %q, %s: %w", p.Name, p.remade, ErrTogether)
+	case p.gathers != "" && p.source.options.Scope:
+		return fmt.Errorf("flow %q, %s, and what reads parent or doc before: %w", p.Name, p.gathers, ErrTogether)
+	}
+	return nil
+}
 
 // today returns what a run's flow is today.
 func (r *Runner) today(ctx context.Context, run *store.Run) (*Plan, error) {
@@ -31,7 +43,7 @@ func (r *Runner) today(ctx context.Context, run *store.Run) (*Plan, error) {
 }
 
 // OfMessage returns what replays a message: a run of each flow that reads its listener today, which the caller knows, and wants it. Rejected records that were
-// replayed are a message of one flow. The error is a *ParamError, or wraps store.ErrErased when the payload was erased, and ErrNoFlow.
+// replayed are a message of one flow. The error is a *ParamError, or wraps store.ErrErased when the payload was erased, ErrNoFlow, and ErrTogether.
 func (r *Runner) OfMessage(ctx context.Context, m *store.Message, readers []*Plan, user string) (Submission, error) {
 	s := Submission{Message: m, Replay: true, Plans: readers, Trigger: "replay", User: user}
 	if m.Erased {
@@ -47,6 +59,9 @@ func (r *Runner) OfMessage(ctx context.Context, m *store.Message, readers []*Pla
 		if m.RejectsOf != 0 {
 			plan, err := r.today(ctx, last)
 			if err != nil {
+				return s, err
+			}
+			if err := plan.alone(); err != nil {
 				return s, err
 			}
 			s.Plans = []*Plan{plan}
@@ -91,7 +106,7 @@ func (r *Runner) OfRun(ctx context.Context, run *store.Run, user string) (Submis
 }
 
 // OfRejects returns what replays the records that a run has rejected: a run of them alone, which reads a message of its own. It happens once. The error
-// wraps ErrActive, ErrNoFlow, ErrNoRejects, or store.ErrErased when the payload was erased: a run that ended in anything but a warning has written nothing, and is replayed as a whole.
+// wraps ErrActive, ErrNoFlow, ErrNoRejects, ErrTogether, or store.ErrErased when the payload was erased: a run that ended in anything but a warning has written nothing, and is replayed as a whole.
 func (r *Runner) OfRejects(ctx context.Context, run *store.Run, user string) (Submission, error) {
 	s := Submission{Trigger: "replay", User: user, Params: run.Params, Parent: run.Number, Scheduled: run.Scheduled, Order: run.Order, Once: r.replayed("replay of rejects", run)}
 	switch {
@@ -102,6 +117,9 @@ func (r *Runner) OfRejects(ctx context.Context, run *store.Run, user string) (Su
 	}
 	plan, err := r.today(ctx, run)
 	if err != nil {
+		return s, err
+	}
+	if err := plan.alone(); err != nil {
 		return s, err
 	}
 	s.Plans = []*Plan{plan}

@@ -240,7 +240,9 @@ func (r *Response) Close() {
 }
 
 // allRejected reports whether not one record of a run was fit.
-func allRejected(run *store.Run) bool { return run.Rejected > 0 && run.Rejected == run.Read }
+func allRejected(run *store.Run) bool {
+	return run.Rejected > 0 && run.Rejected == run.Read && run.Written == 0
+}
 
 // AllRejected reports whether the run succeeded without one record that was fit.
 func (o *Outcome) AllRejected() bool { return o.Failure == nil && allRejected(&o.Run) }

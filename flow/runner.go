@@ -48,6 +48,8 @@ type Options struct {
 	MaxWaiting   int           // calls that may wait for their runs at a time; 0 is 1024
 	MaxQueued    int           // runs that may wait in the store before more are refused, about; 0 is 1,000,000
 	DrainTimeout time.Duration // how long a stopping engine lets attempts finish before it interrupts them; 0 is 20s
+
+	Space transform.Space // of each step over all records of a run, such as sort
 }
 
 func (o Options) withDefaults() Options {

@@ -82,6 +82,7 @@ var conditions = []condition{
 	{flow.ErrNoFlow, 409, "nobody-reads", "No flow for it", "no enabled flow takes it today", 0},
 	{flow.ErrActive, 409, "not-ended", "Not ended", "the run has not ended yet", 0},
 	{flow.ErrNoRejects, 409, "no-rejects", "Nothing to replay", "the run has no rejected records, or has written nothing: replay the whole of it", 0},
+	{flow.ErrTogether, 409, "not-alone", "Not to be replayed alone", "a step of the flow makes one record of several, or gathers those of several lists: replay the whole run", 0},
 	{flow.ErrColumns, 422, "too-many-columns", "No table", "the rejected records have too many different fields for one table: ask for json", 0},
 	{store.ErrErased, 410, "erased", "Erased", "the payload was erased on request", 0},
 	{store.ErrNotFound, 404, "not-found", "Not found", "there is nothing here", 0},

@@ -143,7 +143,7 @@ func (r root) of(env *Env, rec *Record) Value {
 		}
 	case rootIndex:
 		if rec != nil {
-			return Int(rec.Index)
+			return rec.index()
 		}
 	case rootParam:
 		return env.Param
@@ -310,6 +310,14 @@ func (p Path) Top() (string, bool) {
 		return "", false
 	}
 	return p.steps[0].name, true
+}
+
+// Last returns the name of the field that the path leads to; false when it leads to none: to the record, an element or all of a list.
+func (p Path) Last() (string, bool) {
+	if n := len(p.steps); n > 0 && p.steps[n-1].kind == stepField {
+		return p.steps[n-1].name, true
+	}
+	return "", false
 }
 
 // Eval returns the value that the path leads to from the record; null when it leads nowhere. rec may be nil for paths that start from

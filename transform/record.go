@@ -72,6 +72,9 @@ func (v Value) Kind() Kind { return Kind(v.size) }
 // Text returns text, untyped text, bytes, the digits of a number, "true" or "false"; "" for null, objects and lists.
 func (v Value) Text() string { return unsafe.String((*byte)(v.at), v.size>>8) }
 
+// same reports whether v and w lie in the same memory, so that they are equal; false says nothing.
+func (v Value) same(w Value) bool { return v.at == w.at && v.size == w.size }
+
 // node returns the body of an object or list, nil for everything else.
 func (v Value) node() *node {
 	if v.Kind() < KindObject {
@@ -412,15 +415,45 @@ type Record struct {
 	Source Value  // the record as it was decoded, for a reject's source fields
 	Scope  *Scope // what encloses the record in its document; nil when it encloses itself
 	Index  int64  // position in the run's source, from 0
+	Split  string // position in the lists along which steps have split the source's record, from 0, as in "3" or "3.2"; "": it was not split
 	Line   int64  // line of the source where the record starts, from 1; 0 where lines mean nothing
 	Raw    string // the record's own text in the source, when DecodeOptions.Raw asked for it
 	Err    error  // set: the record is rejected for this reason, most often a *Fault
+}
+
+// Place tells the record from all others of its run: its index, and behind a point where it was split off.
+func (r *Record) Place() string {
+	place := strconv.FormatInt(r.Index, 10)
+	if r.Split != "" {
+		place += "." + r.Split
+	}
+	return place
+}
+
+// index is the record's position among those that it is one of: in the list that it was split off, or in the run's source.
+func (r *Record) index() Value {
+	if r.Split == "" {
+		return Int(r.Index)
+	}
+	return Number(r.Split[strings.LastIndexByte(r.Split, '.')+1:])
+}
+
+// SourceScope returns the scope that the source gave the record, however often it was split since.
+func (r *Record) SourceScope() *Scope {
+	s := r.Scope
+	for split := r.Split; split != "" && s != nil; {
+		s = s.outer
+		split = split[:max(0, strings.LastIndexByte(split, '.'))]
+	}
+	return s
 }
 
 // Scope is what stands around the records of one list in a document.
 type Scope struct {
 	Parent Value // the element that encloses the list, without the list
 	Doc    Value // the whole document without its record list
+
+	outer *Scope // of the record that a step has split
 }
 
 // Fault says why a record was rejected.

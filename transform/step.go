@@ -14,7 +14,8 @@ type Step interface {
 }
 
 // Borrower is a [Step], or a part that writes records, that keeps nothing of a batch once it has returned, no value and no text: a run all of whose
-// parts are Borrowers uses the memory of its batches again ([Batch.Recycle]). All steps of this package are, but for that of [NewFunc].
+// parts are Borrowers uses the memory of its batches again ([Batch.Recycle]). The steps of this package are, but for
+// those of [NewFunc], and of [NewSplit] and [NewWhen], which make other batches.
 type Borrower interface {
 	// Borrows does nothing: it is a promise.
 	Borrows()

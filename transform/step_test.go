@@ -55,6 +55,18 @@ func TestStep(t *testing.T) {
 		{"rename to a name that is there", transform.NewRename(map[string]string{"a": "b"}), []string{`{"a":1,"b":3}`, `{"b":3}`},
 			[]string{`! rename: "a": the record has a field of this name already`, `{"a":3}`}},
 		{"rename what is missing", transform.NewRename(map[string]string{"a": "b"}), []string{`{"c":1}`, `7`}, []string{`{"c":1}`, `7`}},
+		{"split", transform.NewSplit("split", mapping(t, `{"list": "l[*]"}`)), []string{`{"l":[1,{"a":2}]}`, `{"l":[]}`, `{}`, `{"l":3}`}, []string{`1`, `{"a":2}`, `3`}},
+		{"split rejects", transform.NewSplit("split 2", mapping(t, `{"list": "= filter(l, # > 1)"}`)), []string{`{"l":["x"]}`, `{"l":[1,2]}`},
+			[]string{`! split 2: "list": >: text and number have no order`, `2`}},
+		{"flatten", transform.NewFlatten("flatten", ".", 0), []string{`{"a":{"b":{"c":1},"d":[{"e":2}]},"f":{}}`, `[1]`}, []string{`{"a.b.c":1,"a.d":[{"e":2}],"f":null}`, `[1]`}},
+		{"flatten so far", transform.NewFlatten("flatten", "_", 1), []string{`{"a":{"b":{"c":1}}}`}, []string{`{"a_b":{"c":1}}`}},
+		{"flatten to a name that is there", transform.NewFlatten("flatten 1", "_", 0), []string{`{"a":{"b":1},"a_b":2}`}, []string{`! flatten 1: "a_b": the record has two fields of this name when it is flat`}},
+		{"flatten to long names", transform.NewFlatten("flatten 1", strings.Repeat("_", 4<<10), 0), []string{`{"a":{"b":1}}`},
+			[]string{`! flatten 1: names of nested fields would be longer than 4096 bytes together`}},
+		{"when", transform.NewWhen("when", condition(t, "n > 1"), []transform.Step{transform.NewSplit("split", mapping(t, `{"l": "= [n, 0]"}`))}, []transform.Step{transform.NewFilter("filter", condition(t, "n > 0"))}),
+			[]string{`{"n":2}`, `{"n":3}`, `{"n":1}`, `{"n":0}`, `{}`, `{"n":"x"}`, `{"n":4}`}, []string{`2`, `0`, `3`, `0`, `{"n":1}`, `! when: >: text and number have no order`, `4`, `0`}},
+		{"when alone", transform.NewWhen("when", condition(t, "n > 1"), nil, []transform.Step{transform.NewReject("reject", condition(t, "n == 0"), "nothing")}),
+			[]string{`{"n":2}`, `{"n":0}`, `{"n":2}`}, []string{`{"n":2}`, `! reject: nothing`, `{"n":2}`}},
 		{"reject", transform.NewReject("reject 3", condition(t, "total > 100"), "needs a person"), []string{`{"total":101}`, `{"total":100}`, `{}`},
 			[]string{`! reject 3: needs a person`, `{"total":100}`, `{}`}},
 		{"Go function", function(func(r *transform.Record) error {
@@ -106,6 +118,37 @@ func TestStep(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestSplitTwice: an element knows where it comes from, and what encloses it, however often it was split off.
+func TestSplitTwice(t *testing.T) {
+	t.Parallel()
+	v := value(t, `{"id":7,"orders":[{"lines":["a"]},{"lines":["b","c"]}]}`)
+	scope := &transform.Scope{Parent: value(t, `"outer"`), Doc: value(t, `"doc"`)}
+	b := &transform.Batch{Records: []transform.Record{{Value: v, Source: v, Scope: scope, Index: 4, Line: 9, Raw: "raw"}}}
+	for _, step := range []transform.Step{transform.NewSplit("split", mapping(t, `{"list": "orders"}`)), transform.NewSplit("split", mapping(t, `{"list": "lines[*]"}`)),
+		transform.NewFilter("filter", condition(t, "this != 'a'"))} {
+		if err := step.Apply(t.Context(), environment(t), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := mapping(t, `{"this": "this", "parent": "parent", "doc": "doc", "index": "index"}`)
+	var got []string
+	for i := range b.Records {
+		r := &b.Records[i]
+		made, err := seen.Apply(environment(t), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%s %d %s", r.Place(), r.Line, shown(made)))
+		if r.SourceScope() != scope || shown(r.Source) != shown(v) || r.Raw != "" {
+			t.Errorf("record %s does not know its source's record", r.Place())
+		}
+	}
+	want := []string{`4.1.0 9 {"this":"b","parent":{"lines":["b","c"]},"doc":"doc","index":0}`, `4.1.1 9 {"this":"c","parent":{"lines":["b","c"]},"doc":"doc","index":1}`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

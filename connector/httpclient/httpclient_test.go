@@ -284,6 +284,33 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestKeysOfSplitRecords: records that a step has split off one of the source are told apart, and so are their rows.
+func TestKeysOfSplitRecords(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t, nil)
+	work := begun(t, a.URL, "", connector.Target{Path: "/a", Fixed: true}, connector.Target{Path: "/b", Fixed: true, Each: true})
+	for target := range 2 {
+		b := batch(transform.Text("a"), transform.Text("b"), transform.Text("b"))
+		for i, split := range []string{"3", "4", "4"} {
+			b.Records[i].Index, b.Records[i].Split = 7, split
+		}
+		if target == 0 {
+			b.Records = b.Records[:2]
+		}
+		if err := work.Write(target, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var keys []string
+	for _, c := range a.calls {
+		_, key, _ := strings.Cut(c.header.Get("Idempotency-Key"), "000000000001-")
+		keys = append(keys, key)
+	}
+	if diff := cmp.Diff([]string{"7.3", "7.4", "7.3.0-2", "7.4.0-2", "7.4.1-2"}, keys); diff != "" {
+		t.Errorf("(-expected +sent):\n%s", diff)
+	}
+}
+
 // TestStatus looks at what an answer does to its record and its run.
 func TestStatus(t *testing.T) {
 	t.Parallel()

@@ -165,7 +165,7 @@ type work struct {
 
 // sent is what was sent of the source's record that was sent last.
 type sent struct {
-	record int64 // its index, from 1; 0: none yet
+	record string // its place; "": none yet
 	calls  int
 }
 
@@ -242,11 +242,12 @@ func (o *out) encode(record *transform.Record) ([]byte, error) {
 
 // key returns what the API tells the record's call by, the same in every attempt.
 func (w *work) key(target int, record *transform.Record, path string, body []byte) string {
-	key := fmt.Sprintf("%s-%d", w.run.ID, record.Index)
+	place := record.Place()
+	key := fmt.Sprintf("%s-%s", w.run.ID, place)
 	if w.outs[target].Each {
 		s := &w.sent[target]
-		if s.record != record.Index+1 {
-			*s = sent{record: record.Index + 1}
+		if s.record != place {
+			*s = sent{record: place}
 		}
 		key += fmt.Sprintf(".%d", s.calls)
 		s.calls++

@@ -52,7 +52,7 @@ var faults = []fault{
 	{"no-append-cut", "what a crashed run has appended without its note is not cut off", "connector/file/write.go",
 		"		if err := w.mend(o); err != nil {\n", "		if err := error(nil); err != nil {\n"},
 	{"no-http-key", "another attempt calls an API under other keys", "connector/httpclient/write.go",
-		"	key := fmt.Sprintf(\"%s-%d\", w.run.ID, record.Index)\n", "	key := fmt.Sprintf(\"%s-%d-%p\", w.run.ID, record.Index, w)\n"},
+		"	key := fmt.Sprintf(\"%s-%s\", w.run.ID, place)\n", "	key := fmt.Sprintf(\"%s-%s-%p\", w.run.ID, place, w)\n"},
 	{"no-part-check", "the database does not know which parts of a run it holds", "connector/sqldb/write.go",
 		"	if c.Position > 0 {\n", "	if c.Position < 0 {\n"},
 	{"no-tick-key", "the run of a schedule has no once-key", "flow/schedule.go",
