@@ -530,6 +530,30 @@ flows:
 	}
 }
 
+// TestFileRecordsKnowTheirDocument reads records of a file with what encloses them, and with their own text.
+func TestFileRecordsKnowTheirDocument(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {in: {type: file, dir: .}}
+flows:
+  all:
+    from: {connection: in, path: in.json, format: json, records: "lines[*]"}
+    steps:
+      - map: {sku: sku, order: parent.id, paid: "= doc.paid", own: {gjson: sku}}
+    respond: {}
+`)
+	if err := os.WriteFile(filepath.Join(h.dir, "in.json"), []byte(`{"id": 7, "lines": [{"sku": "a"}], "paid": true}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	result, err := h.engine.RunFlow(t.Context(), "all", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(result.Response), "[\n{\"sku\":\"a\",\"order\":7,\"paid\":true,\"own\":\"a\"}\n]\n"; got != want {
+		t.Errorf("the flow answers %s, want %s", got, want)
+	}
+}
+
 // TestRefusedLargePayloadLeavesNothing sends bodies that are spooled to files and then not accepted.
 func TestRefusedLargePayloadLeavesNothing(t *testing.T) {
 	t.Parallel()

@@ -168,6 +168,7 @@ type compiler struct {
 	facts   *ListenerFacts // of the plan's listener; nil: nothing is known
 	element bool           // what is compiled sees the elements of a list
 	options transform.CompileOptions
+	reread  func() (connector.Reader, error) // prepares the source anew, for what is compiled behind it wants more of its format; nil: there is none
 }
 
 // Compile checks a definition and makes its plan. It touches no system. The faults' paths begin with base, such as
@@ -194,6 +195,12 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.onError(d.OnError)
 	if len(d.To) == 0 && d.Respond == nil && !c.plan.reads && d.Listener == "" {
 		c.lacks("", "the flow leads nowhere", "give it `to`, `respond` or both", "to", "respond", "from", "listener")
+	}
+	if o := c.plan.source.options; c.reread != nil && (o.Scope || o.Raw) {
+		var err error
+		if c.plan.source.reader, err = c.reread(); err != nil {
+			c.report("from", err)
+		}
 	}
 	if c.faults != nil {
 		return nil, c.faults
@@ -423,6 +430,12 @@ func (c *compiler) fromConnection(from *From) {
 		return
 	}
 	c.plan.source.reader = reader
+	if spec.Format != nil {
+		c.reread = func() (connector.Reader, error) {
+			spec.Decode = c.plan.source.options
+			return source.PrepareRead(spec)
+		}
+	}
 	c.plan.source.binds = map[string]*transform.Mapping{}
 	known := slices.Collect(maps.Keys(c.plan.params))
 	if c.facts != nil {
