@@ -928,7 +928,7 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 		spec.Format, spec.Encode.As = c.format(place+".format", d.Format), c.as(place+".format", d.Format)
 		c.writes(place+".format", spec.Format, spec.Encode)
 	} else if c.plan.source.raw {
-		spec.Format = asIs{}
+		spec.Format, spec.Raw = asIs{}, true
 	}
 	if d.Commit < 0 {
 		c.fault(place+".commit", 0, "a negative number means nothing here", "")

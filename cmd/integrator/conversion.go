@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/connector/file"
 	"github.com/integrator-go/integrator/transform"
 )
 
@@ -20,6 +21,7 @@ import (
 type conversion struct {
 	in     *input
 	paths  map[string]string // of what is written, by its path in the script
+	pack   *file.Compression // of the output; nil: it is not packed
 	single bool              // what is read is one record
 }
 
@@ -84,14 +86,16 @@ func (r *conversionRecords) Close() error {
 type input struct {
 	file   *os.File
 	path   string
-	size   int64         // in bytes; 0 where unknown
-	from   io.Reader     // the file, until the conversion is interrupted
+	size   int64     // in bytes; 0 where unknown
+	from   io.Reader // the file, until the conversion is interrupted
+	unpack *file.Compression
+	plain  io.ReadCloser // what is in it
 	buffer *bufio.Reader // what the format reads
 	meter  *meter        // nil: what is read is not counted
 }
 
-func openInput(ctx context.Context, path string) (*input, error) {
-	in := &input{file: os.Stdin, path: path}
+func openInput(ctx context.Context, path string, unpack *file.Compression) (*input, error) {
+	in := &input{file: os.Stdin, path: path, unpack: unpack}
 	if path != "-" {
 		var err error
 		if in.file, err = os.Open(path); err != nil {
@@ -115,11 +119,20 @@ func openInput(ctx context.Context, path string) (*input, error) {
 		context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
 		in.from = r
 	}
-	in.buffer = bufio.NewReaderSize(in, 128<<10)
+	if in.plain, err = unpack.Unpack(packedInput{in}); err != nil {
+		in.file.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	in.buffer = bufio.NewReaderSize(in.plain, 128<<10)
 	return in, nil
 }
 
-func (in *input) Read(p []byte) (int, error) {
+// packedInput is the bytes of the file.
+type packedInput struct{ *input }
+
+func (in packedInput) Close() error { return in.file.Close() }
+
+func (in packedInput) Read(p []byte) (int, error) {
 	n, err := in.from.Read(p)
 	if in.meter != nil {
 		in.meter.read.Add(int64(n))
@@ -127,14 +140,18 @@ func (in *input) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (in *input) Close() error { return in.file.Close() }
+func (in *input) Close() error { return in.plain.Close() }
 
 // again opens the input once more, for formats that look at what stands behind the records.
 func (in *input) again() (io.ReadCloser, error) {
 	if in.size == 0 {
 		return nil, fmt.Errorf("what encloses the records stands behind them too, and %s can be read only once: put it into a file", in.path)
 	}
-	return os.Open(in.path)
+	f, err := os.Open(in.path)
+	if err != nil {
+		return nil, err
+	}
+	return in.unpack.Unpack(f)
 }
 
 // isList reports whether the input is a JSON document that is a list.
@@ -181,12 +198,16 @@ func (w *conversionWork) Borrows() {}
 func (w *conversionWork) Start(connector.Run, []string) (bool, error) {
 	for i := range w.targets {
 		t := &w.targets[i]
-		o, err := openOutput(w.paths[t.Path])
+		var pack *file.Compression
+		if t.Path == "out" {
+			pack = w.pack
+		}
+		o, err := openOutput(w.paths[t.Path], pack)
 		if err != nil {
 			return false, err
 		}
 		w.outs = append(w.outs, o)
-		if o.encoder, err = t.Format.NewEncoder(o.buffer, t.Encode); err != nil {
+		if o.encoder, err = t.Format.NewEncoder(o.packer, t.Encode); err != nil {
 			return false, err
 		}
 	}
@@ -232,10 +253,11 @@ type output struct {
 	path    string // its final name
 	temp    string // its name until it is complete; "": it is no file that could be put in place, and gets what is written at once
 	buffer  *bufio.Writer
+	packer  io.WriteCloser // before the buffer
 	encoder transform.Encoder
 }
 
-func openOutput(path string) (*output, error) {
+func openOutput(path string, pack *file.Compression) (*output, error) {
 	o := &output{file: os.Stdout, path: path}
 	if path != "-" {
 		if err := o.open(); err != nil {
@@ -243,6 +265,10 @@ func openOutput(path string) (*output, error) {
 		}
 	}
 	o.buffer = bufio.NewWriterSize(o.file, 64<<10)
+	var err error
+	if o.packer, err = pack.Pack(o.buffer); err != nil {
+		return nil, errors.Join(err, o.drop())
+	}
 	return o, nil
 }
 
@@ -268,7 +294,7 @@ func (o *output) open() error {
 
 // writeEmpty writes a file with nothing in it.
 func writeEmpty(path string) error {
-	o, err := openOutput(path)
+	o, err := openOutput(path, nil)
 	if err != nil {
 		return err
 	}
@@ -284,6 +310,9 @@ func (o *output) complete() error {
 		if err := o.encoder.Close(); err != nil {
 			return err
 		}
+	}
+	if err := o.packer.Close(); err != nil {
+		return err
 	}
 	if err := o.buffer.Flush(); err != nil || o.temp == "" {
 		return err

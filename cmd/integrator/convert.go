@@ -18,6 +18,7 @@ import (
 
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/connector/file"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/transform"
 )
@@ -30,11 +31,13 @@ type convertCommand struct {
 	Records string `placeholder:"PATH" help:"Where in a document the records are, such as orders[*] or /orders/order."`
 	Filter  string `placeholder:"EXPR" help:"Only the records for which the expression is true."`
 	Map     string `placeholder:"MAP" help:"The fields of OUT, as the step map has them: '{id: id, total: \"= qty * price\"}', or @FILE. It comes after --filter."`
+	Unpack  string `placeholder:"NAME" help:"How IN is packed: gzip, zstd or none. Unless told, the name of IN says: .gz, .zst."`
+	Pack    string `placeholder:"NAME" help:"How OUT is to be packed, likewise."`
 	Rejects string `placeholder:"FILE" help:"Where rejected records go, as lines of JSON: their fields with _record, _line, _step, _field, _reason."`
 }
 
 func (convertCommand) Help() string {
-	return `Names tell formats by their ends: .json, .ndjson or .jsonl, .csv, .tsv, .xml; of form and of fixed, which needs its columns, --from and --to tell. A JSON
+	return `Names tell formats by their ends: .json, .ndjson or .jsonl, .csv, .tsv, .xml, with .gz or .zst behind it; of form and of fixed, which needs its columns, --from and --to tell. A JSON
 document that is a list is its elements, any other document one record, unless --records says where its records are.
 
 Records that cannot be read, or do not fit OUT, are rejected: they go to --rejects, the first of them to standard error, and the others are converted.
@@ -50,16 +53,16 @@ Example:
 }
 
 func (c *convertCommand) Run(ctx context.Context) error {
-	from, err := formatOf("--from", c.From, c.In)
+	from, unpack, err := formOf("--from", c.From, "--unpack", c.Unpack, c.In)
 	if err != nil {
 		return err
 	}
-	to, err := formatOf("--to", c.To, c.Out)
+	to, pack, err := formOf("--to", c.To, "--pack", c.Pack, c.Out)
 	if err != nil {
 		return err
 	}
-	v := &conversion{paths: map[string]string{"out": c.Out, "rejects": c.Rejects}}
-	if v.in, err = openInput(ctx, c.In); err != nil {
+	v := &conversion{paths: map[string]string{"out": c.Out, "rejects": c.Rejects}, pack: pack}
+	if v.in, err = openInput(ctx, c.In, unpack); err != nil {
 		return err
 	}
 	defer v.in.Close()
@@ -132,15 +135,22 @@ func (c *convertCommand) show(result *integrator.Result) error {
 // formats are what the ends of names say of files.
 var formats = map[string]string{".json": "json", ".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".tsv": `{type: csv, delimiter: "\t"}`, ".xml": "xml"}
 
-// formatOf returns the format that an argument or a file's name says, as definitions write it.
-func formatOf(flag, told, path string) (string, error) {
-	if told != "" {
-		return told, nil
+// formOf returns the format of a file, as definitions write it, and how it is packed: as arguments say, or the file's name.
+func formOf(formatFlag, format, packFlag, pack, path string) (string, *file.Compression, error) {
+	packed, err := file.Choose(append(compressions(), file.Gzip()), pack, path)
+	if err != nil {
+		return "", nil, usagef("%s: %w", packFlag, err)
 	}
-	if format, ok := formats[strings.ToLower(filepath.Ext(path))]; ok {
-		return format, nil
+	name := strings.ToLower(path)
+	if packed != nil {
+		name = strings.TrimSuffix(name, packed.Extension)
 	}
-	return "", usagef("%s: which format is it? its name does not tell: write %s csv, or json, ndjson, xml, form or fixed with its columns", path, flag)
+	if format == "" {
+		if format = formats[filepath.Ext(name)]; format == "" {
+			return "", nil, usagef("%s: which format is it? its name does not tell: write %s csv, or json, ndjson, xml, form or fixed with its columns", path, formatFlag)
+		}
+	}
+	return format, packed, nil
 }
 
 // script is the definition of a conversion. Parts of it are arguments of the command: faults in them are told at their places there.
@@ -183,12 +193,12 @@ func (c *convertCommand) script(from, to, records string) (*script, error) {
 	}
 	if c.Map != "" {
 		name, text := "--map", c.Map
-		if file, ok := strings.CutPrefix(text, "@"); ok {
-			b, err := os.ReadFile(file)
+		if path, ok := strings.CutPrefix(text, "@"); ok {
+			b, err := os.ReadFile(path)
 			if err != nil {
 				return nil, usagef("--map: %w", err)
 			}
-			name, text = file, string(b)
+			name, text = path, string(b)
 		}
 		s.yaml(name, "      ", "- map:", text)
 	}
