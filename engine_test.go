@@ -21,6 +21,7 @@ import (
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/connector/file"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/listener"
 	"github.com/integrator-go/integrator/store"
@@ -78,9 +79,10 @@ func TestNewReportsEveryFaultAndOpensNothing(t *testing.T) {
 
 func TestNewChecksItsConfig(t *testing.T) {
 	t.Parallel()
-	_, err := integrator.New(integrator.Config{Limits: integrator.Limits{Workers: -1, MaxWaiting: -1, MaxQueued: -1, MaxBodies: -1}, Connectors: []connector.Kind{{Name: "file"}},
+	_, err := integrator.New(integrator.Config{Limits: integrator.Limits{Workers: -1, MaxWaiting: -1, MaxQueued: -1, MaxBodies: -1}, Connectors: []connector.Kind{{Name: "file"}}, Compressions: []file.Compression{{Name: "gzip"}},
 		Steps: map[string]transform.Func{"a": nil}, Definitions: definitionsOf("flows: {a: {}}")})
 	for _, want := range []string{"Dir, the folder", "Limits.Workers", "Limits.MaxWaiting", "Limits.MaxQueued", "Limits.MaxBodies", `Connectors: the name "file" is empty or taken`, `"file" has no New`,
+		`Compressions: the name "gzip" is empty or taken`, `"gzip" lacks an Extension`,
 		`Steps: "a" is nil`, "the flow leads nowhere"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New does not tell %q: %v", want, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -70,6 +71,27 @@ var naughty = []string{
 	"plain", `say "no"`, "a, b; c|d", "it's", "<b>&amp;</b> ]]>", `back\slash \n`, "=1+1", "@SUM(A1)", "+1", "-1", "00012", "1e400", "12345678901234567890.10", "NaN", "null",
 	"true", "undefined", "${env.HOME}", "../../etc/passwd", "'; DROP TABLE x; --", "zwölf Köln Łódź", "東京 の 人", "😀👩‍👩‍👧", "e\u0301 é", "\u202eright to left", "\u200bzero width",
 	"ﬁ ligature", "\ufffd", "%s%d%n", "#comment", "a=b&c=d", "{[(", "* ? ~", "NUL", "0x1F", "１２３", "I i İ ı",
+}
+
+// TestConvertRejectsMany rejects more than is held in memory.
+func TestConvertRejectsMany(t *testing.T) {
+	t.Parallel()
+	const records = 5000
+	dir := t.TempDir()
+	in, rejects := filepath.Join(dir, "in.csv"), filepath.Join(dir, "rejects")
+	if err := os.WriteFile(in, []byte("id,text\n"+strings.Repeat("x,"+strings.Repeat("y", 100)+"\n", records)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := run(t.Context(), []string{"convert", in, filepath.Join(dir, "out.ndjson"), "--filter", "id > 1", "--rejects", rejects}); code != exitRejected {
+		t.Errorf("exit code %d", code)
+	}
+	content, err := os.ReadFile(rejects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(content), `"_line":`); n != records || !strings.Contains(string(content), `"_record":5000,"_line":5001,`) {
+		t.Errorf("%d of %d rejected records are in the file", n, records)
+	}
 }
 
 // TestConvertInterrupted interrupts a conversion that waits for its input.
