@@ -21,6 +21,7 @@ import (
 	"github.com/integrator-go/integrator"
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/connector/file"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/listener"
 	"github.com/integrator-go/integrator/store"
@@ -78,9 +79,10 @@ func TestNewReportsEveryFaultAndOpensNothing(t *testing.T) {
 
 func TestNewChecksItsConfig(t *testing.T) {
 	t.Parallel()
-	_, err := integrator.New(integrator.Config{Limits: integrator.Limits{Workers: -1, MaxWaiting: -1, MaxQueued: -1, MaxBodies: -1}, Connectors: []connector.Kind{{Name: "file"}},
+	_, err := integrator.New(integrator.Config{Limits: integrator.Limits{Workers: -1, MaxWaiting: -1, MaxQueued: -1, MaxBodies: -1}, Connectors: []connector.Kind{{Name: "file"}}, Compressions: []file.Compression{{Name: "gzip"}},
 		Formats: []transform.FormatKind{{Name: "fixed"}, {Name: "form"}}, Steps: map[string]transform.Func{"a": nil}, Definitions: definitionsOf("flows: {a: {}}")})
 	for _, want := range []string{"Dir, the folder", "Limits.Workers", "Limits.MaxWaiting", "Limits.MaxQueued", "Limits.MaxBodies", `Connectors: the name "file" is empty or taken`, `"file" has no New`,
+		`Compressions: the name "gzip" is empty or taken`, `"gzip" lacks an Extension`,
 		`Formats: the name "fixed" is empty or taken`, `Formats: the name "form" is empty or taken`, `Steps: "a" is nil`, "the flow leads nowhere"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New does not tell %q: %v", want, err)
@@ -527,6 +529,30 @@ flows:
 	}
 	if !strings.Contains(h.log.String(), "noRecordHas=") {
 		t.Error("the log does not tell")
+	}
+}
+
+// TestFileRecordsKnowTheirDocument reads records of a file with what encloses them, and with their own text.
+func TestFileRecordsKnowTheirDocument(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+connections: {in: {type: file, dir: .}}
+flows:
+  all:
+    from: {connection: in, path: in.json, format: json, records: "lines[*]"}
+    steps:
+      - map: {sku: sku, order: parent.id, paid: "= doc.paid", own: {gjson: sku}}
+    respond: {}
+`)
+	if err := os.WriteFile(filepath.Join(h.dir, "in.json"), []byte(`{"id": 7, "lines": [{"sku": "a"}], "paid": true}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	result, err := h.engine.RunFlow(t.Context(), "all", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(result.Response), "[\n{\"sku\":\"a\",\"order\":7,\"paid\":true,\"own\":\"a\"}\n]\n"; got != want {
+		t.Errorf("the flow answers %s, want %s", got, want)
 	}
 }
 

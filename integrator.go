@@ -55,6 +55,7 @@ import (
 
 	"github.com/integrator-go/integrator/auth"
 	"github.com/integrator-go/integrator/connector"
+	"github.com/integrator-go/integrator/connector/file"
 	"github.com/integrator-go/integrator/connector/sqldb"
 	"github.com/integrator-go/integrator/flow"
 	"github.com/integrator-go/integrator/httpapi"
@@ -81,6 +82,9 @@ type Config struct {
 
 	// Drivers are the databases that connections of type sql can use.
 	Drivers []sqldb.Driver
+
+	// Compressions are ways to pack files beside the built-in gzip.
+	Compressions []file.Compression
 
 	// Connectors are kinds of connections beside the built-in file, http and sql.
 	Connectors []connector.Kind
@@ -237,6 +241,11 @@ func (c *Config) validate() error {
 	name := once("Drivers")
 	for _, d := range c.Drivers {
 		name(d.Name)
+	}
+	name = once("Compressions", "gzip", file.None)
+	for _, p := range c.Compressions {
+		name(p.Name)
+		add(p.Extension == "" || p.NewReader == nil || p.NewWriter == nil, "Compressions: %q lacks an Extension, a NewReader or a NewWriter", p.Name)
 	}
 	name = once("Connectors", slices.Collect(maps.Keys((&Config{}).connectors()))...)
 	for _, k := range c.Connectors {

@@ -167,7 +167,7 @@ func (c *setCompiler) faulty(path string) bool {
 // connectors returns the kinds of connections by name.
 func (c *Config) connectors() map[string]connector.Kind {
 	kinds := map[string]connector.Kind{}
-	for _, k := range append([]connector.Kind{file.Kind(), httpclient.Kind(), sqldb.Kind(c.Drivers...)}, c.Connectors...) {
+	for _, k := range append([]connector.Kind{file.Kind(c.Compressions...), httpclient.Kind(), sqldb.Kind(c.Drivers...)}, c.Connectors...) {
 		kinds[k.Name] = k
 	}
 	return kinds

@@ -116,6 +116,7 @@ type Target struct {
 	Fixed   bool     // the source is the same in every attempt of a run, so that a record's Place tells it from all others
 	Format  transform.Format
 	Encode  transform.EncodeOptions
+	Raw     bool // the records are pieces of a payload that is written as it is
 }
 
 // Writer writes a flow's destinations on one connection. It is safe for concurrent use.

@@ -174,9 +174,10 @@ type compiler struct {
 	facts   *ListenerFacts // of the plan's listener; nil: nothing is known
 	element bool           // what is compiled sees the elements of a list
 	options transform.CompileOptions
-	using   []string // the named lists of steps that are compiled, each inside the one before
-	added   int      // steps so far
-	inside  bool     // of a when
+	using   []string                         // the named lists of steps that are compiled, each inside the one before
+	added   int                              // steps so far
+	inside  bool                             // of a when
+	reread  func() (connector.Reader, error) // prepares the source anew, for what is compiled behind it wants more of its format; nil: there is none
 }
 
 // Compile checks a definition and makes its plan. It touches no system. The faults' paths begin with base, such as
@@ -203,6 +204,12 @@ func Compile(name string, id int64, base string, d Definition, env Environment) 
 	c.onError(d.OnError)
 	if len(d.To) == 0 && d.Respond == nil && !c.plan.reads && d.Listener == "" {
 		c.lacks("", "the flow leads nowhere", "give it `to`, `respond` or both", "to", "respond", "from", "listener")
+	}
+	if o := c.plan.source.options; c.reread != nil && (o.Scope || o.Raw) {
+		var err error
+		if c.plan.source.reader, err = c.reread(); err != nil {
+			c.report("from", err)
+		}
 	}
 	if c.faults != nil {
 		return nil, c.faults
@@ -437,6 +444,12 @@ func (c *compiler) fromConnection(from *From) {
 		return
 	}
 	c.plan.source.reader = reader
+	if spec.Format != nil {
+		c.reread = func() (connector.Reader, error) {
+			spec.Decode = c.plan.source.options
+			return source.PrepareRead(spec)
+		}
+	}
 	c.plan.source.binds = map[string]*transform.Mapping{}
 	known := slices.Collect(maps.Keys(c.plan.params))
 	if c.facts != nil {
@@ -963,7 +976,7 @@ func (c *compiler) destination(place string, d Destination, columns []string) (c
 		spec.Format, spec.Encode.As = c.format(place+".format", d.Format), c.as(place+".format", d.Format)
 		c.writes(place+".format", spec.Format, spec.Encode)
 	} else if c.plan.source.raw {
-		spec.Format = asIs{}
+		spec.Format, spec.Raw = asIs{}, true
 	}
 	if d.Commit < 0 {
 		c.fault(place+".commit", 0, "a negative number means nothing here", "")

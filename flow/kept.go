@@ -150,6 +150,7 @@ func (k *kept) Close() error {
 func (k *kept) Decode(b *transform.Batch) error {
 	b.Records, k.whys = b.Records[:0], k.whys[:0]
 	for len(b.Records) == 0 {
+		k.lines = transform.Batch{Records: k.lines.Records} // what is read points into the memory of its lines, and is let go with them
 		if err := k.Decoder.Decode(&k.lines); err != nil {
 			return err
 		}

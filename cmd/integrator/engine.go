@@ -31,7 +31,7 @@ func drivers() []sqldb.Driver { return []sqldb.Driver{sqlite.Driver()} }
 // newEngine returns an engine over the definitions. Faults name files as they are seen from the working directory.
 func newEngine(s setup) (*integrator.Engine, error) {
 	var engine *integrator.Engine
-	config := integrator.Config{Dir: s.data, Logger: s.logger, Drivers: drivers(), Env: environment,
+	config := integrator.Config{Dir: s.data, Logger: s.logger, Drivers: drivers(), Compressions: compressions(), Env: environment,
 		Limits: integrator.Limits{DrainTimeout: s.drain},
 		Verifier: auth.VerifierFunc(func(ctx context.Context, r *http.Request) (auth.Principal, error) {
 			if cameThroughControl(ctx) {

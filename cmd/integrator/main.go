@@ -52,14 +52,15 @@ Exit codes: 0 success; 1 failure, such as a run that failed; 2 wrong usage or de
 type commands struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
-	Serve  serveCommand  `cmd:"" help:"Serve the definitions in a folder."`
-	Run    runCommand    `cmd:"" help:"Run a flow and wait for its end."`
-	User   userCommands  `cmd:"" help:"Make and change users."`
-	Replay replayCommand `cmd:"" help:"Run payloads and runs once more."`
-	Cancel cancelCommand `cmd:"" help:"Stop runs."`
-	Check  checkCommand  `cmd:"" help:"Check the definitions in a folder."`
-	Schema schemaCommand `cmd:"" help:"Print the JSON Schema of definitions, for editors."`
-	Store  storeCommands `cmd:"" help:"Take care of the store: check, backup, compact, repair, stats."`
+	Serve   serveCommand   `cmd:"" help:"Serve the definitions in a folder."`
+	Run     runCommand     `cmd:"" help:"Run a flow and wait for its end."`
+	Convert convertCommand `cmd:"" help:"Convert a file from one format to another."`
+	User    userCommands   `cmd:"" help:"Make and change users."`
+	Replay  replayCommand  `cmd:"" help:"Run payloads and runs once more."`
+	Cancel  cancelCommand  `cmd:"" help:"Stop runs."`
+	Check   checkCommand   `cmd:"" help:"Check the definitions in a folder."`
+	Schema  schemaCommand  `cmd:"" help:"Print the JSON Schema of definitions, for editors."`
+	Store   storeCommands  `cmd:"" help:"Take care of the store: check, backup, compact, repair, stats."`
 }
 
 func main() {

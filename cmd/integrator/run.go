@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+
+	"github.com/integrator-go/integrator/flow"
 )
 
 type runCommand struct {
@@ -33,6 +35,7 @@ Example:
 func (c *runCommand) Run(ctx context.Context) error {
 	route := "/control/flows/" + c.Flow + "/run"
 	var payload io.Reader
+	var size int64
 	if c.Input != "" {
 		file := os.Stdin
 		if c.Input != "-" {
@@ -42,6 +45,9 @@ func (c *runCommand) Run(ctx context.Context) error {
 			}
 			defer file.Close()
 		}
+		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+			size = info.Size()
+		}
 		payload, route = file, "/control/flows/"+c.Flow+"/payload"
 	}
 	query := url.Values{}
@@ -50,7 +56,7 @@ func (c *runCommand) Run(ctx context.Context) error {
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	return reach(ctx, setup{dir: c.Dir, data: c.Data, logger: logger}, func(client *client) error {
-		meter := startMeter(os.Stderr, c.Flow, payload)
+		meter := startMeter(os.Stderr, c.Flow, payload, size)
 		var o outcome
 		err := client.call(ctx, "POST", route, query, meter.reader(), &o)
 		meter.stop()
@@ -76,19 +82,7 @@ func (c *runCommand) show(ctx context.Context, client *client, o *outcome) error
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "run %d: %s: %d read, %d written, %d rejected\n", o.Run, o.Status, o.Read, o.Written, o.Rejected)
-	for _, r := range o.Rejects {
-		place := "record " + strconv.FormatInt(r.Record, 10)
-		if r.Line > 0 {
-			place += ", line " + strconv.FormatInt(r.Line, 10)
-		}
-		if r.Field != "" {
-			place += ", " + r.Field
-		}
-		fmt.Fprintf(os.Stderr, "  %s: %s: %s\n", place, r.Step, oneLine(r.Reason))
-	}
-	if more := o.Rejected - int64(len(o.Rejects)); more > 0 {
-		fmt.Fprintf(os.Stderr, "  and %d more\n", more)
-	}
+	showRejects(o.Rejects, o.Rejected)
 	switch {
 	case o.Status == "error", o.Status == "canceled":
 		// The history has the chain of causes with secrets taken out.
@@ -101,4 +95,21 @@ func (c *runCommand) show(ctx context.Context, client *client, o *outcome) error
 		return errRejected
 	}
 	return nil
+}
+
+// showRejects prints the first rejected records of all of them.
+func showRejects(first []flow.Rejected, all int64) {
+	for _, r := range first {
+		place := "record " + strconv.FormatInt(r.Record, 10)
+		if r.Line > 0 {
+			place += ", line " + strconv.FormatInt(r.Line, 10)
+		}
+		if r.Field != "" {
+			place += ", " + r.Field
+		}
+		fmt.Fprintf(os.Stderr, "  %s: %s: %s\n", place, r.Step, oneLine(r.Reason))
+	}
+	if more := all - int64(len(first)); more > 0 {
+		fmt.Fprintf(os.Stderr, "  and %d more\n", more)
+	}
 }

@@ -26,7 +26,7 @@ type storeCommands struct {
 
 // offline does what needs a store that nobody has open, with a meter for it.
 func (c *storeCommands) offline(what string, do func(*meter, *boltstore.Watch) error) error {
-	m := startMeter(os.Stderr, what, nil)
+	m := startMeter(os.Stderr, what, nil, 0)
 	err := do(m, &boltstore.Watch{Progress: m.read.Store})
 	m.stop()
 	return c.explain(err)
@@ -107,7 +107,7 @@ func (b *storeBackup) Run(ctx context.Context, c *storeCommands) error {
 	if err != nil {
 		return err
 	}
-	m := startMeter(os.Stderr, "backup", nil)
+	m := startMeter(os.Stderr, "backup", nil, 0)
 	var checked *boltstore.Checked
 	err = c.online(ctx, func(client *client) error {
 		return client.call(ctx, "POST", "/control/store/backup", url.Values{"to": {to}}, nil, &checked)

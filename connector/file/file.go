@@ -10,6 +10,9 @@
 // before the run is settled, the next attempt writes it again. Notes and the temporary files of attempts that crashed are removed when they
 // are old. One engine writes to a folder at a time.
 //
+// Files whose names end with .gz are packed with gzip, unless the connection's compression says otherwise; payloads that are put into files as
+// they are stay as they are, unless it says gzip. See [Compression].
+//
 // The name that matters is [Kind].
 package file
 
@@ -35,11 +38,14 @@ import (
 
 // options are a definition's keys.
 type options struct {
-	Dir string `json:"dir"`
+	Dir         string `json:"dir"`
+	Compression string `json:"compression"` // of its files: gzip, none, or another one that the engine has; unless told, what the end of a file's name says
 }
 
-// Kind makes connections of type file: `{type: file, dir: out}`. A folder that is missing is made when it is first written to.
-func Kind() connector.Kind {
+// Kind makes connections of type file: `{type: file, dir: out}`. A folder that is missing is made when it is first written to. More are
+// compressions beside the built-in gzip.
+func Kind(more ...Compression) connector.Kind {
+	known := append([]Compression{Gzip()}, more...)
 	return connector.Kind{Name: "file", New: func(env connector.Env, decode func(any) error) (connector.Connection, error) {
 		var o options
 		if err := decode(&o); err != nil {
@@ -48,11 +54,14 @@ func Kind() connector.Kind {
 		if o.Dir == "" {
 			return nil, &connector.Fault{Key: "dir", Reason: "the folder is missing", Hint: "write dir: out"}
 		}
+		if _, err := Choose(known, o.Compression, ""); err != nil {
+			return nil, &connector.Fault{Key: "compression", Reason: err.Error(), Hint: "leave it out, and the end of a file's name tells"}
+		}
 		if !filepath.IsAbs(o.Dir) {
 			o.Dir = filepath.Join(env.BaseDir, o.Dir)
 		}
 		commits, _ := folders.LoadOrStore(filepath.Clean(o.Dir), &sync.Mutex{})
-		return &connection{dir: o.Dir, now: env.Now, commits: commits.(*sync.Mutex), swept: map[string]time.Time{}}, nil
+		return &connection{dir: o.Dir, compression: o.Compression, known: known, now: env.Now, commits: commits.(*sync.Mutex), swept: map[string]time.Time{}}, nil
 	}}
 }
 
@@ -61,8 +70,10 @@ var folders sync.Map
 
 // connection is a folder. It is opened for each use, so that one that was away or was made anew is found again.
 type connection struct {
-	dir string
-	now func() time.Time
+	dir         string
+	compression string // "": the end of a file's name tells
+	known       []Compression
+	now         func() time.Time
 
 	commits *sync.Mutex // one decision about who wrote a path last, or where its end is, at a time
 
@@ -119,6 +130,12 @@ func syncDir(d *os.File, err error) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// packed returns how a file is packed.
+func (c *connection) packed(path string) *Compression {
+	compression, _ := Choose(c.known, c.compression, path) // its name is known to be right
+	return compression
 }
 
 // Ping reports whether the folder can be used. It makes one that is missing, as a destination does.
@@ -246,7 +263,11 @@ func (r *reader) Open(ctx context.Context, request connector.ReadRequest) (conne
 		if err != nil {
 			return nil, escape(err)
 		}
-		return &patient{f, ctx}, nil
+		unpacked, err := r.c.packed(path).Unpack(&patient{f, ctx})
+		if err != nil {
+			f.Close()
+		}
+		return unpacked, err
 	}
 	f, err := open()
 	if err != nil {

@@ -62,7 +62,9 @@ func (c *connection) PrepareWrite(targets []connector.Target) (connector.Writer,
 		switch t.Exists {
 		case "", "replace", "fail", "unique":
 		case "append":
-			if _, err := appender(io.Discard, &t); err != nil && t.Format != nil {
+			if c.packed(filled(t.Path)) != nil {
+				fault(i, "exists", "nothing is appended to a packed file", "write another word for exists, or compression: none for the connection")
+			} else if _, err := appender(io.Discard, &t); err != nil && t.Format != nil {
 				fault(i, "exists", err.Error(), "write format: ndjson or csv, or another word for exists")
 			}
 		default:
@@ -117,6 +119,7 @@ type out struct {
 	temp    string // its name until then, with the system's separators
 	file    *os.File
 	buffer  *bufio.Writer
+	packer  io.WriteCloser // before the buffer
 	encoder transform.Encoder
 	info    fs.FileInfo // of the file when it is complete
 }
@@ -162,15 +165,17 @@ func (w *work) Start(run connector.Run, paths []string) (bool, error) {
 		return true, nil
 	}
 	for _, o := range outs {
-		if err := w.create(o); err != nil {
+		err := w.create(o)
+		if o.file != nil {
+			w.outs, w.current = append(w.outs, o), append(w.current, o)
+		}
+		if err != nil {
 			return false, escape(err)
 		}
-		w.outs, w.current = append(w.outs, o), append(w.current, o)
-		var err error
 		if o.target.Exists == "append" {
-			o.encoder, err = appender(o.buffer, o.target)
+			o.encoder, err = appender(o.packer, o.target)
 		} else {
-			o.encoder, err = o.target.Format.NewEncoder(o.buffer, o.target.Encode)
+			o.encoder, err = o.target.Format.NewEncoder(o.packer, o.target.Encode)
 		}
 		if err != nil {
 			return false, connector.Permanent(err)
@@ -206,7 +211,15 @@ func (w *work) create(o *out) error {
 		return err
 	}
 	o.file, o.buffer = f, bufio.NewWriterSize(&eager{file: f}, 64<<10)
-	return nil
+	packed := w.c.packed(o.path)
+	if o.target.Raw && w.c.compression == "" { // it is what its name says
+		packed = nil
+	}
+	if packed != nil && o.target.Exists == "append" { // a value in the path says so
+		return connector.Permanent(fmt.Errorf("nothing is appended to a packed file such as %s", o.path))
+	}
+	o.packer, err = packed.Pack(o.buffer)
+	return err
 }
 
 // eager is a file whose content is sent to the disk while it is written, so that little is left to wait for when it is synced.
@@ -262,6 +275,9 @@ func (o *out) fault(err error) error {
 func (w *work) finish() error {
 	for _, o := range w.current {
 		if err := o.fault(o.encoder.Close()); err != nil {
+			return err
+		}
+		if err := o.packer.Close(); err != nil {
 			return err
 		}
 		if err := o.buffer.Flush(); err != nil {
