@@ -26,6 +26,7 @@ var faults = []fault{
 		close(op.done)
 		op.done = make(chan struct{})
 	}
+	time.Sleep(2 * time.Millisecond) // as a disk with more to do would
 	if err := s.journal.commit(); err != nil {
 `},
 	{"no-replay", "what a crash left in the journal is not read", "store/boltstore/commit.go",
