@@ -445,7 +445,7 @@ func (e *Engine) prune(ctx context.Context, st store.Store) {
 	if age < 0 && keep == (store.Keep{}) {
 		return
 	}
-	const page, pause, share, look, failed = 200, 5 * time.Millisecond, 4, 10 * time.Second, time.Minute
+	const page, pause, share, look, failed = 50, time.Millisecond, 4, 10 * time.Second, time.Minute
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
